@@ -1,0 +1,1 @@
+"""The cache node, built on the library."""

@@ -1,0 +1,1 @@
+"""Penstock: a distributed cache cluster that feeds GPU fleets from object storage."""

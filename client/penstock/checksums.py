@@ -1,0 +1,46 @@
+"""Checksums of blocks: how wrong bytes are told from right ones.
+
+A block is 64 KiB of a chunk, its last one shorter. Its checksum is xxh3-64, 8 bytes
+little-endian; the checksums of consecutive blocks are joined into one ``bytes``.
+Not responsible for: defence against an attacker. Tickets are signed, blocks are not.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import xxhash
+
+from penstock.errors import CorruptData
+
+BLOCK_BYTES = 64 * 1024
+CHECKSUM_BYTES = 8
+
+
+def block_count(length: int) -> int:
+    """Return how many blocks ``length`` bytes make."""
+    return -(-length // BLOCK_BYTES)
+
+
+def _digests(data: memoryview) -> Iterator[int]:
+    for start in range(0, len(data), BLOCK_BYTES):
+        yield xxhash.xxh3_64_intdigest(data[start : start + BLOCK_BYTES])
+
+
+def block_checksums(data: bytes | bytearray | memoryview) -> bytes:
+    """Return the joined checksums of ``data``, which begins at a block's first byte."""
+    return struct.pack(f"<{block_count(len(data))}Q", *_digests(memoryview(data)))
+
+
+def verify_blocks(data: bytes | bytearray | memoryview, checksums: bytes) -> None:
+    """Check ``data``, which begins at a block's first byte, against its joined checksums.
+
+    Raises:
+        CorruptData: A block differs, or there are not as many checksums as blocks.
+    """
+    expected = block_count(len(data)) * CHECKSUM_BYTES
+    if len(checksums) != expected:
+        raise CorruptData(
+            f"{len(data)} bytes came with {len(checksums)} bytes of checksums, not {expected}"
+        )
+    if block_checksums(data) != checksums:
+        raise CorruptData(f"{len(data)} bytes do not match their checksums")

@@ -1,0 +1,37 @@
+"""What a client or a node knows of a cluster at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penstock.placement import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that answers at present, and where. Addresses are ``host:port``, or empty."""
+
+    id: str
+    host: str
+    zone: str = ""
+    grpc_address: str = ""
+    bulk_address: str = ""
+    admin_address: str = ""
+    s3_address: str = ""
+    socket: str = ""
+    incarnation: str = ""
+    """Made at each start of the process: two members of one id and different incarnations are
+    two processes."""
+    seen_epoch: int = 0
+    """The newest epoch that the node has acted on."""
+    settled_epoch: int = 0
+    """Up to this epoch the node has nothing left to hand over."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A placement, and who answers. Never changes; ask its source again for a newer one."""
+
+    cluster: str
+    placement: Placement
+    members: Mapping[str, Member] = field(default_factory=dict)
+    replicas: int = 1
