@@ -57,6 +57,7 @@ class Object(google.protobuf.message.Message):
     TICKET_FIELD_NUMBER: builtins.int
     TICKET_EXPIRES_AT_FIELD_NUMBER: builtins.int
     FRESH_FOR_MS_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
     url: builtins.str
     volume: builtins.str
     key: builtins.str
@@ -71,6 +72,12 @@ class Object(google.protobuf.message.Message):
     """Seconds since 1970, UTC."""
     fresh_for_ms: builtins.int
     """How long this answer may be reused, counted from its receipt."""
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Source]:
+        """Where the bytes come from, in the order a read tries them. For clients that were told to
+        read the origin themselves when no node answers; without secrets.
+        """
+
     def __init__(
         self,
         *,
@@ -84,10 +91,34 @@ class Object(google.protobuf.message.Message):
         ticket: builtins.str = ...,
         ticket_expires_at: builtins.int = ...,
         fresh_for_ms: builtins.int = ...,
+        sources: collections.abc.Iterable[global___Source] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["chunk_size", b"chunk_size", "fresh_for_ms", b"fresh_for_ms", "key", b"key", "modified_us", b"modified_us", "size", b"size", "ticket", b"ticket", "ticket_expires_at", b"ticket_expires_at", "url", b"url", "version", b"version", "volume", b"volume"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunk_size", b"chunk_size", "fresh_for_ms", b"fresh_for_ms", "key", b"key", "modified_us", b"modified_us", "size", b"size", "sources", b"sources", "ticket", b"ticket", "ticket_expires_at", b"ticket_expires_at", "url", b"url", "version", b"version", "volume", b"volume"]) -> None: ...
 
 global___Object = Object
+
+@typing.final
+class Source(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    OPTIONS_JSON_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    options_json: builtins.str
+    """A JSON object of the origin's options."""
+    version: builtins.str
+    """What this origin calls the version."""
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        options_json: builtins.str = ...,
+        version: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["options_json", b"options_json", "url", b"url", "version", b"version"]) -> None: ...
+
+global___Source = Source
 
 @typing.final
 class OpenRequest(google.protobuf.message.Message):

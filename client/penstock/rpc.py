@@ -1,0 +1,184 @@
+"""gRPC channels to nodes, and unary calls over them with deadlines and named errors.
+
+Responsible for: one channel an address, made at its first use; translating gRPC's errors.
+Not responsible for: which node to ask. No stream is ever opened here: a process with an open
+stream cannot fork safely.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from penstock.errors import NodeUnavailable
+from penstock.v1 import cache_pb2, operator_pb2, placement_pb2
+from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+CALL_TIMEOUT_S = 10.0
+
+CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.enable_http_proxy", 0),
+    # A child of a fork must not share its parent's connections.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A node that was restarted is found again at once.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Request, Response]):
+    """A unary method of a node: its path, and its two messages."""
+
+    path: str
+    request: type[Request]
+    response: type[Response]
+
+
+OPEN = Method("/penstock.v1.Cache/Open", cache_pb2.OpenRequest, cache_pb2.OpenResponse)
+RENEW = Method("/penstock.v1.Cache/Renew", cache_pb2.RenewRequest, cache_pb2.RenewResponse)
+LIST = Method("/penstock.v1.Cache/List", cache_pb2.ListRequest, cache_pb2.ListResponse)
+GET_CHUNK = Method("/penstock.v1.Chunks/Get", cache_pb2.GetChunkRequest, cache_pb2.GetChunkResponse)
+HOLDS = Method("/penstock.v1.Chunks/Holds", cache_pb2.HoldsRequest, cache_pb2.HoldsResponse)
+GET_PLACEMENT = Method(
+    "/penstock.v1.Placements/Get",
+    placement_pb2.GetPlacementRequest,
+    placement_pb2.GetPlacementResponse,
+)
+STATUS = Method(
+    "/penstock.v1.Operator/Status", operator_pb2.StatusRequest, operator_pb2.StatusResponse
+)
+NODE_STATUS = Method(
+    "/penstock.v1.Operator/NodeStatus",
+    operator_pb2.NodeStatusRequest,
+    operator_pb2.NodeStatusResponse,
+)
+SET_WEIGHTS = Method(
+    "/penstock.v1.Operator/SetWeights",
+    operator_pb2.SetWeightsRequest,
+    operator_pb2.SetWeightsResponse,
+)
+COUNT_MOVES = Method(
+    "/penstock.v1.Operator/CountMoves",
+    operator_pb2.CountMovesRequest,
+    operator_pb2.CountMovesResponse,
+)
+FORGET = Method(
+    "/penstock.v1.Operator/Forget", operator_pb2.ForgetRequest, operator_pb2.ForgetResponse
+)
+GET_SETTINGS = Method(
+    "/penstock.v1.Operator/GetSettings",
+    operator_pb2.GetSettingsRequest,
+    operator_pb2.GetSettingsResponse,
+)
+SET_SETTINGS = Method(
+    "/penstock.v1.Operator/SetSettings",
+    operator_pb2.SetSettingsRequest,
+    operator_pb2.SetSettingsResponse,
+)
+LIST_VOLUMES = Method(
+    "/penstock.v1.Operator/ListVolumes",
+    operator_pb2.ListVolumesRequest,
+    operator_pb2.ListVolumesResponse,
+)
+PUT_VOLUME = Method(
+    "/penstock.v1.Operator/PutVolume",
+    operator_pb2.PutVolumeRequest,
+    operator_pb2.PutVolumeResponse,
+)
+REMOVE_VOLUME = Method(
+    "/penstock.v1.Operator/RemoveVolume",
+    operator_pb2.RemoveVolumeRequest,
+    operator_pb2.RemoveVolumeResponse,
+)
+EVICT = Method("/penstock.v1.Operator/Evict", operator_pb2.EvictRequest, operator_pb2.EvictResponse)
+
+
+class _Channel:
+    """A gRPC channel and the callables of the methods used on it."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.grpc = channel
+        self._callables: dict[str, Callable[..., Any]] = {}
+
+    def callable(self, method: Method[Request, Response]) -> Callable[..., Response]:
+        known = self._callables.get(method.path)
+        if known is None:
+            # Two threads may both make it; either one serves.
+            known = self._callables[method.path] = self.grpc.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+        return known
+
+
+class Channels:
+    """Channels by address. Thread-safe; made anew in a forked child by `abandon`."""
+
+    def __init__(self, *, token: str | None = None, credentials: Any = None) -> None:
+        self._credentials = credentials
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._lock = threading.Lock()
+        self._channels: dict[str, _Channel] = {}
+        self._abandoned: list[dict[str, _Channel]] = []
+
+    def call(
+        self,
+        address: str,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Response:
+        """Call ``method`` of the node at ``address`` (``host:port``) and wait for its answer.
+
+        Raises:
+            NodeUnavailable: No answer in time.
+            PenstockError: What the node reported, by its own class.
+        """
+        try:
+            call = self._channel(address).callable(method)
+            return call(request, timeout=timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=address) from error
+        except ValueError as error:  # grpc's word for a channel that was closed meanwhile.
+            raise NodeUnavailable(f"the connection to {address} was closed") from error
+
+    def _channel(self, address: str) -> _Channel:
+        with self._lock:
+            channel = self._channels.get(address)
+            if channel is None:
+                channel = self._channels[address] = _Channel(self._connect(address))
+            return channel
+
+    def _connect(self, address: str) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        return grpc.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
+
+    def close(self) -> None:
+        """Close every channel; calls in flight fail with `NodeUnavailable`."""
+        with self._lock:
+            channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.grpc.close()
+
+    def abandon(self) -> None:
+        """In a forked child: forget the parent's channels without touching them.
+
+        They are kept, unused, since closing or collecting them would talk to threads that do
+        not exist in the child.
+        """
+        self._lock = threading.Lock()
+        self._abandoned.append(self._channels)
+        self._channels = {}
