@@ -1,1 +1,82 @@
-"""Penstock: a distributed cache cluster that feeds GPU fleets from object storage."""
+"""Penstock: a distributed cache cluster that feeds GPU fleets from object storage.
+
+    import penstock
+
+    with penstock.connect("gpu-17:7400") as cache:
+        weights = cache.read("penstock://models/llama/model.safetensors")
+
+`penstock.aio` has the same for asyncio. Importing this package is cheap; gRPC and numpy are
+loaded by the first `connect`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import (
+    ClusterUnavailable,
+    Conflict,
+    CorruptData,
+    InvalidConfiguration,
+    InvalidRequest,
+    NodeUnavailable,
+    NotCached,
+    NotOwner,
+    NotPermitted,
+    ObjectChanged,
+    ObjectNotFound,
+    OriginUnavailable,
+    Overloaded,
+    PenstockError,
+    Retryable,
+    TicketExpired,
+    Uncacheable,
+)
+
+if TYPE_CHECKING:
+    from penstock.cache import Cache, Tls, connect
+    from penstock.object_file import ObjectFile
+    from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+
+__all__ = [
+    "Cache",
+    "ChunkLocation",
+    "ClusterUnavailable",
+    "Conflict",
+    "CorruptData",
+    "InvalidConfiguration",
+    "InvalidRequest",
+    "NodeUnavailable",
+    "NotCached",
+    "NotOwner",
+    "NotPermitted",
+    "ObjectChanged",
+    "ObjectFile",
+    "ObjectInfo",
+    "ObjectLocation",
+    "ObjectNotFound",
+    "OriginUnavailable",
+    "Overloaded",
+    "PenstockError",
+    "Retryable",
+    "TicketExpired",
+    "Tls",
+    "Uncacheable",
+    "connect",
+]
+
+_LAZY = {
+    "Cache": "penstock.cache",
+    "Tls": "penstock.cache",
+    "connect": "penstock.cache",
+    "ObjectFile": "penstock.object_file",
+    "ChunkLocation": "penstock.object_info",
+    "ObjectInfo": "penstock.object_info",
+    "ObjectLocation": "penstock.object_info",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name at its first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

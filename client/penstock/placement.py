@@ -55,6 +55,10 @@ class Placement:
         """Tell whether this replaces ``other``: a later epoch, or another cluster's."""
         return other is None or self.cluster_uid != other.cluster_uid or self.epoch > other.epoch
 
+    def is_older_than(self, other: "Placement") -> bool:
+        """Tell whether ``other`` is a later epoch of the same cluster."""
+        return self.cluster_uid == other.cluster_uid and self.epoch < other.epoch
+
     def to_json(self) -> bytes:
         """Return the value of etcd's ``placement`` key."""
         return json.dumps(

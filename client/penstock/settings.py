@@ -5,12 +5,12 @@ They stand in etcd under ``settings``; the first node writes them, operators cha
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import InvalidRequest
+from penstock.nearest import did_you_mean
 from penstock.objects import CHUNK_BYTES_DEFAULT, check_chunk_size
 from penstock.units import parse_duration, parse_size
 
@@ -75,9 +75,7 @@ def _check(name: str, value: float, least: float, most: float) -> None:
 
 def _parse(name: str, value: Any) -> int | float:
     if name not in _FIELDS:
-        near = difflib.get_close_matches(name, _FIELDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_FIELDS)}"
-        raise InvalidRequest(f"there is no setting {name!r}{hint}")
+        raise InvalidRequest(f"there is no setting {name!r}; {did_you_mean(name, _FIELDS)}")
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise InvalidRequest(f"settings.{name}={value!r}: want a number, a size or a duration")
     if name.endswith("_s"):

@@ -1,0 +1,81 @@
+"""Addresses of clusters, as `connect` takes them."""
+
+import asyncio
+import json
+import os
+import re
+import threading
+
+from penstock.errors import ClusterUnavailable, InvalidRequest
+
+DEFAULT_ADDRESS = "127.0.0.1:7400"
+
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_ETCD = re.compile(r"etcd://(?P<endpoints>[^/]+)/(?P<cluster>[A-Za-z0-9._-]+)")
+
+
+def seed_addresses(address: str | None) -> list[str]:
+    """Return the gRPC addresses of nodes to begin with.
+
+    Args:
+        address: ``host:port,…`` or ``etcd://host:port,…/cluster``; None for
+            ``PENSTOCK_ADDRESS``, else this host.
+
+    Raises:
+        InvalidRequest: It is none of these.
+        ClusterUnavailable: etcd does not answer, or knows no node of the cluster.
+    """
+    address = address or os.environ.get("PENSTOCK_ADDRESS") or DEFAULT_ADDRESS
+    if address.startswith("etcd://"):
+        return _members_from_etcd(address)
+    seeds = [part.strip() for part in address.split(",") if part.strip()]
+    for seed in seeds:
+        match = _HOST_PORT.fullmatch(seed)
+        if match is None or int(match[2]) > 65_535:
+            raise InvalidRequest(
+                f"{seed!r} is not an address; want host:port (a node's gRPC port, 7400 by "
+                "default) or etcd://host:port/cluster"
+            )
+    if not seeds:
+        raise InvalidRequest("an empty address; want host:port or etcd://host:port/cluster")
+    return seeds
+
+
+def _members_from_etcd(address: str) -> list[str]:
+    match = _ETCD.fullmatch(address)
+    if match is None:
+        raise InvalidRequest(f"{address!r}: want etcd://host:port,host:port/cluster")
+    endpoints = [f"http://{part}" for part in match["endpoints"].split(",")]
+    found: list[str] = []
+    failure: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            found.extend(asyncio.run(_ask_etcd(endpoints, match["cluster"])))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            failure.append(error)
+
+    # In a thread of its own: the caller may be running an event loop.
+    thread = threading.Thread(target=ask, name="penstock-etcd")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    if not found:
+        raise ClusterUnavailable(
+            f"etcd at {match['endpoints']} knows no live node of the cluster "
+            f"{match['cluster']!r}; check the cluster's name and that its nodes run"
+        )
+    return found
+
+
+async def _ask_etcd(endpoints: list[str], cluster: str) -> list[str]:
+    from penstock.etcd import Etcd
+
+    etcd = Etcd(endpoints, prefix=f"/penstock/v1/{cluster}/")
+    try:
+        listing = await etcd.list("members/")
+    finally:
+        await etcd.close()
+    records = (json.loads(entry.value) for entry in listing.entries.values())
+    return [record["grpc_address"] for record in records if record.get("grpc_address")]

@@ -1,0 +1,358 @@
+"""The cache as a program sees it: open, read, list, locate.
+
+Responsible for: the public blocking interface, and being safe to use after a fork.
+Not responsible for: how bytes come (`reader`), where they are (`routing`).
+"""
+
+import io
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from penstock.address import seed_addresses
+from penstock.errors import (
+    InvalidConfiguration,
+    InvalidRequest,
+    NodeUnavailable,
+    ObjectChanged,
+)
+from penstock.membership.nodes import Nodes
+from penstock.membership.view import Member, View
+from penstock.object_file import ObjectFile
+from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+from penstock.objects import check_range
+from penstock.opens import Handle, Opens
+from penstock.origin_fallback import OriginFallback
+from penstock.planes.grpc import GrpcPlane
+from penstock.planes.plane import Plane
+from penstock.reader import WORKERS_MAX, Reader
+from penstock.routing import Routing
+from penstock.rpc import HOLDS, LIST, Channels
+from penstock.v1 import cache_pb2
+from penstock.wire import listed_from_proto
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+LIST_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificates for gRPC, as paths of PEM files."""
+
+    ca: Path
+    """Whom to believe that the node is a node."""
+    cert: Path | None = None
+    """Who this client is, where nodes want to know; with ``key``."""
+    key: Path | None = None
+
+    def credentials(self) -> object:
+        """Return gRPC's credentials.
+
+        Raises:
+            InvalidConfiguration: A file cannot be read.
+        """
+        try:
+            return grpc.ssl_channel_credentials(
+                root_certificates=self.ca.read_bytes(),
+                private_key=self.key.read_bytes() if self.key else None,
+                certificate_chain=self.cert.read_bytes() if self.cert else None,
+            )
+        except OSError as error:
+            raise InvalidConfiguration(f"cannot read a certificate: {error}") from error
+
+
+class Core:
+    """The moving parts behind a `Cache`: a forked child throws them away and makes its own."""
+
+    def __init__(
+        self, seeds: list[str], *, token: str | None, credentials: object, fallback: bool
+    ) -> None:
+        self.channels = Channels(token=token, credentials=credentials)
+        self.routing = Routing()
+        self.nodes = Nodes(seeds, channels=self.channels, routing=self.routing)
+        self.opens = Opens(self.nodes)
+        self.pool = ThreadPoolExecutor(WORKERS_MAX, thread_name_prefix="penstock-read")
+        self.plane: Plane = GrpcPlane(self.channels)
+        self.reader = Reader(
+            nodes=self.nodes,
+            routing=self.routing,
+            plane_for=self.plane_for,
+            pool=self.pool,
+            fallback=OriginFallback() if fallback else None,
+        )
+
+    def plane_for(self, _member: Member) -> Plane:
+        """Return the fastest plane that reaches the node."""
+        return self.plane
+
+    def close(self) -> None:
+        """Stop threads and close connections."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.plane.close()
+        self.channels.close()
+
+
+class Cache:
+    """A connection to a Penstock cluster. Thread-safe, and usable in forked children.
+
+    Errors that any call may raise: `ClusterUnavailable` when no node answers, `NotPermitted`
+    for a url outside every volume, `ObjectNotFound`, `OriginUnavailable`.
+    """
+
+    def __init__(self, make_core: Callable[[], Core], *, address: str) -> None:
+        self._make_core = make_core
+        self._core = make_core()
+        self._address = address
+        self._closed = False
+        self._of_parents: list[Core] = []
+        _caches.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Cache of {self._address}{', closed' if self._closed else ''}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections and stop threads. Using the cache afterwards is an error."""
+        if not self._closed:
+            self._closed = True
+            self._core.close()
+
+    def _after_fork(self) -> None:
+        # The parent's locks may be held and its threads are gone: keep them, touch nothing.
+        self._of_parents.append(self._core)
+        self._core = self._make_core()
+
+    def _open_core(self) -> Core:
+        if self._closed:
+            raise InvalidRequest("this cache was closed; connect() again")
+        return self._core
+
+    @property
+    def view(self) -> View:
+        """The cluster's placement and members as known here, at most half a minute old."""
+        return self._open_core().nodes.view()
+
+    def stat(self, url: str, *, refresh: bool = False) -> ObjectInfo:
+        """Return what is known of the object: version, size in bytes, modification time.
+
+        Args:
+            url: ``penstock://volume/path``, or an origin url inside a configured volume.
+            refresh: Ask the origin even if a recent answer is known.
+        """
+        core = self._open_core()
+        return core.opens.open(url, refresh=refresh).opened.info(plane=core.plane.name)
+
+    def read(
+        self,
+        url: str,
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        refresh: bool = False,
+        stop: threading.Event | None = None,
+    ) -> bytes:
+        """Return ``length`` bytes from ``offset``, by default the whole object.
+
+        A read of the whole object that meets an overwritten object starts over once.
+
+        Raises:
+            InvalidRequest: The range begins beyond the end.
+            ObjectChanged: The object is overwritten faster than it can be read.
+        """
+        handle = self._open_core().opens.open(url, refresh=refresh)
+        try:
+            return self._read(handle, offset, length, stop)
+        except ObjectChanged:
+            if offset != 0 or length is not None:
+                raise
+        again = self._open_core().opens.open(url, refresh=True)
+        return self._read(again, offset, length, stop)
+
+    def _read(
+        self,
+        handle: Handle,
+        offset: int,
+        length: int | None,
+        stop: threading.Event | None,
+    ) -> bytes:
+        wanted = check_range(handle.opened.id.size, offset, length)
+        # BytesIO lends its own bytes for writing and gives them away uncopied: the payload
+        # lands in the object that is returned.
+        memory = io.BytesIO(bytes(wanted))
+        with memory.getbuffer() as view:
+            self._read_handle(handle, view, offset, stop=stop)
+        return memory.getvalue()
+
+    def read_into(
+        self,
+        url: str,
+        buffer: "WriteableBuffer",
+        offset: int = 0,
+        *,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """Fill ``buffer`` from ``offset``, less only at the object's end; return the bytes read.
+
+        Args:
+            url: The object.
+            buffer: Writable and contiguous, e.g. a bytearray, a numpy array, a memoryview.
+                After an error it may hold anything, and nothing writes into it any more.
+            offset: Of the first byte within the object.
+            stop: Set from another thread to give up early.
+        """
+        handle = self._open_core().opens.open(url)
+        with memoryview(buffer) as view, view.cast("B") as octets:
+            wanted = check_range(handle.opened.id.size, offset, len(octets))
+            with octets[:wanted] as target:
+                self._read_handle(handle, target, offset, stop=stop)
+        return wanted
+
+    def _read_handle(
+        self,
+        handle: Handle,
+        target: memoryview,
+        offset: int,
+        *,
+        stop: threading.Event | None = None,
+    ) -> None:
+        core = self._open_core()
+        try:
+            if len(target):
+                core.reader.read_into(handle, target, offset, stop=stop)
+        except ObjectChanged:
+            core.opens.forget(handle.opened.url)
+            raise
+
+    def open(self, url: str, *, refresh: bool = False) -> ObjectFile:
+        """Return the object as a seekable, read-only raw file of one version."""
+        handle = self._open_core().opens.open(url, refresh=refresh)
+
+        def read_into(target: memoryview, offset: int, stop: threading.Event | None) -> None:
+            self._read_handle(handle, target, offset, stop=stop)
+
+        return ObjectFile(url, handle.opened.id.size, read_into)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Tell the objects whose urls begin with ``prefix``, in the order of their names."""
+        return itertools.chain.from_iterable(self.list_pages(prefix))
+
+    def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]:
+        """As `list`, a page of up to 1,000 at a time: one request each."""
+        token = ""
+        while True:
+            page = self._open_core().nodes.call(
+                LIST, cache_pb2.ListRequest(url=prefix, page_token=token, page_size=LIST_PAGE)
+            )
+            yield [listed_from_proto(listed) for listed in page.objects]
+            token = page.next_page_token
+            if not token:
+                return
+
+    def locate(self, url: str, *, refresh: bool = False) -> ObjectLocation:
+        """Tell for each chunk of the object which nodes own it and which hold it now."""
+        core = self._open_core()
+        opened = core.opens.open(url, refresh=refresh).opened
+        view = core.nodes.view()
+        held = _held_by(core, view, opened.ticket)
+        chunks = []
+        for index in range(opened.id.chunk_count):
+            chunk_id = opened.id.chunk_id(index)
+            owners = core.routing.ring.owners(chunk_id, view.replicas)
+            holders = tuple(node for node, indexes in held.items() if index in indexes)
+            chunks.append(ChunkLocation(index, chunk_id, tuple(owners), holders))
+        return ObjectLocation(url, opened.id, tuple(chunks))
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        """Return the bytes that this process read so far, by ``plane`` and by ``source``."""
+        counters = self._open_core().reader.counters
+        with counters.lock:
+            counted = dict(counters.bytes)
+        totals: dict[str, dict[str, int]] = {"plane": {}, "source": {}}
+        for (plane, source), size in counted.items():
+            totals["plane"][plane] = totals["plane"].get(plane, 0) + size
+            totals["source"][source] = totals["source"].get(source, 0) + size
+        return totals
+
+
+def _held_by(core: Core, view: View, ticket: str) -> dict[str, set[int]]:
+    """Return the chunks that each member holds; one that does not answer holds none."""
+    request = cache_pb2.HoldsRequest(ticket=ticket)
+
+    def ask(member: Member) -> set[int]:
+        try:
+            return set(core.channels.call(member.grpc_address, HOLDS, request).indexes)
+        except NodeUnavailable:
+            return set()
+
+    members = sorted(view.members.values(), key=lambda member: member.id)
+    return {
+        member.id: indexes
+        for member, indexes in zip(members, core.pool.map(ask, members), strict=True)
+    }
+
+
+_caches: "weakref.WeakSet[Cache]" = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for cache in list(_caches):
+        cache._after_fork()  # noqa: SLF001 - of this module
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def connect(
+    address: str | None = None,
+    *,
+    plane: str = "auto",
+    fallback: str = "error",
+    token: str | None = None,
+    tls: Tls | None = None,
+) -> Cache:
+    """Connect to a cluster; nothing is asked of it until the first call.
+
+    Args:
+        address: ``host:port,host:port,…`` (gRPC of any nodes) or
+            ``etcd://host:port,…/cluster``; by default ``PENSTOCK_ADDRESS``, else this host.
+        plane: ``auto`` takes the fastest that is reachable; or ``grpc``.
+        fallback: ``error``, or ``origin`` to read the origin itself when no node answers.
+        token: A bearer token; by default ``PENSTOCK_TOKEN``.
+        tls: Certificates for gRPC; None for plain text.
+
+    Raises:
+        InvalidRequest: An argument is not one of these.
+    """
+    if plane not in ("auto", "grpc"):
+        raise InvalidRequest(f"plane={plane!r}: this version has auto and grpc")
+    if fallback not in ("error", "origin"):
+        raise InvalidRequest(f"fallback={fallback!r}: want error or origin")
+    token = token or os.environ.get("PENSTOCK_TOKEN")
+    seeds = seed_addresses(address)
+    credentials = tls.credentials() if tls else None
+
+    def make_core() -> Core:
+        return Core(seeds, token=token, credentials=credentials, fallback=fallback == "origin")
+
+    return Cache(make_core, address=",".join(seeds))

@@ -1,0 +1,125 @@
+"""Views of the cluster, asked from its nodes: what a client without etcd knows.
+
+Responsible for: reaching any node that answers, and keeping `Routing` up to date.
+Unary calls only and no thread of its own: a new epoch is learnt from the answers to reads,
+and a slow poll happens on the way of other calls.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+
+from penstock.errors import ClusterUnavailable, NodeUnavailable
+from penstock.membership.view import View
+from penstock.routing import Routing
+from penstock.rpc import CALL_TIMEOUT_S, GET_PLACEMENT, Channels, Method, Request, Response
+from penstock.v1 import placement_pb2
+from penstock.wire import view_from_proto
+
+POLL_S = 30.0
+"""A view older than this is asked for again, at the next call."""
+NODES_TRIED_MAX = 8
+VIEW_TIMEOUT_S = 3.0
+
+
+class Nodes:
+    """The nodes of a cluster, reached through the first that answers. Thread-safe."""
+
+    def __init__(
+        self,
+        seeds: Sequence[str],
+        *,
+        channels: Channels,
+        routing: Routing,
+        rng: random.Random | None = None,
+    ) -> None:
+        assert seeds, "no address to begin with"
+        self._seeds = tuple(seeds)
+        self._channels = channels
+        self._routing = routing
+        self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._lock = threading.Lock()
+        self._last_good: str | None = None
+        self._members_digest = 0
+        self._poll_at = 0.0
+
+    def call(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Response:
+        """Call ``method`` of any node that answers.
+
+        Raises:
+            ClusterUnavailable: None of those tried answers.
+            PenstockError: What a node reported.
+        """
+        failures: list[str] = []
+        for address in self._addresses()[:NODES_TRIED_MAX]:
+            try:
+                response = self._channels.call(address, method, request, timeout_s=timeout_s)
+            except NodeUnavailable as error:
+                failures.append(str(error))
+            else:
+                self._last_good = address
+                return response
+        raise ClusterUnavailable(
+            f"no node answers; start one, or correct the address. Tried: {'; '.join(failures)}"
+        )
+
+    def _addresses(self) -> list[str]:
+        """Return where to ask, the best first: the last that answered, members, seeds."""
+        view = self._routing.view
+        members = list(view.members.values()) if view else []
+        self._rng.shuffle(members)
+        members.sort(key=lambda member: self._routing.is_suspected(member.id))
+        known = [member.grpc_address for member in members if member.grpc_address]
+        last = [self._last_good] if self._last_good else []
+        return list(dict.fromkeys((*last, *known, *self._seeds)))
+
+    def view(self) -> View:
+        """Return the view, asked for at the first call and slowly polled after.
+
+        Raises:
+            ClusterUnavailable: No node answers, and none ever did.
+        """
+        view = self._routing.view
+        if view is None or time.monotonic() > self._poll_at:
+            try:
+                self.refresh(beyond_epoch=None)
+            except ClusterUnavailable:
+                if view is None:
+                    raise
+        view = self._routing.view
+        assert view is not None, "a refresh gives a view or raises"
+        return view
+
+    def refresh(self, *, beyond_epoch: int | None) -> None:
+        """Ask for a newer view; of several threads one asks and the rest use its answer.
+
+        Args:
+            beyond_epoch: Do nothing if a later epoch is known already. None always asks.
+
+        Raises:
+            ClusterUnavailable: No node answers.
+        """
+        with self._lock:
+            view = self._routing.view
+            if view and beyond_epoch is not None and view.placement.epoch > beyond_epoch:
+                return
+            self._ask(view)
+
+    def _ask(self, view: View | None) -> None:
+        request = placement_pb2.GetPlacementRequest()
+        if view:
+            request.cluster_uid = view.placement.cluster_uid
+            request.epoch = view.placement.epoch
+            request.members_digest = self._members_digest
+        response = self.call(GET_PLACEMENT, request, timeout_s=VIEW_TIMEOUT_S)
+        self._poll_at = time.monotonic() + POLL_S * self._rng.uniform(0.75, 1.25)
+        if not response.unchanged:
+            self._members_digest = response.members_digest
+            self._routing.update(view_from_proto(response))

@@ -1,0 +1,115 @@
+"""Opening objects: urls to objects with tickets, believed for as long as the node says.
+
+Responsible for: the client's short memory of opened objects, and renewing tickets.
+Not responsible for: asking the origin (nodes do, one for all).
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from penstock.errors import InvalidRequest, PenstockError
+from penstock.membership.nodes import Nodes
+from penstock.object_info import OpenedObject
+from penstock.rpc import OPEN, RENEW
+from penstock.v1 import cache_pb2
+from penstock.wire import error_from_proto, object_from_proto
+
+REMEMBERED_MAX = 10_000
+URLS_MAX = 1_000
+"""In one request."""
+RENEW_BEFORE_S = 60.0
+
+
+class Handle:
+    """An opened object whose ticket is renewed as needed. Thread-safe."""
+
+    def __init__(self, opened: OpenedObject, nodes: Nodes) -> None:
+        self.opened = opened
+        self._nodes = nodes
+        self._lock = threading.Lock()
+
+    def ticket(self) -> str:
+        """Return a ticket that is good for a while yet.
+
+        Raises:
+            ObjectChanged: The version is gone.
+            ClusterUnavailable: No node renews it.
+        """
+        opened = self.opened
+        if opened.ticket_expires_at - RENEW_BEFORE_S > time.time():
+            return opened.ticket
+        return self.renew(opened.ticket)
+
+    def renew(self, expired: str) -> str:
+        """Return a ticket other than ``expired``; of several threads one asks for it."""
+        with self._lock:
+            if self.opened.ticket != expired:
+                return self.opened.ticket
+            answer = self._nodes.call(RENEW, cache_pb2.RenewRequest(ticket=expired))
+            self.opened = replace(
+                self.opened, ticket=answer.ticket, ticket_expires_at=answer.ticket_expires_at
+            )
+            return answer.ticket
+
+
+class Opens:
+    """Opens objects through any node, and remembers each for as long as it is fresh."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[str, tuple[float, OpenedObject]] = OrderedDict()
+
+    def open(self, url: str, *, refresh: bool = False) -> Handle:
+        """Return the object at ``url``; with ``refresh`` the origin is asked again.
+
+        Raises:
+            ObjectNotFound: There is no such object.
+            NotPermitted: It lies outside every volume.
+            OriginUnavailable: The origin does not answer and nothing is known of it.
+            ClusterUnavailable: No node answers.
+        """
+        known = None if refresh else self._recall(url)
+        if known is None:
+            (known,) = self._ask([url], refresh=refresh)
+        if isinstance(known, PenstockError):
+            raise known
+        return Handle(known, self._nodes)
+
+    def _recall(self, url: str) -> OpenedObject | None:
+        with self._lock:
+            fresh_until, opened = self._remembered.get(url, (0.0, None))
+        return opened if fresh_until > time.monotonic() else None
+
+    def _ask(self, urls: Sequence[str], *, refresh: bool) -> list[OpenedObject | PenstockError]:
+        if len(urls) > URLS_MAX:
+            raise InvalidRequest(f"{len(urls)} urls in one request: at most {URLS_MAX}")
+        asked_at = time.monotonic()
+        response = self._nodes.call(OPEN, cache_pb2.OpenRequest(urls=urls, refresh=refresh))
+        assert len(response.results) == len(urls), "one result per url"
+        return [
+            self._take(url, result, asked_at)
+            for url, result in zip(urls, response.results, strict=True)
+        ]
+
+    def _take(
+        self, url: str, result: cache_pb2.OpenResult, asked_at: float
+    ) -> OpenedObject | PenstockError:
+        if result.WhichOneof("result") == "error":
+            self.forget(url)
+            return error_from_proto(result.error)
+        opened = object_from_proto(result.object)
+        with self._lock:
+            self._remembered[url] = (asked_at + opened.fresh_for_s, opened)
+            self._remembered.move_to_end(url)
+            if len(self._remembered) > REMEMBERED_MAX:
+                self._remembered.popitem(last=False)
+        return opened
+
+    def forget(self, url: str) -> None:
+        """Believe no longer what is known of ``url``."""
+        with self._lock:
+            self._remembered.pop(url, None)
