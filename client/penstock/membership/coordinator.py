@@ -7,7 +7,7 @@ Keys are relative to the cluster's own prefix, for example ``members/gpu-17``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,7 +95,7 @@ class Coordinator(Protocol):
     async def grant_lease(self, ttl_s: float) -> Lease:
         """Begin a lease and renew it until it is revoked or lost."""
 
-    def watch(self, prefix: str) -> AsyncIterator[Listing | Changes]:
+    def watch(self, prefix: str) -> AsyncGenerator[Listing | Changes, None]:
         """Tell everything that happens below ``prefix``, for ever.
 
         The first item is a `Listing`. Then come `Changes`, without a gap and in order; where a

@@ -1,0 +1,157 @@
+"""One endpoint of etcd: its address, its TLS, its channel, one call with a deadline.
+
+Responsible for: gRPC's own types and options. `penstock.etcd_rpc` chooses among endpoints.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+
+from penstock.errors import InvalidConfiguration
+
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+"""Largest listing that is accepted; 1,000 nodes need a few megabytes."""
+
+_CONNECT_POLL_S = 0.005
+_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # etcd closes connections that ping more often than every 5 s.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # Also how long one attempt may take.
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Message(Protocol):
+    """What matters here of a protobuf message."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        """Return its bytes."""
+
+    @classmethod
+    def FromString(cls, s: bytes) -> Self:  # noqa: N802 - protobuf's name
+        """Return the message in ``s``."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdTls:
+    """Files for ``https://`` endpoints, PEM. Without a ``ca``, gRPC's own roots are trusted."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    """With ``key``: shown to an etcd that asks for a client's certificate."""
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files.
+
+        Raises:
+            InvalidConfiguration: One cannot be read, or only one of ``cert`` and ``key`` is set.
+        """
+        if (self.cert is None) != (self.key is None):
+            raise InvalidConfiguration("etcd.tls: cert and key belong together, set both")
+        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.cert))
+
+
+def _read(path: Path | None) -> bytes | None:
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise InvalidConfiguration(f"etcd.tls: cannot read {path}: {error.strerror}") from error
+
+
+class Endpoint:
+    """One address and, from its first use on, the channel to it."""
+
+    def __init__(self, url: str, tls: EtcdTls | None) -> None:
+        """Check the configuration; nothing connects yet.
+
+        Raises:
+            InvalidConfiguration: ``url`` is not ``http://host:port`` or ``https://host:port``,
+                or does not fit ``tls``.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+            raise InvalidConfiguration(
+                f"etcd.endpoints: {url!r} should be like http://10.0.0.1:2379, or https://…"
+            )
+        if tls is not None and parts.scheme == "http":
+            raise InvalidConfiguration(f"etcd.endpoints: {url!r} with etcd.tls: write https://")
+        self._address = parts.netloc
+        self._credentials = (tls or EtcdTls()).credentials() if parts.scheme == "https" else None
+        self._channel: grpc.aio.Channel | None = None
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The channel, made late: it belongs to the event loop that runs."""
+        if self._channel is None:
+            self._channel = self._open()
+        return self._channel
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._address, options=_OPTIONS)
+        return grpc.aio.secure_channel(self._address, self._credentials, options=_OPTIONS)
+
+    async def connects(self, *, deadline: float) -> bool:
+        """Return whether a connection stands, or comes to stand by ``deadline``."""
+        # Looked at again and again: gRPC's own waiting for a state leaks when it is cancelled.
+        while time.monotonic() < deadline:
+            state = self.channel.get_state(try_to_connect=True)
+            if state is grpc.ChannelConnectivity.READY:
+                return True
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                return False
+            await asyncio.sleep(_CONNECT_POLL_S)
+        return False
+
+    async def call(
+        self, path: str, request: Message, answer: type[M], *, metadata: Metadata, deadline: float
+    ) -> M:
+        """Call a method that answers once.
+
+        Raises:
+            grpc.aio.AioRpcError: Whatever went wrong, the deadline included.
+        """
+        method: Callable[..., Any] = self.channel.unary_unary(
+            path, request_serializer=serialize, response_deserializer=answer.FromString
+        )
+        timeout_s = max(0.0, deadline - time.monotonic())
+        reply: M = await method(request, timeout=timeout_s, metadata=metadata)
+        return reply
+
+    def stream(
+        self, path: str, answer: type[M], *, metadata: Metadata
+    ) -> "grpc.aio.StreamStreamCall[Message, M]":
+        """Begin a two-way stream. Cancel it in the end."""
+        method: Callable[..., Any] = self.channel.stream_stream(
+            path, request_serializer=serialize, response_deserializer=answer.FromString
+        )
+        call: grpc.aio.StreamStreamCall[Message, M] = method(metadata=metadata)
+        return call
+
+    async def close(self) -> None:
+        """Close the channel; calls in flight end as cancelled."""
+        if self._channel is not None:
+            await self._channel.close()
+
+
+def serialize(message: Message) -> bytes:
+    """Return the bytes of ``message``."""
+    return message.SerializeToString()
