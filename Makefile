@@ -1,0 +1,41 @@
+# What a developer and CI run. Every target sets up what it needs; nothing is installed by hand.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+
+.PHONY: help install demo test lint bench proto lock clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets.
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+install: ## Make .venv with everything, from the lock file; does nothing when it is current.
+	@tools/install.sh
+
+demo: install ## A whole cluster on this machine, shown at work; ARGS=--keep leaves it up.
+	@$(BIN)/penstock demo $(ARGS)
+
+test: lint ## Everything CI runs; ARGS are pytest's.
+	@$(BIN)/python tools/check_resolve.py
+	@$(BIN)/pytest $(ARGS)
+
+lint: install ## Style, formatting and types.
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { \
+	    echo "run: $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+
+bench: install ## Every benchmark under bench/, at full size.
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+proto: ## Generate the committed stubs from proto/.
+	@tools/proto.sh
+
+lock: install ## Renew the pins of requirements.lock from pyproject.toml.
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --all-extras --universal \
+	    --python-version 3.11 --custom-compile-command 'make lock' --output-file requirements.lock
+
+clean: ## Remove all that the other targets made.
+	@rm -rf .venv .venv-proto dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find client cachenode tests bench tools -name __pycache__ -type d -exec rm -rf {} +

