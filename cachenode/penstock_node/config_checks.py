@@ -1,0 +1,159 @@
+"""Whether the keys of a configuration fit together, and the files that they name are there.
+
+Each check yields every problem that it finds. They run only on a configuration whose keys are
+all good by themselves, so that a typo does not draw a second complaint.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+from penstock.errors import InvalidRequest
+from penstock.origin_options import credential_options
+from penstock.volumes import Volume
+from penstock_node.config_keys import NodeKeys, VolumeSection, is_loopback
+from penstock_node.config_sources import Place, Problem
+
+_PORTS = ("grpc_port", "bulk_port", "admin_port", "s3_port")
+
+
+def check(keys: NodeKeys) -> list[Problem]:
+    """Return every problem of ``keys``; none means that a node may start with them."""
+    checks = (_safety, _s3_auth, _ports, _tiers, _etcd, _files, _volumes)
+    return [problem for find in checks for problem in find(keys)]
+
+
+def _safety(keys: NodeKeys) -> Iterator[Problem]:
+    safe = keys.tls or keys.auth or keys.insecure or is_loopback(keys.listen_host)
+    if not safe:
+        yield Problem(
+            ("listen_host",),
+            f"{keys.listen_host} can be reached from other machines; set one of: [tls] cert and "
+            "key, [auth] tokens_file, or insecure = true (plain text, no credentials)",
+        )
+
+
+def _s3_auth(keys: NodeKeys) -> Iterator[Problem]:
+    closed = keys.s3_port is None or is_loopback(keys.listen_host)
+    if keys.s3_auth != "keys" and not closed and not keys.insecure:
+        yield Problem(
+            ("s3_auth",),
+            f"{keys.s3_auth!r} would let anyone read through {keys.listen_host}; "
+            'set s3_auth = "keys", or insecure = true, or leave s3_port out',
+        )
+
+
+def _ports(keys: NodeKeys) -> Iterator[Problem]:
+    for first, second in combinations(_PORTS, 2):
+        port = getattr(keys, first)
+        if port and port == getattr(keys, second):
+            yield Problem((second,), f"{port} is {first} already; give each its own, or 0 for any")
+
+
+def _tiers(keys: NodeKeys) -> Iterator[Problem]:
+    if not keys.tiers:
+        yield Problem(
+            ("tiers",),
+            "there is none; add [[tiers]] with path, capacity and role, "
+            'for example path = "/mnt/nvme0", capacity = "4TB", role = "owned"',
+        )
+    state_dir = _real(keys.state_dir)
+    for index, tier in enumerate(keys.tiers):
+        place, path = ("tiers", index, "path"), _real(tier.path)
+        if _overlap(path, state_dir):
+            yield Problem(place, f"{tier.path} and state_dir {keys.state_dir} must lie apart")
+        for other in keys.tiers[:index]:
+            if _overlap(path, _real(other.path)):
+                yield Problem(place, f"{tier.path} and the tier {other.path} must lie apart")
+
+
+def _etcd(keys: NodeKeys) -> Iterator[Problem]:
+    etcd = keys.etcd
+    if etcd is None:
+        return
+    if bool(etcd.username) != bool(etcd.password):
+        yield Problem(("etcd",), "username and password go together; set both or none")
+    if bool(etcd.cert) != bool(etcd.key):
+        yield Problem(("etcd",), "cert and key go together; set both or none")
+
+
+def _files(keys: NodeKeys) -> Iterator[Problem]:
+    sections = {"tls": keys.tls, "auth": keys.auth, "etcd": keys.etcd}
+    for section_name, section in sections.items():
+        for name in ("cert", "key", "ca", "tokens_file"):
+            path = getattr(section, name, None)
+            if path is not None:
+                yield from _readable((section_name, name), path)
+
+
+def _readable(place: Place, path: Path) -> Iterator[Problem]:
+    if not path.is_file():
+        yield Problem(place, f"there is no file {path}")
+    elif not os.access(path, os.R_OK):
+        yield Problem(place, f"{path} cannot be read by this user (uid {os.getuid()})")
+
+
+def _volumes(keys: NodeKeys) -> Iterator[Problem]:
+    for name, section in keys.volumes.items():
+        place: Place = ("volumes", name)
+        if section.catalogued or section.origins:
+            yield Problem(
+                place,
+                "this version serves passthrough volumes only: take catalogued and origins out "
+                "and set url",
+            )
+        elif not section.url:
+            yield Problem(place, 'no url; set it, for example url = "s3://bucket/prefix/"')
+        else:
+            yield from _volume(keys, place, name, section)
+
+
+def _volume(keys: NodeKeys, place: Place, name: str, section: VolumeSection) -> Iterator[Problem]:
+    try:
+        volume = section.to_volume(name)
+    except InvalidRequest as error:
+        yield Problem(place, str(error))
+        return
+    if volume.secret:
+        yield from _volume_secret(keys, place, volume)
+    if volume.kind == "file":
+        yield from _file_root(keys, place, volume)
+
+
+def _volume_secret(keys: NodeKeys, place: Place, volume: Volume) -> Iterator[Problem]:
+    assert volume.secret, "called for volumes with a secret"
+    secret = keys.secrets.get(volume.secret)
+    if secret is None:
+        yield Problem((*place, "secret"), missing_secret(keys, volume.secret))
+        return
+    where = f"a secret for {volume.scheme}:// volumes"
+    try:
+        credential_options(volume.kind, dict.fromkeys(secret.options, ""), where=where)
+    except InvalidRequest as error:
+        yield Problem(("secrets", volume.secret), str(error))
+
+
+def _file_root(keys: NodeKeys, place: Place, volume: Volume) -> Iterator[Problem]:
+    path = _real(Path("/", volume.prefix))
+    if not any(path.is_relative_to(_real(root)) for root in keys.allow_file_roots):
+        yield Problem(
+            (*place, "url"), f'{volume.url} lies outside allow_file_roots; add "{path}" there'
+        )
+
+
+def missing_secret(keys: NodeKeys, name: str) -> str:
+    """Return what to say of a secret that this node does not have: with the fix."""
+    known = ", ".join(keys.secrets) or "none"
+    return (
+        f"this node has no secret {name!r} (it has: {known}); add [secrets.{name}] with hosts and, "
+        'for each option, { env = "NAME" } or { file = "PATH" }'
+    )
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
