@@ -1,0 +1,229 @@
+"""The values in etcd: JSON on one side, dataclasses on the other.
+
+Responsible for: which key holds what, and refusing a value that is not what it should be.
+Keys of a JSON object that are not known here are ignored: a newer version wrote them.
+Not responsible for: what the values mean together (`state`), volumes beyond being objects
+(the node's settings know them), the placement's own JSON (`penstock.placement`).
+"""
+
+import base64
+import json
+import string
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import structlog
+
+from penstock.errors import InvalidRequest
+from penstock.membership.view import Member
+from penstock.placement import NodeRecord, Placement, auto_weight, check_weight
+from penstock.settings import ClusterSettings
+from penstock.ticket import TicketKey
+
+SETTINGS = "settings"
+PLACEMENT = "placement"
+MEMBERS = "members/"
+NODES = "nodes/"
+WEIGHTS = "weights/"
+VOLUMES = "volumes/"
+TICKET_KEYS = "secret/ticket_keys/"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """What stands under ``members/{id}`` while the node's lease lives."""
+
+    member: Member
+    machine_id: str
+    state_dir_hash: str
+    """With ``machine_id`` it names a state directory; its lock proves that an earlier process
+    of the same one is dead."""
+    owned_capacity_bytes: int = 0
+    state: str = "serving"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightOverride:
+    """What stands under ``weights/{id}``: an operator's weight, which wins over the automatic."""
+
+    weight: int
+    reason: str
+    set_at: float
+    """Seconds since 1970, UTC."""
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    data = json.loads(value)
+    if not isinstance(data, dict):
+        raise InvalidRequest(f"want a JSON object, got {type(data).__name__}")
+    return data
+
+
+def _text(data: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    found = data.get(name, default)
+    if not isinstance(found, str):
+        raise InvalidRequest(f"{name}={found!r}: want a text")
+    return found
+
+
+def _count(data: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    found = data.get(name, default)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise InvalidRequest(f"{name}={found!r}: want a whole number, not negative")
+    return found
+
+
+def _moment(data: Mapping[str, Any], name: str) -> float:
+    found = data.get(name)
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        raise InvalidRequest(f"{name}={found!r}: want seconds since 1970")
+    return float(found)
+
+
+def _encode(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data).encode()
+
+
+_MEMBER_TEXTS = tuple(f.name for f in fields(Member) if f.type is str and f.name != "id")
+_MEMBER_COUNTS = tuple(f.name for f in fields(Member) if f.type is int)
+
+
+def member_from_json(node_id: str, value: bytes) -> MemberRecord:
+    """Return the record under ``members/{node_id}``. Raises as `state` expects of parsers."""
+    data = _object(value)
+    if not data.get("host"):
+        raise InvalidRequest("a member has a host")
+    texts = {name: _text(data, name, "") for name in _MEMBER_TEXTS}
+    counts = {name: _count(data, name, 0) for name in _MEMBER_COUNTS}
+    return MemberRecord(
+        member=Member(id=node_id, **texts, **counts),  # type: ignore[arg-type]  # by name and type
+        machine_id=_text(data, "machine_id", ""),
+        state_dir_hash=_text(data, "state_dir_hash", ""),
+        owned_capacity_bytes=_count(data, "owned_capacity_bytes", 0),
+        state=_text(data, "state", "serving"),
+    )
+
+
+def member_to_json(record: MemberRecord) -> bytes:
+    """Return the value of ``members/{id}``."""
+    facts = asdict(record)
+    return _encode(facts.pop("member") | facts)
+
+
+def node_from_json(_node_id: str, value: bytes) -> NodeRecord:
+    """Return the record under ``nodes/{node_id}``."""
+    data = _object(value)
+    return NodeRecord(
+        host=_text(data, "host"),
+        zone=_text(data, "zone", ""),
+        machine_id=_text(data, "machine_id", ""),
+        owned_capacity_bytes=_count(data, "owned_capacity_bytes"),
+    )
+
+
+def node_to_json(record: NodeRecord, *, weight_unit_bytes: int) -> bytes:
+    """Return the value of ``nodes/{id}``, with the automatic weight for outside readers.
+
+    The weight is absent while the cluster's unit is not decided, and 0 without owned capacity.
+    """
+    facts = asdict(record)
+    if record.owned_capacity_bytes == 0:
+        facts["auto_weight"] = 0
+    elif weight_unit_bytes:
+        facts["auto_weight"] = auto_weight(record.owned_capacity_bytes, weight_unit_bytes)
+    return _encode(facts)
+
+
+def weight_from_json(_node_id: str, value: bytes) -> WeightOverride:
+    """Return the record under ``weights/{node_id}``."""
+    data = _object(value)
+    weight = _count(data, "weight")
+    check_weight(weight)
+    return WeightOverride(weight, _text(data, "reason", ""), _moment(data, "set_at"))
+
+
+def weight_to_json(record: WeightOverride) -> bytes:
+    """Return the value of ``weights/{id}``."""
+    return _encode(asdict(record))
+
+
+def volume_from_json(_name: str, value: bytes) -> Mapping[str, Any]:
+    """Return the JSON object under ``volumes/{name}``, as it is."""
+    return _object(value)
+
+
+def volume_to_json(value: Mapping[str, Any]) -> bytes:
+    """Return the value of ``volumes/{name}``."""
+    return _encode(value)
+
+
+def ticket_key_from_json(key_id: str, value: bytes) -> TicketKey:
+    """Return the key under ``secret/ticket_keys/{key_id}``."""
+    data = _object(value)
+    return TicketKey(
+        id=key_id,
+        secret=base64.b64decode(_text(data, "secret"), validate=True),
+        created_at=_moment(data, "created_at"),
+        retired_at=None if data.get("retired_at") is None else _moment(data, "retired_at"),
+    )
+
+
+def ticket_key_to_json(key: TicketKey) -> bytes:
+    """Return the value of ``secret/ticket_keys/{key_id}``."""
+    secret = base64.b64encode(key.secret).decode()
+    return _encode({"secret": secret, "created_at": key.created_at, "retired_at": key.retired_at})
+
+
+def settings_from_json(value: bytes) -> ClusterSettings:
+    """Return the settings; what is unknown or out of bounds is left at its default, and logged."""
+    settings = ClusterSettings()
+    known = settings.to_json()
+    for name, wanted in _object(value).items():
+        if name not in known:
+            continue
+        try:
+            settings = settings.changed({name: wanted})
+        except InvalidRequest as error:
+            _log.warning("a cluster setting is ignored", setting=name, error=str(error))
+    return settings
+
+
+def settings_to_json(settings: ClusterSettings, *, stored: bytes | None = None) -> bytes:
+    """Return the value of ``settings``; what a newer version has ``stored`` there stays."""
+    unknown: dict[str, Any] = {}
+    if stored is not None:
+        try:
+            unknown = _object(stored)
+        except (ValueError, InvalidRequest):
+            _log.warning("the stored settings were not JSON and are replaced")
+    return _encode(unknown | settings.to_json())
+
+
+def placement_from_json(value: bytes) -> Placement:
+    """Return the placement, with every number and text of the right kind."""
+    placement = Placement.from_json(value)
+    _check_uid(placement.cluster_uid)
+    _check_epoch(placement.epoch)
+    ClusterSettings().changed({"points_per_100": placement.points_per_100})
+    for past in placement.history:
+        _check_epoch(past.epoch)
+    for node in (*placement.nodes, *(n for past in placement.history for n in past.nodes)):
+        if not all(isinstance(text, str) for text in (node.id, node.host, node.zone)):
+            raise InvalidRequest(f"not a placed node: {node}")
+        if type(node.weight) is not int:
+            raise InvalidRequest(f"node {node.id}: weight {node.weight!r} is no whole number")
+        check_weight(node.weight)
+    return placement
+
+
+def _check_uid(uid: object) -> None:
+    if not isinstance(uid, str) or len(uid) != 32 or set(uid) - set(string.hexdigits):
+        raise InvalidRequest(f"cluster_uid={uid!r}: want 32 hexadecimal digits")
+
+
+def _check_epoch(epoch: object) -> None:
+    if type(epoch) is not int or epoch < 1:
+        raise InvalidRequest(f"epoch={epoch!r}: want 1 or more")

@@ -1,0 +1,117 @@
+"""`view.json`: the last view on disk, so that a node restarted while etcd is away serves.
+
+Responsible for: writing the state whole or not at all, readable by its owner only (ticket keys
+are in it), off the event loop and not more often than needed; and reading it at start.
+"""
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from penstock.errors import InvalidConfiguration
+from penstock.membership.coordinator import Entry, Listing
+from penstock_node.atomic_file import write_atomically
+from penstock_node.coordination.state import ClusterState
+from penstock_node.coordination.waiting import is_set_within
+
+FORMAT = 1
+FILE_MODE = 0o600
+WRITE_INTERVAL_S = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+def encode(state: ClusterState, *, cluster: str) -> bytes:
+    """Return the file's bytes: entries as they stand in etcd, for people to read too."""
+    entries = {}
+    for key, entry in state.entries.items():
+        with contextlib.suppress(UnicodeDecodeError):  # Nothing that we or a newer one wrote.
+            entries[key] = entry.value.decode()
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "cluster": cluster,
+            "store_id": state.store_id,
+            "revision": state.revision,
+            "entries": entries,
+        }
+    ).encode()
+
+
+def decode(data: bytes) -> tuple[str, ClusterState]:
+    """Return the cluster's name and the state in a file's bytes.
+
+    Raises:
+        ValueError: It is not such a file, or one of a later format.
+    """
+    try:
+        file: dict[str, Any] = json.loads(data)
+        if file["format"] != FORMAT:
+            raise ValueError(f"format {file['format']}, this program knows {FORMAT}")
+        revision, store_id = int(file["revision"]), int(file["store_id"])
+        entries = {key: Entry(text.encode(), revision) for key, text in file["entries"].items()}
+        cluster = str(file["cluster"])
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a view: {error!r}") from error
+    return cluster, ClusterState.from_listing(Listing(entries, revision, store_id))
+
+
+def load(path: Path, *, cluster: str) -> ClusterState | None:
+    """Return the state in ``path``; None when there is none, or none that can be read.
+
+    Raises:
+        InvalidConfiguration: It is the view of another cluster.
+    """
+    try:
+        found, state = decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        _log.warning("the last view cannot be read and is ignored", path=path, error=str(error))
+        return None
+    if found != cluster:
+        raise InvalidConfiguration(
+            f"{path} belongs to cluster {found!r} and this node is configured for {cluster!r}: "
+            f"correct `cluster`, or give the node a state_dir of its own"
+        )
+    return state
+
+
+class ViewWriter:
+    """Writes the newest of the states it is given; one write at a time, those between left out."""
+
+    def __init__(self, path: Path, *, cluster: str) -> None:
+        self._path, self._cluster = path, cluster
+        self._waiting: ClusterState | None = None
+        self._given, self._stopping = asyncio.Event(), asyncio.Event()
+
+    def give(self, state: ClusterState) -> None:
+        """Have ``state`` written soon."""
+        self._waiting = state
+        self._given.set()
+
+    def stop(self) -> None:
+        """Let `run` end once it has written what it was given."""
+        self._stopping.set()
+        self._given.set()
+
+    async def run(self) -> None:
+        """Write until stopped."""
+        while not (self._stopping.is_set() and self._waiting is None):
+            await self._given.wait()
+            self._given.clear()
+            state, self._waiting = self._waiting, None
+            if state is not None:
+                await asyncio.to_thread(self._write, state)
+            await is_set_within(self._stopping, seconds=WRITE_INTERVAL_S)
+
+    def _write(self, state: ClusterState) -> None:
+        try:
+            write_atomically(self._path, encode(state, cluster=self._cluster), mode=FILE_MODE)
+        except OSError as error:
+            # Serving goes on; the next change tries again.
+            _log.warning("the view cannot be written", path=str(self._path), error=str(error))
