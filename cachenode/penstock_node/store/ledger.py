@@ -1,0 +1,337 @@
+"""What a tier holds, and every byte of its budget, in memory.
+
+Responsible for: the index of a tier's chunks and the sum that must never pass its capacity,
+as transitions that are atomic and thread-safe.
+Not responsible for: files. Its caller plans here, works on the disk with no lock held, and
+settles here. The order of eviction is the policy's.
+
+The sum: chunks in the index + being written + leaving (no longer in the index, not unlinked yet)
++ unlinked but held open by readers + in quarantine + not scanned yet. The last is an upper bound:
+a tier that has just started assumes that its disk is full, and pays for what it writes by
+evicting chunks that it has found, until the scan has found them all.
+
+A chunk whose file comes or goes is *changing*, from plan to settlement, and only one thread
+changes it: an unlink that is late cannot hit the file that replaced the one it was meant for.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from penstock_node.store.eviction import EvictionPolicy, Reason, Victim
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile:
+    """One file that readers hold open. A chunk that is evicted and comes back has another."""
+
+    chunk_id: bytes
+    size_bytes: int
+    handles: int = 0
+    is_unlinked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Departure:
+    """A chunk on its way out: no longer in the index, its file not unlinked yet."""
+
+    chunk_id: bytes
+    size_bytes: int
+    file: OpenFile | None = None
+
+
+@dataclass(slots=True)
+class Room:
+    """A plan to make room: unlink ``doomed``, then settle."""
+
+    size_bytes: int
+    doomed: list[Departure] = field(default_factory=list)
+    reserved_bytes: int = 0
+    """Taken already, from what was free. Nobody can take it while the rest is made."""
+
+
+class Ledger:
+    """The books of one tier. ``used_bytes`` never passes the capacity by what is added here."""
+
+    def __init__(
+        self,
+        *,
+        capacity_bytes: int,
+        policy: EvictionPolicy,
+        unscanned_bytes: int,
+        quarantined_bytes: int,
+    ) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._policy = policy
+        self._lock = threading.Condition(threading.Lock())
+        self._open: dict[bytes, OpenFile] = {}
+        self._unverified: set[bytes] = set()
+        self._changing: set[bytes] = set()
+        self._left_during_listing: set[bytes] | None = None  # None: nothing is being listed.
+        self._is_scanned = unscanned_bytes == 0
+        self._unscanned_bytes = unscanned_bytes
+        self._quarantined_bytes = quarantined_bytes
+        self._writing_bytes = 0
+        self._leaving_bytes = 0
+        self._held_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """What counts against the capacity now."""
+        with self._lock:
+            return self._used()
+
+    @property
+    def cached_bytes(self) -> int:
+        """The chunks in the index alone."""
+        with self._lock:
+            return self._policy.used_bytes
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether every chunk on disk is in the index."""
+        with self._lock:
+            return self._is_scanned
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._policy)
+
+    def __contains__(self, chunk_id: bytes) -> bool:
+        with self._lock:
+            return self._policy.size_of(chunk_id) is not None
+
+    def chunks(self) -> list[Victim]:
+        """Return every chunk in the index, as it is now."""
+        with self._lock:
+            return self._policy.chunks()
+
+    # Readers.
+
+    def acquire(self, chunk_id: bytes, *, is_use: bool) -> OpenFile | None:
+        """Count one more handle on a chunk, before its file is opened; None if it is not here."""
+        with self._lock:
+            size_bytes = self._policy.size_of(chunk_id)
+            if size_bytes is None:
+                return None
+            if is_use:
+                self._policy.touch(chunk_id)
+            file = self._open.get(chunk_id)
+            if file is None:
+                file = self._open[chunk_id] = OpenFile(chunk_id, size_bytes)
+            file.handles += 1
+            return file
+
+    def release(self, file: OpenFile) -> None:
+        """Count one handle less."""
+        with self._lock:
+            assert file.handles > 0, f"{file.chunk_id.hex()} is released more often than acquired"
+            file.handles -= 1
+            if file.handles > 0:
+                return
+            if file.is_unlinked:
+                self._held_bytes -= file.size_bytes
+            elif self._open.get(file.chunk_id) is file:
+                del self._open[file.chunk_id]
+
+    def is_current(self, file: OpenFile) -> bool:
+        """Tell whether what was opened by path after `acquire` is the file that was acquired."""
+        with self._lock:
+            return self._open.get(file.chunk_id) is file
+
+    def is_verified(self, chunk_id: bytes) -> bool:
+        """Tell whether this process has written the chunk, or verified it."""
+        with self._lock:
+            return chunk_id not in self._unverified
+
+    def verified(self, file: OpenFile) -> None:
+        """Note that the payload of an acquired file matches its checksums."""
+        with self._lock:
+            if self._open.get(file.chunk_id) is file:
+                self._unverified.discard(file.chunk_id)
+
+    # Writers.
+
+    def plan_room(self, size_bytes: int) -> Room | None:
+        """Plan to reserve ``size_bytes``; None, and nothing is doomed, if that is hopeless."""
+        with self._lock:
+            missing = max(0, self._used() + size_bytes - self._capacity_bytes)
+            if missing > 0 and missing > self._evictable():
+                return None
+            room = Room(size_bytes, self._doom(missing), max(0, size_bytes - missing))
+            self._writing_bytes += room.reserved_bytes
+            return room
+
+    def settle_room(self, room: Room, *, unlinked: list[Departure]) -> bool:
+        """Settle what was unlinked of ``room.doomed`` and reserve the rest; False: no room."""
+        with self._lock:
+            self._settle(room.doomed, unlinked)
+            rest = room.size_bytes - room.reserved_bytes
+            if self._used() + rest > self._capacity_bytes and rest > 0:
+                self._writing_bytes -= room.reserved_bytes
+                return False
+            self._writing_bytes += rest
+            return True
+
+    def plan_eviction(self, bytes_wanted: int) -> list[Departure]:
+        """Doom chunks of at least ``bytes_wanted``, whatever the budget says."""
+        with self._lock:
+            return self._doom(bytes_wanted)
+
+    def plan_trim(self, *, bytes_max: int) -> list[Departure]:
+        """Doom at most about ``bytes_max`` of what is over the capacity."""
+        with self._lock:
+            return self._doom(min(bytes_max, self._used() - self._capacity_bytes))
+
+    def settle(self, doomed: Iterable[Departure], *, unlinked: list[Departure]) -> None:
+        """Settle doomed chunks: those not in ``unlinked`` could not be, and are back."""
+        with self._lock:
+            self._settle(doomed, unlinked)
+
+    def cancel(self, size_bytes: int) -> None:
+        """Give back a reservation whose write came to nothing; nothing of it is on disk."""
+        with self._lock:
+            self._writing_bytes -= size_bytes
+
+    def begin_change(self, chunk_id: bytes) -> bool:
+        """Wait until nobody changes the chunk, and change it; False if it is in the index."""
+        with self._lock:
+            self._lock.wait_for(lambda: chunk_id not in self._changing)
+            if self._policy.size_of(chunk_id) is not None:
+                return False
+            self._changing.add(chunk_id)
+            return True
+
+    def end_change(self, chunk_id: bytes) -> None:
+        """Stop changing a chunk that did not come in."""
+        with self._lock:
+            self._end_change(chunk_id)
+
+    def published(self, chunk_id: bytes, size_bytes: int, *, reason: Reason) -> None:
+        """Turn the reservation of a changing chunk into the chunk."""
+        with self._lock:
+            self._end_change(chunk_id)
+            self._writing_bytes -= size_bytes
+            self._policy.insert(chunk_id, size_bytes, reason=reason)
+
+    # Those who take chunks out.
+
+    def take(self, chunk_id: bytes) -> Departure | None:
+        """Take a chunk out of the index; None if it is not there."""
+        with self._lock:
+            if self._policy.size_of(chunk_id) is None:
+                return None
+            return self._leave(chunk_id, self._policy.remove(chunk_id))
+
+    def take_file(self, file: OpenFile) -> Departure | None:
+        """Take the chunk of an acquired file out of the index; None if another has replaced it."""
+        with self._lock:
+            if self._open.get(file.chunk_id) is not file:
+                return None
+            return self._leave(file.chunk_id, self._policy.remove(file.chunk_id))
+
+    def quarantined(self, departure: Departure) -> None:
+        """Settle a departure whose file was moved, not unlinked."""
+        with self._lock:
+            self._leaving_bytes -= departure.size_bytes
+            self._quarantined_bytes += departure.size_bytes
+            self._end_change(departure.chunk_id)
+
+    def left_quarantine(self, departure: Departure) -> None:
+        """Note that a file in quarantine was unlinked."""
+        with self._lock:
+            self._quarantined_bytes -= departure.size_bytes
+            self._hold_while_open(departure)
+
+    # The scan.
+
+    def found(self, chunk_id: bytes, size_bytes: int) -> None:
+        """Index a changing chunk that was on disk before this process started."""
+        with self._lock:
+            self._end_change(chunk_id)
+            self._found(chunk_id, size_bytes)
+
+    def begin_listing(self) -> None:
+        """Say that a directory is about to be listed: names in it may go stale from now on."""
+        with self._lock:
+            # A chunk that is leaving now may still be listed, and be gone when it is indexed.
+            self._left_during_listing = set(self._changing)
+
+    def listed(self, names: Iterable[tuple[bytes, int]]) -> None:
+        """Index those chunks of a listing that are not known and have not left since."""
+        with self._lock:
+            assert self._left_during_listing is not None, "the listing has not begun"
+            for chunk_id, size_bytes in names:
+                is_known = self._policy.size_of(chunk_id) is not None or chunk_id in self._changing
+                if not is_known and chunk_id not in self._left_during_listing:
+                    self._found(chunk_id, size_bytes)
+
+    def end_listing(self) -> None:
+        """Say that no directory is being listed."""
+        with self._lock:
+            self._left_during_listing = None
+
+    def scanned(self) -> None:
+        """Say that every directory has been listed."""
+        with self._lock:
+            self._is_scanned = True
+            self._unscanned_bytes = 0
+
+    # Below, the lock is held.
+
+    def _used(self) -> int:
+        return (
+            self._policy.used_bytes
+            + self._writing_bytes
+            + self._leaving_bytes
+            + self._held_bytes
+            + self._quarantined_bytes
+            + self._unscanned_bytes
+        )
+
+    def _evictable(self) -> int:
+        return self._policy.used_bytes - sum(file.size_bytes for file in self._open.values())
+
+    def _doom(self, bytes_wanted: int) -> list[Departure]:
+        victims = self._policy.victims(bytes_wanted, in_use=self._open)
+        return [self._leave(victim.chunk_id, victim.size_bytes) for victim in victims]
+
+    def _leave(self, chunk_id: bytes, size_bytes: int) -> Departure:
+        assert chunk_id not in self._changing, f"{chunk_id.hex()} changes while it is indexed"
+        self._unverified.discard(chunk_id)
+        self._changing.add(chunk_id)
+        self._leaving_bytes += size_bytes
+        if self._left_during_listing is not None:
+            self._left_during_listing.add(chunk_id)
+        return Departure(chunk_id, size_bytes, self._open.pop(chunk_id, None))
+
+    def _settle(self, doomed: Iterable[Departure], unlinked: list[Departure]) -> None:
+        gone = {departure.chunk_id for departure in unlinked}
+        for departure in doomed:
+            self._leaving_bytes -= departure.size_bytes
+            self._end_change(departure.chunk_id)
+            if departure.chunk_id in gone:
+                self._hold_while_open(departure)
+            else:
+                self._come_back(departure)
+
+    def _end_change(self, chunk_id: bytes) -> None:
+        assert chunk_id in self._changing, f"{chunk_id.hex()} is changed without a claim"
+        self._changing.remove(chunk_id)
+        self._lock.notify_all()
+
+    def _hold_while_open(self, departure: Departure) -> None:
+        if departure.file is not None and departure.file.handles > 0:
+            departure.file.is_unlinked = True
+            self._held_bytes += departure.size_bytes
+
+    def _come_back(self, departure: Departure) -> None:
+        self._policy.insert(departure.chunk_id, departure.size_bytes, reason="restart")
+        self._unverified.add(departure.chunk_id)
+        if departure.file is not None and departure.file.handles > 0:
+            self._open[departure.chunk_id] = departure.file
+
+    def _found(self, chunk_id: bytes, size_bytes: int) -> None:
+        self._policy.insert(chunk_id, size_bytes, reason="restart")
+        self._unverified.add(chunk_id)
+        self._unscanned_bytes = max(0, self._unscanned_bytes - size_bytes)

@@ -1,0 +1,244 @@
+"""The store of a node: its tiers together.
+
+Responsible for: which tier a chunk goes to and is read from, and numbers over all tiers.
+Not responsible for: what should be cached (fills, hand-over), who may read it, the network.
+"""
+
+import functools
+import math
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import xxhash
+from penstock.checksums import verify_blocks
+from penstock.errors import CorruptData
+from penstock.objects import ObjectId
+
+from penstock_node.store.chunk_file import ChunkFile
+from penstock_node.store.eviction import Reason
+from penstock_node.store.statistics import TierStatistics
+from penstock_node.store.stored_chunk import StoredChunk
+from penstock_node.store.tier import Payload, Role, Tier
+
+_READ_ORDER: tuple[Role, ...] = ("memory", "local", "owned")
+
+_log = structlog.get_logger("penstock.store")
+
+
+@dataclass(frozen=True, slots=True)
+class TierUsage:
+    """One tier's numbers."""
+
+    path: Path
+    role: Role
+    used_bytes: int
+    """All of the capacity until the tier has been scanned."""
+    capacity_bytes: int
+
+
+class Store:
+    """Chunks in tiers. Thread-safe and blocking; closed last, after its readers."""
+
+    def __init__(self, tiers: Sequence[Tier]) -> None:
+        self._tiers = sorted(tiers, key=lambda tier: _READ_ORDER.index(tier.role))
+        self.scan_done = threading.Event()
+        """Set when every tier has been scanned, or cannot be."""
+        self._scan_thread: threading.Thread | None = None
+
+    def get(self, obj: ObjectId, index: int) -> StoredChunk | None:
+        """Return a good copy of a chunk, open, from memory if it is there; None if there is none.
+
+        Counts as a use. The footer is always checked, the payload at the first use after a
+        restart: a bad copy is taken out, counted, and treated as absent.
+
+        Raises:
+            InvalidRequest: The object has no such chunk.
+        """
+        return _first_copy(self._tiers, ChunkFile(obj, index), is_use=True)
+
+    def holds(self, obj: ObjectId, index: int) -> bool:
+        """Tell whether any tier has the chunk, good or bad. Changes nothing, counts as no use."""
+        chunk = ChunkFile(obj, index)
+        return any(tier.holds(chunk) for tier in self._tiers)
+
+    def put(
+        self,
+        obj: ObjectId,
+        index: int,
+        payload: Payload,
+        *,
+        checksums: bytes,
+        owned: bool,
+        reason: Reason,
+    ) -> bool:
+        """Keep a chunk in memory, and in an owned or a local tier, where there are such tiers.
+
+        A full or failing disk is counted and logged, never raised.
+
+        Args:
+            obj: The object.
+            index: Of its chunk.
+            payload: The chunk's bytes.
+            checksums: Of its blocks.
+            owned: It is of this node's share; else it is kept for this host's readers.
+            reason: Why it comes in: warmed and handed-over chunks are not taken for scans.
+
+        Returns:
+            Whether at least one tier has it now.
+
+        Raises:
+            CorruptData: The payload does not match the checksums; nothing is kept.
+        """
+        chunk = ChunkFile(obj, index)
+        assert len(payload) == chunk.payload_bytes, f"{len(payload)} bytes for {chunk}"
+        verify_blocks(payload, checksums)
+        roles: tuple[Role, ...] = ("memory", "owned" if owned else "local")
+        kept = [
+            self._keep(role, chunk, payload, checksums=checksums, reason=reason) for role in roles
+        ]
+        return any(kept)
+
+    def _keep(
+        self, role: Role, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason
+    ) -> bool:
+        # A tier that was added takes new chunks, and those kept elsewhere before stay there.
+        if any(tier.holds_id(chunk.chunk_id) for tier in self._of_role(role)):
+            return True
+        tier = choose_tier(self._of_role(role), chunk.chunk_id)
+        return tier is not None and tier.put(chunk, payload, checksums=checksums, reason=reason)
+
+    def promote(self, obj: ObjectId, index: int) -> None:
+        """Copy a chunk from disk to the memory tier, if there is one and it is not there."""
+        chunk = ChunkFile(obj, index)
+        memory = self._of_role("memory")
+        if not memory or any(tier.holds(chunk) for tier in memory):
+            return
+        stored = _first_copy(self._tiers, chunk, is_use=False)
+        if stored is None:
+            return
+        with stored:
+            try:
+                payload = stored.read(0, stored.length)
+                verify_blocks(payload, stored.checksums)
+            except CorruptData:
+                self.recheck(obj, index)
+                return
+            self._keep("memory", chunk, payload, checksums=stored.checksums, reason="read")
+
+    def recheck(self, obj: ObjectId, index: int) -> bool:
+        """Read and verify all copies of a chunk now, and take out bad ones.
+
+        Returns:
+            Whether a good copy remains.
+        """
+        chunk = ChunkFile(obj, index)
+        good = [tier.recheck(chunk) for tier in self._tiers]
+        return any(good)
+
+    def evict(self, obj: ObjectId) -> tuple[int, int]:
+        """Take all chunks of an object out of all tiers; return how many chunks, and bytes."""
+        chunks = dropped = 0
+        for index in range(obj.chunk_count):
+            chunk = ChunkFile(obj, index)
+            freed = sum(tier.drop(chunk) for tier in self._tiers)
+            chunks, dropped = chunks + (freed > 0), dropped + freed
+        _log.info("an object was evicted", key=obj.key, chunks=chunks, bytes=dropped)
+        return chunks, dropped
+
+    def owned_chunks(self) -> Iterator[tuple[bytes, int]]:
+        """Return id and allocated bytes of each chunk in owned tiers, a tier at a time.
+
+        Each tier is as it was at one moment; those not scanned yet lack chunks.
+        """
+        for tier in self._of_role("owned"):
+            yield from tier.chunks()
+
+    @property
+    def owned_capacity_bytes(self) -> int:
+        """What the owned tiers can take together."""
+        return sum(tier.capacity_bytes for tier in self._of_role("owned"))
+
+    @property
+    def cached_bytes(self) -> int:
+        """What the chunks take, those both in memory and on disk once. Costs memory's chunks."""
+        disks = sum(tier.cached_bytes for tier in self._disks())
+        return disks + sum(size for _, size in self._only_in_memory())
+
+    @property
+    def cached_chunks(self) -> int:
+        """How many chunks there are, counted likewise."""
+        disks = sum(tier.chunk_count for tier in self._disks())
+        return disks + sum(1 for _ in self._only_in_memory())
+
+    @property
+    def statistics(self) -> TierStatistics:
+        """Counters of all tiers since the start."""
+        return functools.reduce(
+            TierStatistics.plus, (tier.statistics for tier in self._tiers), TierStatistics()
+        )
+
+    def tier_usage(self) -> list[TierUsage]:
+        """Return each tier's numbers: memory first, then local, then owned."""
+        return [
+            TierUsage(tier.path, tier.role, tier.used_bytes, tier.capacity_bytes)
+            for tier in self._tiers
+        ]
+
+    def start_scan(self) -> threading.Thread:
+        """Index, on a thread of its own, what is on disk; chunks are served meanwhile."""
+        assert self._scan_thread is None, "the store is scanned once"
+        self._scan_thread = threading.Thread(target=self._scan, name="penstock-scan", daemon=True)
+        self._scan_thread.start()
+        return self._scan_thread
+
+    def close(self) -> None:
+        """Stop the scan and unlock the tiers. Chunks that readers hold stay readable."""
+        for tier in self._tiers:
+            tier.stop_scan()
+        if self._scan_thread is not None:
+            self._scan_thread.join()
+        for tier in self._tiers:
+            tier.close()
+
+    def _scan(self) -> None:
+        for tier in self._tiers:
+            tier.scan()
+        self.scan_done.set()
+
+    def _of_role(self, role: Role) -> list[Tier]:
+        return [tier for tier in self._tiers if tier.role == role]
+
+    def _disks(self) -> list[Tier]:
+        return [tier for tier in self._tiers if tier.role != "memory"]
+
+    def _only_in_memory(self) -> Iterator[tuple[bytes, int]]:
+        disks = self._disks()
+        for tier in self._of_role("memory"):
+            for chunk_id, size_bytes in tier.chunks():
+                if not any(disk.holds_id(chunk_id) for disk in disks):
+                    yield chunk_id, size_bytes
+
+
+def _first_copy(tiers: Iterable[Tier], chunk: ChunkFile, *, is_use: bool) -> StoredChunk | None:
+    for tier in tiers:
+        stored = tier.get(chunk, is_use=is_use)
+        if stored is not None:
+            return stored
+    return None
+
+
+def choose_tier(tiers: Sequence[Tier], chunk_id: bytes) -> Tier | None:
+    """Return the tier that a chunk belongs in, of those of one role; None if there is none.
+
+    Rendezvous weighted by capacity: fixed by the chunk and the tiers' paths and capacities, so
+    that a disk that comes or goes moves no chunk between the others.
+    """
+    return max(tiers, key=lambda tier: _score(tier, chunk_id), default=None)
+
+
+def _score(tier: Tier, chunk_id: bytes) -> float:
+    digest = xxhash.xxh3_64_intdigest(chunk_id + bytes(tier.path))
+    return -tier.capacity_bytes / math.log((digest + 0.5) / 2**64)
