@@ -31,7 +31,6 @@ from penstock.object_file import ObjectFile
 from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle, Opens
-from penstock.origin_fallback import OriginFallback
 from penstock.planes.grpc import GrpcPlane
 from penstock.planes.plane import Plane
 from penstock.reader import WORKERS_MAX, Reader
@@ -42,6 +41,8 @@ from penstock.wire import listed_from_proto
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+    from penstock.origin_fallback import OriginFallback
 
 LIST_PAGE = 1000
 
@@ -89,7 +90,7 @@ class Core:
             routing=self.routing,
             plane_for=self.plane_for,
             pool=self.pool,
-            fallback=OriginFallback() if fallback else None,
+            fallback=_origin_fallback() if fallback else None,
         )
 
     def plane_for(self, _member: Member) -> Plane:
@@ -246,12 +247,13 @@ class Cache:
 
     def open(self, url: str, *, refresh: bool = False) -> ObjectFile:
         """Return the object as a seekable, read-only raw file of one version."""
-        handle = self._open_core().opens.open(url, refresh=refresh)
+        core = self._open_core()
+        handle = core.opens.open(url, refresh=refresh)
 
         def read_into(target: memoryview, offset: int, stop: threading.Event | None) -> None:
             self._read_handle(handle, target, offset, stop=stop)
 
-        return ObjectFile(url, handle.opened.id.size, read_into)
+        return ObjectFile(handle.opened.info(plane=core.plane.name), read_into)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Tell the objects whose urls begin with ``prefix``, in the order of their names."""
@@ -293,6 +295,13 @@ class Cache:
             totals["plane"][plane] = totals["plane"].get(plane, 0) + size
             totals["source"][source] = totals["source"].get(source, 0) + size
         return totals
+
+
+def _origin_fallback() -> "OriginFallback":
+    # Object stores are loaded only for those who want to read them.
+    from penstock.origin_fallback import OriginFallback
+
+    return OriginFallback()
 
 
 def _held_by(core: Core, view: View, ticket: str) -> dict[str, set[int]]:

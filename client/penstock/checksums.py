@@ -31,6 +31,14 @@ def block_checksums(data: bytes | bytearray | memoryview) -> bytes:
     return struct.pack(f"<{block_count(len(data))}Q", *_digests(memoryview(data)))
 
 
+def checksums_between(checksums: bytes, start: int, stop: int) -> bytes:
+    """Return those of a chunk's joined checksums that belong to its bytes ``start`` to ``stop``.
+
+    ``start`` is a block's first byte; ``stop`` a block's end, or the chunk's.
+    """
+    return checksums[start // BLOCK_BYTES * CHECKSUM_BYTES : block_count(stop) * CHECKSUM_BYTES]
+
+
 def verify_blocks(data: bytes | bytearray | memoryview, checksums: bytes) -> None:
     """Check ``data``, which begins at a block's first byte, against its joined checksums.
 

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from penstock.object_info import ObjectInfo
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -19,10 +21,11 @@ class ObjectFile(io.RawIOBase):
     raises `ObjectChanged`, and never returns bytes of another version.
     """
 
-    def __init__(self, url: str, size: int, read_into: ReadInto) -> None:
+    def __init__(self, info: ObjectInfo, read_into: ReadInto) -> None:
         super().__init__()
-        self.name = url
-        self._size = size
+        self.info = info
+        self.name = info.url
+        self._size = info.size
         self._read_into = read_into
         self._position = 0
 

@@ -73,11 +73,12 @@ class Opens:
             ClusterUnavailable: No node answers.
         """
         known = None if refresh else self._recall(url)
-        if known is None:
-            (known,) = self._ask([url], refresh=refresh)
-        if isinstance(known, PenstockError):
-            raise known
-        return Handle(known, self._nodes)
+        if known is not None:
+            return Handle(known, self._nodes)
+        (result,) = self._ask([url], refresh=refresh)
+        if isinstance(result, PenstockError):
+            raise result
+        return Handle(result, self._nodes)
 
     def _recall(self, url: str) -> OpenedObject | None:
         with self._lock:

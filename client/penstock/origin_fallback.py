@@ -5,8 +5,7 @@ this process's own, from the environment that obstore reads; nodes never tell th
 """
 
 import threading
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError, PreconditionError
@@ -15,14 +14,17 @@ from obstore.store import ObjectStore, from_url
 from penstock.errors import ObjectChanged, ObjectNotFound, OriginUnavailable
 from penstock.object_info import OpenedObject, OriginSource
 from penstock.planes.plane import PieceRequest
-from penstock.volumes import split_options
+from penstock.volumes import Volume
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 REQUESTS_MAX = 2
 """At once, in one process: a fleet without its cluster must not overrun the origin."""
 
 
 class OriginFallback:
-    """Reads pieces of opened objects from their sources, in order."""
+    """Reads pieces of opened objects from their sources, in order. Thread-safe."""
 
     def __init__(self) -> None:
         self._slots = threading.BoundedSemaphore(REQUESTS_MAX)
@@ -37,26 +39,25 @@ class OriginFallback:
         """
         start = piece.index * opened.id.chunk_size + piece.start
         stop = piece.index * opened.id.chunk_size + piece.stop
-        failure: Exception | None = None
+        failures: list[str] = []
         with self._slots:
             for source in opened.sources:
                 try:
                     piece.into[:] = _read_source(source, opened.id.size, start, stop)
                 except OriginUnavailable as error:
-                    failure = error
+                    failures.append(str(error))
                 else:
                     return
-        raise OriginUnavailable(f"no source of {opened.url} answers: {failure}") from failure
+        raise OriginUnavailable(f"no source of {opened.url} answers: {'; '.join(failures)}")
 
 
 def _read_source(source: OriginSource, size: int, start: int, stop: int) -> memoryview:
     base, _, name = source.url.rpartition("/")
-    strong = source.version.startswith('"')
     options: dict[str, Any] = {"range": (start, stop)}
-    if strong:
+    if _is_etag(source.version):
         options["if_match"] = source.version
     try:
-        answer = obstore.get(_store(base, source.options), name, options=cast("Any", options))
+        answer = obstore.get(_store(base + "/", source), name, options=cast("Any", options))
         data = memoryview(answer.bytes())
     except PreconditionError as error:
         raise ObjectChanged(f"{source.url} was overwritten; open it again") from error
@@ -64,13 +65,28 @@ def _read_source(source: OriginSource, size: int, start: int, stop: int) -> memo
         raise ObjectNotFound(f"{source.url} is gone") from error
     except (BaseError, OSError) as error:
         raise OriginUnavailable(f"{source.url}: {error}") from error
-    if strong and answer.meta["e_tag"] != source.version:
+    meta = answer.meta
+    # Compared whatever was sent: some stores ignore conditions.
+    told = meta["e_tag"] if _is_etag(source.version) else _modified_version(meta)
+    if told != source.version or meta["size"] != size or len(data) != stop - start:
         raise ObjectChanged(f"{source.url} was overwritten; open it again")
-    if answer.meta["size"] != size or len(data) != stop - start:
-        raise ObjectChanged(f"{source.url} has another size now; open it again")
     return data
 
 
-def _store(url: str, options: Mapping[str, object]) -> ObjectStore:
-    config, client_options = split_options(url, options)
-    return from_url(url, config=cast("Any", config), client_options=cast("Any", client_options))
+def _is_etag(version: str) -> bool:
+    return not version.startswith(("lm:", "mtime:"))
+
+
+def _modified_version(meta: "ObjectMeta") -> str:
+    """Return the version of an object without a strong etag, as nodes make it."""
+    microseconds = round(meta["last_modified"].timestamp() * 1_000_000)
+    return f"lm:{microseconds}-{meta['size']}"
+
+
+def _store(url: str, source: OriginSource) -> ObjectStore:
+    if source.version.startswith("mtime:"):
+        raise OriginUnavailable(f"{source.url}: files of a node are not read from elsewhere")
+    options = Volume("origin", url, cast("Any", source.options)).origin_options
+    return from_url(
+        url, config=cast("Any", options.store), client_options=cast("Any", options.client)
+    )

@@ -37,6 +37,7 @@ class PastPlacement:
 
     epoch: int
     nodes: tuple[PlacedNode, ...]
+    points_per_100: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,11 @@ class Placement:
                 "points_per_100": self.points_per_100,
                 "nodes": _nodes_to_json(self.nodes),
                 "history": [
-                    {"epoch": past.epoch, "nodes": _nodes_to_json(past.nodes)}
+                    {
+                        "epoch": past.epoch,
+                        "nodes": _nodes_to_json(past.nodes),
+                        "points_per_100": past.points_per_100,
+                    }
                     for past in self.history
                 ],
             }
@@ -96,7 +101,9 @@ class Placement:
                 points_per_100=data["points_per_100"],
                 nodes=_nodes_from_json(data["nodes"]),
                 history=tuple(
-                    PastPlacement(past["epoch"], _nodes_from_json(past["nodes"]))
+                    PastPlacement(
+                        past["epoch"], _nodes_from_json(past["nodes"]), past["points_per_100"]
+                    )
                     for past in data["history"]
                 ),
             )
@@ -179,7 +186,7 @@ def next_placement(inputs: Inputs, previous: Placement) -> Placement:
     points_per_100 = inputs.settings.points_per_100
     if nodes == previous.nodes and points_per_100 == previous.points_per_100:
         return previous
-    past = PastPlacement(previous.epoch, previous.nodes)
+    past = PastPlacement(previous.epoch, previous.nodes, previous.points_per_100)
     return Placement(
         cluster_uid=previous.cluster_uid,
         epoch=previous.epoch + 1,

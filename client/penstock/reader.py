@@ -6,12 +6,14 @@ Not responsible for: moving bytes (planes), choosing owners (`routing`), opening
 """
 
 import contextlib
+import itertools
 import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from penstock.errors import (
     ClusterUnavailable,
@@ -26,9 +28,11 @@ from penstock.membership.nodes import Nodes
 from penstock.membership.view import Member
 from penstock.objects import Piece, pieces
 from penstock.opens import Handle
-from penstock.origin_fallback import OriginFallback
 from penstock.planes.plane import Deadline, Landed, Outcome, PieceRequest, Plane, ReadContext
 from penstock.routing import Candidate, Routing
+
+if TYPE_CHECKING:
+    from penstock.origin_fallback import OriginFallback
 
 WORKERS_MAX = 16
 """Threads of one library instance that read at once."""
@@ -64,6 +68,7 @@ class _Load:
         self.handle = handle
         self.stop = stop
         self._requests = iter(requests)
+        self._missing = len(requests)
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
 
@@ -72,7 +77,12 @@ class _Load:
         with self._lock:
             if self._failure or self.stop.is_set():
                 return []
-            return [request for request, _ in zip(self._requests, range(count), strict=False)]
+            return list(itertools.islice(self._requests, count))
+
+    def landed(self) -> None:
+        """Count one piece as read."""
+        with self._lock:
+            self._missing -= 1
 
     def fail(self, error: BaseException) -> None:
         """End the read: other workers finish what they have in hand."""
@@ -85,6 +95,7 @@ class _Load:
             raise self._failure
         if self.stop.is_set():
             raise Cancelled
+        assert self._missing == 0, f"{self._missing} pieces were never read"
 
 
 class Reader:
@@ -97,7 +108,7 @@ class Reader:
         routing: Routing,
         plane_for: Callable[[Member], Plane],
         pool: ThreadPoolExecutor,
-        fallback: OriginFallback | None = None,
+        fallback: "OriginFallback | None" = None,
         rng: random.Random | None = None,
     ) -> None:
         self._nodes = nodes
@@ -161,6 +172,7 @@ class Reader:
             for request in batch:
                 try:
                     self._read_piece(load, request)
+                    load.landed()
                 except (PenstockError, Cancelled) as error:
                     load.fail(error)
 

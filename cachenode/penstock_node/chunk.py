@@ -1,0 +1,42 @@
+"""A chunk as a node handles it: which one, and its bytes in memory."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from penstock.objects import ObjectId
+from penstock.planes.plane import Source
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The ``index``-th chunk of an object, and the volume that the object was opened through."""
+
+    object: ObjectId
+    volume: str
+    index: int
+
+    @cached_property
+    def id(self) -> bytes:
+        """The chunk id; raises `InvalidRequest` when there is no such chunk."""
+        return self.object.chunk_id(self.index)
+
+    @cached_property
+    def length(self) -> int:
+        """In bytes."""
+        return self.object.chunk_length(self.index)
+
+    @property
+    def start(self) -> int:
+        """Offset of the chunk's first byte within the object."""
+        return self.index * self.object.chunk_size
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A whole chunk's bytes in memory, with the checksums of its blocks."""
+
+    data: memoryview
+    checksums: bytes
+    source: Source
+    kept: bool = False
+    """Whether the store has it: then later readers find it there."""

@@ -1,0 +1,162 @@
+"""Answering for chunks: what this node says to a reader who asks for one.
+
+Responsible for: the decision, the same on every plane: serve what is here, fill what is ours,
+else say who we are not. Tickets, epochs and suspects are judged here.
+Not responsible for: how an answer travels (`serve`), how a chunk is brought in (`fill`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from penstock.errors import NotCached, NotOwner
+from penstock.objects import check_blocks
+from penstock.planes.plane import Source
+from penstock_node.chunk import Chunk, Payload
+from penstock_node.cluster import Cluster
+from penstock_node.coordination import Coordination
+from penstock_node.fill import Filler
+from penstock_node.flights import Flight
+from penstock_node.ownership import Duty, duty_of
+from penstock_node.peers import Peers
+from penstock_node.store.store import Store, StoredChunk
+
+INTERIM_S = 0.2
+"""How long a reader waits for a fill before it is told that the fill is under way."""
+CATCH_UP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRequest:
+    """What a reader asks: whole blocks ``start`` to ``stop`` of one chunk."""
+
+    ticket: str
+    index: int
+    start: int
+    stop: int
+    epoch: int = 0
+    only_if_cached: bool = False
+    suspects: Sequence[str] = ()
+    recheck: bool = False
+    on_behalf: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkAnswer:
+    """A chunk that is here: an open file of the store, or bytes that have just come in."""
+
+    chunk: Chunk
+    content: StoredChunk | Payload
+
+    @property
+    def source(self) -> Source:
+        """Where it came from."""
+        return self.content.source
+
+
+class Chunks:
+    """Answers for chunks; see the module. On the event loop, disks in threads."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        coordination: Coordination,
+        store: Store,
+        filler: Filler,
+        peers: Peers,
+        threads: Executor,
+    ) -> None:
+        self._cluster = cluster
+        self._coordination = coordination
+        self._store = store
+        self._filler = filler
+        self._peers = peers
+        self._threads = threads
+
+    async def answer(self, request: ChunkRequest) -> ChunkAnswer | None:
+        """Return the chunk, or None when it is being filled: the reader asks again.
+
+        Raises:
+            TicketExpired: The ticket's time is over.
+            NotPermitted: It is forged, or another cluster's.
+            InvalidRequest: There is no such chunk, or the range is not whole blocks.
+            NotCached: Asked only for what is here.
+            NotOwner: Others keep this chunk, at the epoch named.
+            ObjectChanged: The object was overwritten at its origin.
+            OriginUnavailable: It is not here and the origin does not answer.
+            Overloaded: Too much to do at this moment.
+        """
+        ticket = self._cluster.verify(request.ticket)
+        chunk = Chunk(ticket.object, ticket.volume, request.index)
+        check_blocks(request.start, request.stop, chunk.length)
+        await self._catch_up(request.epoch)
+        stored = await self._stored(chunk, recheck=request.recheck)
+        if stored is not None:
+            return ChunkAnswer(chunk, stored)
+        flight = await self._flight(chunk, request)
+        payload = await flight.wait(INTERIM_S)
+        return ChunkAnswer(chunk, payload) if payload else None
+
+    async def _catch_up(self, epoch: int) -> None:
+        """Learn of a placement that the sender has and this node has not."""
+        if epoch <= self._cluster.epoch:
+            return
+        with contextlib.suppress(TimeoutError):
+            # Without an answer this node goes on with what it knows, and says at which epoch.
+            async with asyncio.timeout(CATCH_UP_S):
+                state = await self._coordination.catch_up(epoch, timeout_s=CATCH_UP_S)
+                await self._cluster.reached(min(epoch, state.epoch))
+
+    async def _stored(self, chunk: Chunk, *, recheck: bool) -> StoredChunk | None:
+        def look() -> StoredChunk | None:
+            if recheck:
+                self._store.recheck(chunk.object, chunk.index)
+            return self._store.get(chunk.object, chunk.index)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, look)
+
+    async def _flight(self, chunk: Chunk, request: ChunkRequest) -> Flight[Payload]:
+        running = self._filler.running(chunk)
+        if running is not None:
+            return running
+        if request.only_if_cached:
+            raise NotCached(f"{self._cluster.node_id} does not have the chunk")
+        duty = await self._duty(chunk, request.suspects)
+        epoch = self._cluster.epoch
+        if duty is None:
+            raise NotOwner(f"{self._cluster.node_id} does not keep the chunk", epoch=epoch)
+        if request.on_behalf and duty.fills_from is not None:
+            raise NotOwner(f"{duty.fills_from.id} comes first for the chunk", epoch=epoch)
+        return self._filler.start(chunk, duty)
+
+    async def _duty(self, chunk: Chunk, suspects: Sequence[str]) -> Duty | None:
+        owners = self._cluster.owners(chunk.id)
+        await self._try_suspects(set(suspects) & set(owners))
+        routing, view = self._cluster.routing, self._cluster.view
+        return duty_of(
+            self._cluster.node_id,
+            owners,
+            members=view.members,
+            unreachable={owner for owner in owners if routing.is_suspected(owner)},
+            replicas=view.replicas,
+        )
+
+    async def _try_suspects(self, suspects: set[str]) -> None:
+        """Ask each node that the reader could not reach, once: is it away from here too?"""
+        routing, members = self._cluster.routing, self._cluster.view.members
+        for node_id in suspects:
+            if node_id not in members or node_id == self._cluster.node_id:
+                continue
+            if not routing.is_suspected(node_id) and not await self._peers.answers(
+                members[node_id]
+            ):
+                routing.suspect(node_id)
+
+    def holds(self, ticket_text: str) -> list[int]:
+        """Return the indexes of the chunks of a ticket's object that are here. Blocks briefly."""
+        ticket = self._cluster.verify(ticket_text)
+        subject = ticket.object
+        return [i for i in range(subject.chunk_count) if self._store.holds(subject, i)]

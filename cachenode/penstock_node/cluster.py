@@ -1,0 +1,177 @@
+"""What this node knows of its cluster, ready to answer requests with.
+
+Responsible for: turning each state that the coordination tells into a ring, volumes and ticket
+keys; signing and verifying tickets; the rings of earlier placements.
+Not responsible for: where states come from (`coordination`), what follows from them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from penstock.errors import InvalidRequest, NodeUnavailable, NotPermitted
+from penstock.membership.view import Member, View
+from penstock.objects import ObjectId
+from penstock.placement import PastPlacement
+from penstock.ring import Ring
+from penstock.routing import SPARE_OWNERS, Routing
+from penstock.settings import ClusterSettings
+from penstock.ticket import LIFETIME_S, Ticket, TicketKeys
+from penstock.volumes import Location, Volume, Volumes
+from penstock_node.coordination.state import ClusterState
+
+_log = structlog.get_logger(__name__)
+
+FORMER_OWNERS_MAX = 4
+"""Nodes that are asked for a chunk before the origin is, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTicket:
+    """A ticket's text and the end of its time, in seconds since 1970."""
+
+    text: str = field(repr=False)
+    expires_at: int
+
+
+class Cluster:
+    """The newest state of the cluster. States are taken on the event loop, in order."""
+
+    def __init__(self, *, node_id: str, name: str, clock: Callable[[], float] = time.time) -> None:
+        self.node_id = node_id
+        self.name = name
+        self.routing = Routing()
+        self.settings = ClusterSettings()
+        self.volumes = Volumes()
+        self.changed = asyncio.Event()
+        """Set and replaced each time a state has been taken."""
+        self._clock = clock
+        self._keys = TicketKeys(())
+        self._past_rings: dict[int, Ring] = {}
+        self._taking = asyncio.Lock()
+        self._seen_volumes: object = None
+
+    @property
+    def view(self) -> View:
+        """The placement and members in force.
+
+        Raises:
+            NodeUnavailable: This node is still starting; another may answer.
+        """
+        view = self.routing.view
+        if view is None:
+            raise NodeUnavailable(f"{self.node_id} is starting; try again in a moment")
+        return view
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in force; 0 before the cluster has formed."""
+        view = self.routing.view
+        return view.placement.epoch if view else 0
+
+    @property
+    def ring(self) -> Ring:
+        """The ring in force; raises `NodeUnavailable` while the node is starting."""
+        assert self.view
+        return self.routing.ring
+
+    async def take(self, state: ClusterState) -> None:
+        """Put ``state`` into force. A large ring is built off the loop."""
+        async with self._taking:
+            self.settings = state.settings or ClusterSettings()
+            self._keys = state.keys
+            if state.volumes is not self._seen_volumes:
+                self._seen_volumes = state.volumes
+                self.volumes = _volumes(state)
+            if state.placement is not None:
+                view = state.to_view(self.name)
+                await asyncio.to_thread(self.routing.update, view)
+                await asyncio.to_thread(self._take_history, view.placement.history)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def _take_history(self, history: Sequence[PastPlacement]) -> None:
+        known, rings = self._past_rings, dict[int, Ring]()
+        for past in history:
+            ring = known.get(past.epoch)
+            rings[past.epoch] = ring or Ring.build(past.nodes, past.points_per_100)
+        self._past_rings = rings
+
+    async def reached(self, epoch: int) -> None:
+        """Wait until a placement of ``epoch`` or later is in force; bound it with a timeout."""
+        while self.epoch < epoch:
+            await self.changed.wait()
+
+    def owners(self, chunk_id: bytes) -> list[str]:
+        """Return the chunk's owners, and some more who act when those are away."""
+        return self.ring.owners(chunk_id, self.view.replicas + SPARE_OWNERS)
+
+    def former_owners(self, chunk_id: bytes) -> list[Member]:
+        """Return who may hold the chunk from an earlier placement, the latest first.
+
+        Only members that have not finished handing over: once all have, there is nobody to ask.
+        """
+        view = self.view
+        unsettled = {
+            node_id
+            for node_id, member in view.members.items()
+            if node_id != self.node_id and member.settled_epoch < view.placement.epoch
+        }
+        if not unsettled:
+            return []
+        found: dict[str, Member] = {}
+        for epoch in sorted(self._past_rings, reverse=True):
+            for owner in self._past_rings[epoch].owners(chunk_id, view.replicas):
+                if owner in unsettled:
+                    found[owner] = view.members[owner]
+        return list(found.values())[:FORMER_OWNERS_MAX]
+
+    def sign(self, identity: ObjectId, volume: str) -> SignedTicket:
+        """Return a fresh ticket for an object.
+
+        Raises:
+            TicketExpired: The cluster has no key yet.
+        """
+        now = self._clock()
+        expires_at = round(now + LIFETIME_S)
+        uid = self.view.placement.cluster_uid
+        return SignedTicket(
+            self._keys.sign(Ticket(uid, volume, identity, expires_at), now=now), expires_at
+        )
+
+    def verify(self, token: str) -> Ticket:
+        """Return the ticket in ``token``; see `TicketKeys.verify`."""
+        uid = self.view.placement.cluster_uid
+        return self._keys.verify(token, cluster_uid=uid, now=self._clock())
+
+    def renew(self, token: str) -> SignedTicket:
+        """Return a new ticket for the same version of the same object."""
+        uid = self.view.placement.cluster_uid
+        old = self._keys.verify_for_renewal(token, cluster_uid=uid, now=self._clock())
+        self.volumes.get(old.volume)  # A volume that was removed is read no longer.
+        return self.sign(old.object, old.volume)
+
+    def location_of(self, volume: str, key: str) -> Location:
+        """Return where the object with ``key`` lies at its origin.
+
+        Raises:
+            NotPermitted: The volume is gone, or points elsewhere since the ticket was signed.
+        """
+        found: Volume = self.volumes.get(volume)
+        if not key.startswith(found.object_key_prefix):
+            raise NotPermitted(f"the volume {volume!r} points elsewhere now; open the url again")
+        return Location(found, key.removeprefix(found.object_key_prefix))
+
+
+def _volumes(state: ClusterState) -> Volumes:
+    """Return the volumes that this version can serve; the others are logged, never fatal."""
+    found: dict[str, Volume] = {}
+    for name in state.volumes:
+        try:
+            found[name] = Volume.from_json(name, state.entries[f"volumes/{name}"].value)
+        except InvalidRequest as error:
+            _log.warning("a volume is not served", volume=name, error=str(error))
+    return Volumes(found)

@@ -1,0 +1,84 @@
+"""`penstock node`: run a cache node until it is told to stop."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock.errors import InvalidConfiguration, PenstockError
+from penstock_node.config import NodeConfig
+from penstock_node.logs import configure_logs
+from penstock_node.node import Node
+
+
+def node(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file (TOML).", dir_okay=False)
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Run a whole standalone node below this directory."),
+    ] = None,
+    volume: Annotated[
+        list[str] | None,
+        typer.Option(help="With --dir: name=url, e.g. models=s3://bucket/. May be repeated."),
+    ] = None,
+    capacity: Annotated[
+        str | None, typer.Option(help="With --dir: of the cache, e.g. 500GB; else 90 % of free.")
+    ] = None,
+    listen_host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="0 for any free one.")] = None,
+    bulk_port: Annotated[int | None, typer.Option(help="0 for any free one.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="0 for any free one.")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Plain text off loopback.")
+    ] = None,
+) -> None:
+    """Run a cache node until SIGTERM or SIGINT; a restart keeps its place and its cache."""
+    flags: dict[str, Any] = {
+        "listen_host": listen_host,
+        "grpc_port": grpc_port,
+        "bulk_port": bulk_port,
+        "admin_port": admin_port,
+        "insecure": insecure,
+    }
+    configure_logs()
+    try:
+        if directory is not None and config is not None:
+            raise InvalidConfiguration("--config and --dir: give one of them")
+        loaded = (
+            NodeConfig.for_directory(directory, volume or [], capacity=capacity, **flags)
+            if directory is not None
+            else NodeConfig.load(config, flags=flags)
+        )
+        asyncio.run(_run(loaded))
+    except PenstockError as error:
+        print(f"penstock node: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+async def _run(config: NodeConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    starting = asyncio.create_task(_until_stopped(config, stop))
+    stopping = asyncio.create_task(stop.wait())
+    # A node that is told to stop while it waits for its cluster stops waiting.
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await starting
+
+
+async def _until_stopped(config: NodeConfig, stop: asyncio.Event) -> None:
+    async with Node(config) as node:
+        failed = asyncio.create_task(node.failed())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if failed.done():
+            raise failed.result()
+        failed.cancel()

@@ -1,0 +1,113 @@
+"""Flights: at most one fetch of a key at a time, whose result every waiter shares.
+
+Responsible for: starting a fetch once, waiting for it in short turns, and keeping what it gave
+for a moment, so that a waiter who comes back for it finds it.
+Not responsible for: caching, retries, what a fetch does. One event loop.
+Idea: the `singleflight` package of groupcache. Unlike there, a flight belongs to no waiter:
+readers ask again every 200 ms, and what a fetch has begun to bring in is worth keeping.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+from penstock.errors import Overloaded
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+LINGER_S = 1.0
+"""How long a result is kept for waiters on their way back; errors too, so that a herd of
+readers asks a failing origin once."""
+LINGERING_MAX = 16
+"""Results kept at once: each holds a chunk's bytes."""
+
+
+class Flight(Generic[V]):
+    """One fetch under way, or just over."""
+
+    def __init__(self, task: asyncio.Task[V]) -> None:
+        self._task = task
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a result or an error."""
+        return self._task.done()
+
+    async def wait(self, timeout_s: float) -> V | None:
+        """Return the result, or None when there is none within ``timeout_s`` seconds.
+
+        The waiter's cancellation does not reach the fetch.
+
+        Raises:
+            Exception: Whatever the fetch raised, to every waiter alike.
+        """
+        await asyncio.wait([self._task], timeout=timeout_s)
+        return self._task.result() if self._task.done() else None
+
+
+class Flights(Generic[K, V]):
+    """The fetches of one node: one a key, ``flights_max`` keys at once."""
+
+    def __init__(self, *, flights_max: int, lingers: Callable[[V], bool]) -> None:
+        """Make a place for flights.
+
+        Args:
+            flights_max: Keys in flight at once.
+            lingers: Whether a result is worth keeping for a moment; one that waiters find
+                elsewhere is not.
+        """
+        assert flights_max > 0, f"flights_max={flights_max} would refuse every key"
+        self._flights_max = flights_max
+        self._lingers = lingers
+        self._lingering: OrderedDict[K, Flight[V]] = OrderedDict()
+        self._flights: dict[K, Flight[V]] = {}
+        self._tasks: set[asyncio.Task[V]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, key: K) -> Flight[V] | None:
+        """Return the flight of ``key``, if one is under way or just over."""
+        return self._flights.get(key)
+
+    def start(self, key: K, fetch: Callable[[], Coroutine[Any, Any, V]]) -> Flight[V]:
+        """Return the flight of ``key``; ``fetch`` is called only if there is none.
+
+        Raises:
+            Overloaded: ``flights_max`` other keys are in flight.
+        """
+        known = self._flights.get(key)
+        if known is not None:
+            return known
+        if len(self._tasks) >= self._flights_max:
+            raise Overloaded(f"{len(self._tasks)} chunks are being filled; come back in a moment")
+        task = asyncio.create_task(fetch(), name=f"fill {key!r}")
+        self._tasks.add(task)
+        flight = self._flights[key] = Flight(task)
+        task.add_done_callback(lambda task: self._land(key, flight, task))
+        return flight
+
+    def _land(self, key: K, flight: Flight[V], task: asyncio.Task[V]) -> None:
+        self._tasks.discard(task)
+        # An error is looked at here: one that nobody came back for is no surprise.
+        failed = task.cancelled() or task.exception() is not None
+        if not failed and not self._lingers(task.result()):
+            del self._flights[key]
+            return
+        self._lingering[key] = flight
+        asyncio.get_running_loop().call_later(LINGER_S, self._forget, key, flight)
+        if len(self._lingering) > LINGERING_MAX:
+            self._forget(*next(iter(self._lingering.items())))
+
+    def _forget(self, key: K, flight: Flight[V]) -> None:
+        if self._lingering.get(key) is flight:
+            del self._lingering[key], self._flights[key]
+
+    async def cancel_all(self) -> None:
+        """End every fetch and wait until they are over."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,103 @@
+"""Listing: pages of a volume's objects, asked of the origin and believed for a little while."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from penstock.errors import InvalidRequest
+from penstock.object_info import ObjectInfo
+from penstock.volumes import penstock_url
+from penstock_node.cluster import Cluster
+from penstock_node.origin import Origins
+
+PAGE_MAX = 1000
+PAGES_REMEMBERED_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some lines of a listing, and where to go on."""
+
+    objects: tuple[ObjectInfo, ...]
+    next_token: str
+    """Empty on the last page."""
+
+
+class Listings:
+    """Pages of listings, each believed for the cluster's ``list_ttl_s``."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        origins: Origins,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster = cluster
+        self._origins = origins
+        self._clock = clock
+        self._pages: OrderedDict[tuple[str, str, int], tuple[float, Page]] = OrderedDict()
+
+    async def page(self, url: str, *, after: str, limit: int) -> Page:
+        """Return up to ``limit`` objects whose urls begin with ``url``, after the path ``after``.
+
+        Args:
+            url: ``penstock://volume/`` and any beginning of a path, or an origin url likewise.
+            after: The last page's ``next_token``; empty to begin.
+            limit: 1 to 1,000; 0 means 1,000.
+
+        Raises:
+            InvalidRequest: A limit out of bounds.
+            NotPermitted: Outside every volume.
+            OriginUnavailable: The origin does not answer.
+        """
+        if not 0 <= limit <= PAGE_MAX:
+            raise InvalidRequest(f"page_size={limit}: want 1 to {PAGE_MAX}")
+        key = (url, after, limit or PAGE_MAX)
+        known = self._pages.get(key)
+        if known and known[0] > self._clock():
+            return known[1]
+        asked_at = self._clock()
+        page = await self._ask(*key)
+        self._pages[key] = (asked_at + self._cluster.settings.list_ttl_s, page)
+        self._pages.move_to_end(key)
+        if len(self._pages) > PAGES_REMEMBERED_MAX:
+            self._pages.popitem(last=False)
+        return page
+
+    async def all_below(self, url: str, *, limit: int) -> list[str]:
+        """Return the urls of all objects below ``url``.
+
+        Raises:
+            InvalidRequest: There are more than ``limit``.
+        """
+        found: list[str] = []
+        after = ""
+        while True:
+            page = await self.page(url, after=after, limit=PAGE_MAX)
+            found += [info.url for info in page.objects]
+            if len(found) > limit:
+                raise InvalidRequest(f"more than {limit} objects below {url}; name fewer")
+            if not (after := page.next_token):
+                return found
+
+    async def _ask(self, url: str, after: str, limit: int) -> Page:
+        location = self._cluster.volumes.resolve_prefix(url)
+        origin = self._origins.get(location.volume)
+        found = await origin.list(location.path, after=after, limit=limit)
+        return Page(
+            tuple(
+                ObjectInfo(
+                    url=penstock_url(location.volume.name, listed.path),
+                    version=listed.version,
+                    size=listed.size,
+                    modified=datetime.fromtimestamp(listed.modified_us / 1e6, tz=UTC)
+                    if listed.modified_us
+                    else None,
+                )
+                for listed in found.objects
+            ),
+            found.next_after,
+        )

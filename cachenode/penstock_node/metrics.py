@@ -1,0 +1,115 @@
+"""What a node counts, as Prometheus metrics. A node exports only its own.
+
+Responsible for: the names, labels and help texts; gauges that ask the parts when scraped.
+Not responsible for: serving them (`serve.admin`).
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+FILL_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class NodeMetrics:
+    """Counters that the read path bumps. Thread-safe."""
+
+    def __init__(self, *, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self.chunk_reads = self._counter(
+            "penstock_chunk_reads", "Chunk reads answered with bytes.", "source"
+        )
+        self.chunk_read_failures = self._counter(
+            "penstock_chunk_read_failures", "Chunk reads answered with an error.", "error"
+        )
+        self.read_bytes = self._counter(
+            "penstock_read_bytes", "Bytes of chunk reads, by where they came from.", "source"
+        )
+        self.served_bytes = self._counter(
+            "penstock_served_bytes", "Bytes sent to readers, by plane.", "plane"
+        )
+        self.fill_duration = Histogram(
+            "penstock_fill_duration_seconds",
+            "Time to bring a missing chunk in.",
+            buckets=FILL_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.inflight_bytes = Gauge(
+            "penstock_inflight_bytes",
+            "Payload bytes in memory on their way in.",
+            registry=self.registry,
+        )
+        build = Gauge(
+            "penstock_build_info", "Always 1.", labelnames=("version",), registry=self.registry
+        )
+        build.labels(version=version).set(1)
+
+    def _counter(self, name: str, text: str, label: str) -> Counter:
+        return Counter(name, text, labelnames=(label,), registry=self.registry)
+
+    @contextlib.contextmanager
+    def filling(self, length: int) -> Iterator[None]:
+        """Count a fill of ``length`` bytes for as long as it takes."""
+        self.inflight_bytes.inc(length)
+        begun = time.monotonic()
+        try:
+            yield
+            self.fill_duration.observe(time.monotonic() - begun)
+        finally:
+            self.inflight_bytes.dec(length)
+
+    def served(self, *, plane: str, source: str, length: int) -> None:
+        """Count an answer of ``length`` bytes."""
+        self.chunk_reads.labels(source=source).inc()
+        self.read_bytes.labels(source=source).inc(length)
+        self.served_bytes.labels(plane=plane).inc(length)
+
+    def scrape_from(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Have ``collect`` asked at each scrape, for what other parts count themselves."""
+        self.registry.register(_Asked(collect))
+
+    def totals(self) -> dict[str, int]:
+        """Return every counter's total, its labels added up, for an operator's overview."""
+        totals: dict[str, int] = {}
+        for family in self.registry.collect():
+            if family.type == "counter":
+                samples = (s.value for s in family.samples if s.name.endswith("_total"))
+                totals[f"{family.name}_total"] = round(sum(samples))
+        return totals
+
+
+def gauge(
+    name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str
+) -> GaugeMetricFamily:
+    """Return a gauge for `NodeMetrics.scrape_from`: label values, and the value, of each line."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family
+
+
+def counter(
+    name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str
+) -> CounterMetricFamily:
+    """Return a counter for `NodeMetrics.scrape_from`, as `gauge`."""
+    family = CounterMetricFamily(name, text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family
+
+
+class _Asked(Collector):
+    """Asks a part for its numbers at each scrape."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # Else registering would already ask.

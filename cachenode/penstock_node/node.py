@@ -1,0 +1,390 @@
+"""A cache node: puts the parts together, starts them in order and stops them in reverse.
+
+Responsible for: the order of things. Each part does its own work; this is where they meet.
+Not responsible for: reading configuration (`config`), signals (`command`).
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from google.protobuf.json_format import MessageToDict
+
+from penstock.cache import Cache, connect
+from penstock.errors import InvalidConfiguration
+from penstock.etcd import Etcd, EtcdTls
+from penstock.membership.coordinator import Coordinator
+from penstock.membership.standalone import Standalone
+from penstock.membership.view import Member
+from penstock.planes.grpc import GrpcPlane
+from penstock.rpc import Channels
+from penstock_node.chunk import Chunk
+from penstock_node.chunks import Chunks
+from penstock_node.cluster import Cluster
+from penstock_node.config import NodeConfig
+from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
+from penstock_node.coordination.formation import AT_ONCE, FormationTimes
+from penstock_node.coordination.state import ClusterState
+from penstock_node.fill import Filler
+from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
+from penstock_node.listing import Listings
+from penstock_node.metrics import NodeMetrics
+from penstock_node.moves import cached_moves
+from penstock_node.node_file import NodeFile, previous_ports, remove_node_file, write_node_file
+from penstock_node.node_metrics import node_gauges
+from penstock_node.opening import Opener
+from penstock_node.operations import Operations
+from penstock_node.origin import Origins, SecretSettings
+from penstock_node.peers import Peers
+from penstock_node.serve.admin import AdminServer
+from penstock_node.serve.cache_service import CacheService
+from penstock_node.serve.chunks_service import ChunksService
+from penstock_node.serve.grpc_server import GrpcServer, peer_credentials
+from penstock_node.serve.operator_service import OperatorService
+from penstock_node.serve.placements_service import PlacementsService
+from penstock_node.store.store import Store
+from penstock_node.store.tier import Tier
+
+_log = structlog.get_logger(__name__)
+
+DISK_THREADS = 16
+CALL_THREADS = 64
+"""For blocking calls to other nodes; they wait far more than they work."""
+
+
+VERSION = version("penstock")
+
+
+class Node:
+    """One node, from entering this async context manager to leaving it.
+
+    After entering, the node has joined its cluster and serves; `node_file` says where.
+    """
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.is_ready = False
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "Node":
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Stop: finish what is in flight, move nothing."""
+        _log.info("stopping", node=self.id)
+        self.is_ready = False
+        remove_node_file(self.config.state_dir)
+        await self._stack.aclose()
+        _log.info("stopped", node=self.id)
+
+    async def failed(self) -> BaseException:
+        """Wait until the node cannot go on, and return why."""
+        return await self.coordination.failed()
+
+    async def _start(self) -> None:
+        """Start the parts in order; the stack stops them in reverse."""
+        _refuse_what_is_missing(self.config)
+        self._claim()
+        self._open_store()
+        self._bind()
+        self._join_parts()
+        await self._serve()
+        await self._join()
+        self.is_ready = True
+        await self.grpc.serving(is_ready=True)
+        write_node_file(self.config.state_dir, self.node_file)
+        _log.info("serving", node=self.id, grpc=self.node_file.grpc_address)
+
+    def _claim(self) -> None:
+        """Take the state directory, and with it the node's id."""
+        state_dir = self.config.state_dir
+        self._stack.enter_context(lock_directory(state_dir, key="state_dir"))
+        remove_node_file(state_dir)  # A crash may have left one that tells of no node.
+        self.id = node_id(state_dir)
+
+    def _open_store(self) -> None:
+        self.metrics = NodeMetrics(version=VERSION)
+        tiers = []
+        for section in self.config.tiers:
+            tier = Tier(section.path, section.capacity, section.role)
+            self._stack.callback(tier.close)
+            tiers.append(tier)
+        self.store = Store(tiers)
+        self._stack.callback(self.store.close)
+        self.disk_threads = self._threads(DISK_THREADS, "disk")
+        self.call_threads = self._threads(CALL_THREADS, "call")
+        self.store.start_scan()
+
+    def _threads(self, count: int, name: str) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(count, thread_name_prefix=f"penstock-{name}")
+        self._stack.callback(pool.shutdown, cancel_futures=True)
+        return pool
+
+    def _bind(self) -> None:
+        """Bind the ports, so that the addresses are known before anyone is told."""
+        config, before = self.config, previous_ports(self.config.state_dir)
+
+        def choices(key: str, configured: int) -> list[int]:
+            # Any port will do: then rather the one that others may still know.
+            return [before[key], 0] if configured == 0 and key in before else [configured]
+
+        self.grpc = GrpcServer(
+            config.listen_host, choices("grpc_port", config.grpc_port), tls=config.tls
+        )
+        self.admin = AdminServer(config.listen_host, choices("admin_port", config.admin_port))
+        self.node_file = NodeFile(
+            id=self.id,
+            grpc_address=_address(config.advertise_host, self.grpc.port),
+            admin_address=_address(config.advertise_host, self.admin.port),
+        )
+
+    def _join_parts(self) -> None:
+        """Make the parts that know of each other; none of them does anything yet."""
+        config = self.config
+        self.coordinator = _coordinator(config)
+        self._stack.push_async_callback(self.coordinator.close)
+        self.coordination = Coordination(
+            self.coordinator, self._announcement(), _defaults(config), where=_where(config)
+        )
+        self.cluster = Cluster(node_id=self.id, name=config.cluster)
+        self.channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
+        self._stack.callback(self.channels.close)
+        self.origins = Origins(secrets=_secrets(config), allow_file_roots=config.allow_file_roots)
+        self._stack.callback(self.origins.close)
+        self.peers = Peers(
+            cluster=self.cluster,
+            plane=GrpcPlane(self.channels),
+            channels=self.channels,
+            threads=self.call_threads,
+        )
+        self.opener = Opener(
+            cluster=self.cluster,
+            origins=self.origins,
+            channels=self.channels,
+            threads=self.call_threads,
+        )
+        self.listings = Listings(cluster=self.cluster, origins=self.origins)
+        self.filler = self._filler()
+        self._stack.push_async_callback(self.filler.close)
+        self.metrics.scrape_from(
+            node_gauges(
+                cluster=self.cluster,
+                coordination=self.coordination,
+                store=self.store,
+                origins=self.origins,
+            )
+        )
+
+    def _filler(self) -> Filler:
+        async def note_change(chunk: Chunk) -> None:
+            await self.opener.was_overwritten(chunk.volume, chunk.object.key)
+
+        return Filler(
+            cluster=self.cluster,
+            store=self.store,
+            peers=self.peers,
+            origins=self.origins,
+            threads=self.disk_threads,
+            metrics=self.metrics,
+            on_changed=note_change,
+        )
+
+    def _announcement(self) -> Announcement:
+        config, told = self.config, self.node_file
+        return Announcement(
+            member=Member(
+                id=self.id,
+                host=config.advertise_host,
+                zone=config.zone,
+                grpc_address=told.grpc_address,
+                admin_address=told.admin_address,
+                incarnation=incarnation(),
+            ),
+            machine_id=machine_id(config.state_dir),
+            state_dir=config.state_dir,
+            owned_capacity_bytes=config.owned_capacity_bytes,
+            join_after_s=config.join_after,
+            weight=None if config.weight == "auto" else config.weight,
+        )
+
+    async def _serve(self) -> None:
+        """Begin to answer; until the node has joined, readers are sent to other nodes."""
+        self.operations = self._operations()
+        self.grpc.add(
+            cache=self._cache_service(),
+            chunks=self._chunks_service(),
+            placements=PlacementsService(self.cluster),
+            operator=OperatorService(
+                self.operations, cluster=self.cluster, coordination=self.coordination
+            ),
+        )
+        admin = asyncio.create_task(
+            self.admin.serve(
+                self.metrics.registry,
+                is_ready=lambda: self.is_ready,
+                cluster=self._status,
+                is_open=self.config.admin_open or _is_loopback(self.config.listen_host),
+            ),
+            name="admin port",
+        )
+        self._stack.push_async_callback(self._stop_admin, admin)
+        await self.grpc.start()
+        self._stack.push_async_callback(self.grpc.stop)
+
+    async def _stop_admin(self, admin: asyncio.Task[None]) -> None:
+        self.admin.stop()
+        await admin
+
+    async def _status(self) -> Mapping[str, Any]:
+        return MessageToDict(await self.operations.status(), preserving_proto_field_name=True)
+
+    def _operations(self) -> Operations:
+        return Operations(
+            cluster=self.cluster,
+            coordination=self.coordination,
+            store=self.store,
+            opener=self.opener,
+            listings=self.listings,
+            metrics=self.metrics,
+            channels=self.channels,
+            threads=self.call_threads,
+            version=VERSION,
+        )
+
+    def _cache_service(self) -> CacheService:
+        return CacheService(
+            cluster=self.cluster,
+            opener=self.opener,
+            listings=self.listings,
+            reader=self._own_reader(),
+            threads=self.call_threads,
+        )
+
+    def _own_reader(self) -> Cache:
+        """Return the library, connected to this node as any client is."""
+        reader = connect(self.node_file.grpc_address)
+        self._stack.callback(reader.close)
+        return reader
+
+    def _chunks_service(self) -> ChunksService:
+        chunks = Chunks(
+            cluster=self.cluster,
+            coordination=self.coordination,
+            store=self.store,
+            filler=self.filler,
+            peers=self.peers,
+            threads=self.disk_threads,
+        )
+        return ChunksService(
+            chunks,
+            cluster=self.cluster,
+            store=self.store,
+            metrics=self.metrics,
+            threads=self.disk_threads,
+        )
+
+    async def _join(self) -> None:
+        """Join the cluster, and from then on act on whatever becomes of it."""
+        await self.coordination.start()
+        self._stack.push_async_callback(self.coordination.stop)
+        await self.cluster.take(self.coordination.state)
+        following = asyncio.create_task(self._follow(), name="follow the cluster")
+        self._stack.push_async_callback(_cancel, following)
+
+    async def _follow(self) -> None:
+        """Put each new state into force and tell the others how far this node is."""
+        news = asyncio.Event()
+
+        def tell(_state: ClusterState) -> None:
+            news.set()
+
+        self.coordination.subscribe(tell)
+        while True:
+            await self.cluster.take(self.coordination.state)
+            self.origins.retain(volume.name for volume in self.cluster.volumes)
+            self.coordination.announce(seen_epoch=self.cluster.epoch)
+            await self._announce_settled()
+            await news.wait()
+            news.clear()
+
+    async def _announce_settled(self) -> None:
+        """Say so when this node holds no chunk that belongs elsewhere by now."""
+        epoch, ring = self.cluster.epoch, self.cluster.ring
+        if not self.store.scan_done.is_set():
+            return
+        moves = await asyncio.to_thread(cached_moves, self.store, self.id, ring)
+        if not moves:
+            self.coordination.announce(settled_epoch=epoch)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _refuse_what_is_missing(config: NodeConfig) -> None:
+    if config.auth is not None:
+        raise InvalidConfiguration(
+            "[auth]: this version does not check bearer tokens; use [tls] with ca, so that "
+            "clients show certificates, and remove [auth]"
+        )
+
+
+def _coordinator(config: NodeConfig) -> Coordinator:
+    etcd = config.etcd
+    if etcd is None:
+        return Standalone(config.state_dir / "standalone.json")
+    secure = any(endpoint.startswith("https:") for endpoint in etcd.endpoints)
+    return Etcd(
+        etcd.endpoints,
+        prefix=f"/penstock/v1/{config.cluster}/",
+        tls=EtcdTls(ca=etcd.ca, cert=etcd.cert, key=etcd.key) if secure else None,
+        username=etcd.username or None,
+        password=config.resolve_etcd_password() or None,
+    )
+
+
+def _where(config: NodeConfig) -> str:
+    return f"etcd at {', '.join(config.etcd.endpoints)}" if config.etcd else "this process"
+
+
+def _defaults(config: NodeConfig) -> ClusterDefaults:
+    return ClusterDefaults(
+        cluster=config.cluster,
+        settings=config.cluster_settings,
+        volumes={
+            name: json.loads(section.to_volume(name).to_json())
+            for name, section in config.volumes.items()
+        },
+        formation=FormationTimes() if config.etcd else AT_ONCE,
+    )
+
+
+def _secrets(config: NodeConfig) -> dict[str, SecretSettings]:
+    resolved = {name: config.resolve_secret(name) for name in config.secrets}
+    return {
+        name: SecretSettings(name=name, values=secret.values, hosts=secret.hosts)
+        for name, secret in resolved.items()
+    }
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

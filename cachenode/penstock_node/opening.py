@@ -1,0 +1,207 @@
+"""Opening objects: from urls to versions, asked of the origin once for the whole cluster.
+
+Responsible for: which node asks the origin about an object (the owner of its key, so that a
+thousand hosts cost one request), how long an answer is believed, and what happens while the
+origin does not answer.
+Not responsible for: reading bytes; the gRPC service that clients call.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from penstock.errors import (
+    NodeUnavailable,
+    ObjectNotFound,
+    OriginUnavailable,
+    PenstockError,
+)
+from penstock.membership.view import Member
+from penstock.object_info import OpenedObject, OriginSource
+from penstock.objects import CHUNK_ID_BYTES, ObjectId
+from penstock.rpc import OPEN, Channels
+from penstock.v1 import cache_pb2
+from penstock.volumes import Location, object_key
+from penstock.wire import error_from_proto, object_from_proto
+from penstock_node.cluster import Cluster
+from penstock_node.flights import Flights
+from penstock_node.origin import OriginMeta, Origins
+
+REMEMBERED_MAX = 100_000
+LOOK_UPS_MAX = 4096
+LOOK_UP_TIMEOUT_S = 30.0
+FORWARD_TIMEOUT_S = 10.0
+
+Result: TypeAlias = OpenedObject | PenstockError
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the origin said, and when it was asked (monotonic seconds)."""
+
+    found: OriginMeta | ObjectNotFound
+    asked_at: float
+
+
+class Opener:
+    """Opens objects on behalf of clients and other nodes. On the event loop."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        origins: Origins,
+        channels: Channels,
+        threads: Executor,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster = cluster
+        self._origins = origins
+        self._channels = channels
+        self._threads = threads
+        self._clock = clock
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._look_ups: Flights[str, _Answer] = Flights(
+            flights_max=LOOK_UPS_MAX, lingers=lambda _answer: False
+        )
+
+    async def open(self, urls: Sequence[str], *, refresh: bool, forwarded: bool) -> list[Result]:
+        """Return an object or an error for each url, in order.
+
+        Args:
+            urls: ``penstock://…``, or origin urls inside a volume.
+            refresh: Ask the origin even if a recent answer is known.
+            forwarded: Another node asks: answer here, do not pass on.
+        """
+        return list(await asyncio.gather(*(self._open(url, refresh, forwarded) for url in urls)))
+
+    async def _open(self, url: str, refresh: bool, forwarded: bool) -> Result:
+        try:
+            location = self._cluster.volumes.resolve(url)
+            key = object_key(location)
+            while (other := self._elsewhere(key)) and not forwarded:
+                try:
+                    return await self._forward(other, url, refresh)
+                except NodeUnavailable:
+                    self._cluster.routing.suspect(other.id)
+            return await self._open_here(url, location, key, refresh)
+        except PenstockError as error:
+            return error
+
+    def _elsewhere(self, key: str) -> Member | None:
+        """Return the node that answers for the object, or None when it is this one."""
+        key_id = hashlib.blake2b(key.encode(), digest_size=CHUNK_ID_BYTES).digest()
+        members = self._cluster.view.members
+        for owner in self._cluster.owners(key_id):
+            if owner == self._cluster.node_id:
+                return None
+            if owner in members and not self._cluster.routing.is_suspected(owner):
+                return members[owner]
+        return None
+
+    async def _forward(self, member: Member, url: str, refresh: bool) -> OpenedObject:
+        request = cache_pb2.OpenRequest(urls=[url], refresh=refresh, forwarded=True)
+        response = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: self._channels.call(
+                member.grpc_address, OPEN, request, timeout_s=FORWARD_TIMEOUT_S
+            ),
+        )
+        (result,) = response.results
+        if result.WhichOneof("result") == "error":
+            raise error_from_proto(result.error)
+        return object_from_proto(result.object)
+
+    async def _open_here(
+        self, url: str, location: Location, key: str, refresh: bool
+    ) -> OpenedObject:
+        settings = self._cluster.settings
+        answer = self._answers.get(key)
+        if refresh or answer is None or self._age(answer) >= self._ttl_s(answer):
+            answer = await self._ask(location, key, not_before=self._clock())
+        if isinstance(answer.found, ObjectNotFound):
+            raise answer.found
+        identity = ObjectId(key, answer.found.version, answer.found.size, settings.chunk_size)
+        ticket = self._cluster.sign(identity, location.volume.name)
+        return OpenedObject(
+            url=url,
+            volume=location.volume.name,
+            id=identity,
+            modified=_moment(answer.found.modified_us),
+            ticket=ticket.text,
+            ticket_expires_at=ticket.expires_at,
+            fresh_for_s=max(0.0, self._ttl_s(answer) - self._age(answer)),
+            sources=(
+                OriginSource(
+                    location.volume.url + location.path,
+                    dict(location.volume.options),
+                    answer.found.version,
+                ),
+            ),
+        )
+
+    def _age(self, answer: _Answer) -> float:
+        return self._clock() - answer.asked_at
+
+    def _ttl_s(self, answer: _Answer) -> float:
+        settings = self._cluster.settings
+        missing = isinstance(answer.found, ObjectNotFound)
+        return settings.not_found_ttl_s if missing else settings.open_ttl_s
+
+    async def _ask(self, location: Location, key: str, *, not_before: float) -> _Answer:
+        """Return an answer of the origin that was asked for at ``not_before`` or later.
+
+        A look-up under way may have begun earlier: then it is waited for, and if its answer is
+        too old one more is begun. So a herd of readers costs two requests at most.
+        """
+        while True:
+            flight = self._look_ups.start(key, lambda: self._look_up(location, key))
+            try:
+                answer = await flight.wait(LOOK_UP_TIMEOUT_S)
+            except OriginUnavailable:
+                return self._last_known(key)
+            if answer is None:
+                return self._last_known(key)
+            if answer.asked_at >= not_before:
+                return answer
+
+    async def _look_up(self, location: Location, key: str) -> _Answer:
+        asked_at = self._clock()
+        try:
+            found: OriginMeta | ObjectNotFound = await self._origins.get(location.volume).head(
+                location.path
+            )
+        except ObjectNotFound as error:
+            found = error
+        answer = self._answers[key] = _Answer(found, asked_at)
+        self._answers.move_to_end(key)
+        if len(self._answers) > REMEMBERED_MAX:
+            self._answers.popitem(last=False)
+        return answer
+
+    def _last_known(self, key: str) -> _Answer:
+        """Return what was known before the origin stopped answering, if that is recent enough.
+
+        Raises:
+            OriginUnavailable: Nothing is known, or it is too old.
+        """
+        answer = self._answers.get(key)
+        if answer is None or self._age(answer) > self._cluster.settings.open_stale_s:
+            raise OriginUnavailable(f"the origin of {key} does not answer; try again later")
+        return answer
+
+    async def was_overwritten(self, volume: str, key: str) -> None:
+        """Take note that the origin has another version now: the next open sees it."""
+        location = self._cluster.location_of(volume, key)
+        url = f"penstock://{volume}/{location.path}"
+        await self._open(url, True, False)
+
+
+def _moment(microseconds: int) -> datetime | None:
+    return datetime.fromtimestamp(microseconds / 1e6, tz=UTC) if microseconds else None

@@ -1,0 +1,48 @@
+"""Whose chunk it is: what this node may do about one that it does not have.
+
+Responsible for: one decision, made from the ring, the members and who is unreachable. No I/O.
+Not responsible for: finding out who is unreachable (`chunks`).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.membership.view import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """This node keeps the chunk."""
+
+    fills_from: Member | None
+    """The live owner to fill from; None for the first one, which reads the origin."""
+
+
+def duty_of(
+    node_id: str,
+    owners: Sequence[str],
+    *,
+    members: Mapping[str, Member],
+    unreachable: Collection[str],
+    replicas: int,
+) -> Duty | None:
+    """Return this node's duty for a chunk, or None when it keeps no copy of it.
+
+    Owners that are away or unreachable are passed over, so that the next one acts in their
+    stead: the first live owner reads the origin, the others fill from it.
+
+    Args:
+        node_id: This node.
+        owners: In the ring's order; more than ``replicas``, to have some in reserve.
+        members: Who is alive.
+        unreachable: Members that this node itself cannot reach.
+        replicas: How many live owners keep the chunk.
+    """
+    live = [
+        owner
+        for owner in owners
+        if owner == node_id or (owner in members and owner not in unreachable)
+    ][:replicas]
+    if node_id not in live:
+        return None
+    return Duty(fills_from=None if live[0] == node_id else members[live[0]])

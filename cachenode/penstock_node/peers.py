@@ -1,0 +1,83 @@
+"""Chunks from other nodes: read through the library's planes, as any client does.
+
+Responsible for: one chunk from one named node, and asking whether a node answers at all.
+Not responsible for: which node to ask (`fill`).
+"""
+
+import asyncio
+from concurrent.futures import Executor
+
+from penstock.checksums import block_checksums
+from penstock.errors import NodeUnavailable, PenstockError
+from penstock.membership.view import Member
+from penstock.planes.plane import Deadline, Landed, PieceRequest, Plane, ReadContext
+from penstock.rpc import GET_PLACEMENT, Channels
+from penstock.v1 import placement_pb2
+from penstock_node.chunk import Chunk, Payload
+from penstock_node.cluster import Cluster
+
+PROBE_TIMEOUT_S = 1.0
+"""For a node that only has to say whether it has a chunk, or answers at all."""
+FETCH_TIMEOUT_S = 45.0
+"""For an owner that may have to read the origin first; less than a client's own patience."""
+
+
+class Peers:
+    """The other nodes of the cluster, as sources of chunks."""
+
+    def __init__(
+        self, *, cluster: Cluster, plane: Plane, channels: Channels, threads: Executor
+    ) -> None:
+        self._cluster = cluster
+        self._plane = plane
+        self._channels = channels
+        self._threads = threads
+
+    async def fetch(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Payload:
+        """Return the whole chunk, verified, from ``member``.
+
+        Raises:
+            NodeUnavailable: It does not answer.
+            NotCached: It does not have the chunk and was asked only for what it has.
+            PenstockError: What else it reported.
+        """
+        call = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._fetch, member, chunk, only_if_cached
+        )
+        return await call
+
+    def _fetch(self, member: Member, chunk: Chunk, only_if_cached: bool) -> Payload:
+        data = memoryview(bytearray(chunk.length))
+        context = ReadContext(
+            ticket=self._cluster.sign(chunk.object, chunk.volume).text,
+            object=chunk.object,
+            epoch=self._cluster.epoch,
+            only_if_cached=only_if_cached,
+            on_behalf=True,
+        )
+        piece = PieceRequest(chunk.index, 0, chunk.length, data)
+        deadline = Deadline.after(PROBE_TIMEOUT_S if only_if_cached else FETCH_TIMEOUT_S)
+        (outcome,) = self._plane.read(member, context, [piece], deadline=deadline)
+        if isinstance(outcome, Landed):
+            return Payload(data.toreadonly(), block_checksums(data), "peer")
+        raise outcome
+
+    async def answers(self, member: Member) -> bool:
+        """Tell whether ``member`` answers at all, asking it once."""
+        call = asyncio.get_running_loop().run_in_executor(self._threads, self._ping, member)
+        return await call
+
+    def _ping(self, member: Member) -> bool:
+        known = self._cluster.view.placement
+        request = placement_pb2.GetPlacementRequest(
+            cluster_uid=known.cluster_uid, epoch=known.epoch
+        )
+        try:
+            self._channels.call(
+                member.grpc_address, GET_PLACEMENT, request, timeout_s=PROBE_TIMEOUT_S
+            )
+        except NodeUnavailable:
+            return False
+        except PenstockError:
+            return True  # It answers, if not to our liking.
+        return True

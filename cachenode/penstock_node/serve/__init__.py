@@ -1,0 +1,1 @@
+"""What the node serves, one module a port or service; each only translates and delegates."""

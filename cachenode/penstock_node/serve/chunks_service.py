@@ -1,0 +1,111 @@
+"""The gRPC plane's service: `penstock.v1.Chunks`."""
+
+import asyncio
+from concurrent.futures import Executor
+
+from penstock.checksums import checksums_between
+from penstock.errors import Overloaded, PenstockError
+from penstock.v1 import cache_pb2, cache_pb2_grpc
+from penstock_node.chunk import Payload
+from penstock_node.chunks import ChunkAnswer, ChunkRequest, Chunks
+from penstock_node.cluster import Cluster
+from penstock_node.metrics import NodeMetrics
+from penstock_node.serve.rpc import Context, answers
+from penstock_node.store.store import Store
+
+REQUESTS_MAX = 1024
+"""In hand at once, most of them waiting for a fill; beyond it, readers are asked to come back."""
+READS_MAX = 32
+"""Answers being made at once: each holds up to a chunk's bytes twice."""
+RETRY_AFTER_S = 0.1
+
+
+class ChunksService(cache_pb2_grpc.ChunksServicer):
+    """Translates requests for chunks and their answers."""
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        *,
+        cluster: Cluster,
+        store: Store,
+        metrics: NodeMetrics,
+        threads: Executor,
+    ) -> None:
+        self._chunks = chunks
+        self._cluster = cluster
+        self._store = store
+        self._metrics = metrics
+        self._threads = threads
+        self._in_hand = 0
+        self._reads = asyncio.Semaphore(READS_MAX)
+
+    @answers
+    async def Get(  # noqa: N802 - gRPC's name
+        self, request: cache_pb2.GetChunkRequest, context: Context
+    ) -> cache_pb2.GetChunkResponse:
+        """Answer with blocks of a chunk, or that it is being filled."""
+        try:
+            return await self._get(request)
+        except PenstockError as error:
+            self._metrics.chunk_read_failures.labels(error=error.name).inc()
+            raise
+
+    async def _get(self, request: cache_pb2.GetChunkRequest) -> cache_pb2.GetChunkResponse:
+        if self._in_hand >= REQUESTS_MAX:
+            raise Overloaded(
+                f"{self._cluster.node_id} has {REQUESTS_MAX} reads in hand",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._in_hand += 1
+        try:
+            answer = await self._chunks.answer(
+                ChunkRequest(
+                    ticket=request.ticket,
+                    index=request.index,
+                    start=request.start,
+                    stop=request.stop,
+                    epoch=request.epoch,
+                    only_if_cached=request.only_if_cached,
+                    suspects=request.suspects,
+                    recheck=request.recheck,
+                    on_behalf=request.on_behalf,
+                )
+            )
+            if answer is None:
+                return cache_pb2.GetChunkResponse(filling=True, epoch=self._cluster.epoch)
+            async with self._reads:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._respond, answer, request.start, request.stop
+                )
+        finally:
+            self._in_hand -= 1
+
+    def _respond(self, answer: ChunkAnswer, start: int, stop: int) -> cache_pb2.GetChunkResponse:
+        content = answer.content
+        if isinstance(content, Payload):
+            data = bytes(content.data[start:stop])
+        else:
+            with content:
+                data = content.read(start, stop)
+        self._metrics.served(plane="grpc", source=answer.source, length=len(data))
+        if answer.source == "disk":
+            self._store.promote(answer.chunk.object, answer.chunk.index)
+        return cache_pb2.GetChunkResponse(
+            data=data,
+            checksums=checksums_between(content.checksums, start, stop),
+            source=answer.source,
+            epoch=self._cluster.epoch,
+            load=self._in_hand,
+            copies=self._cluster.view.replicas,
+        )
+
+    @answers
+    async def Holds(  # noqa: N802 - gRPC's name
+        self, request: cache_pb2.HoldsRequest, context: Context
+    ) -> cache_pb2.HoldsResponse:
+        """Answer which chunks of an object are here."""
+        indexes = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._chunks.holds, request.ticket
+        )
+        return cache_pb2.HoldsResponse(indexes=indexes)

@@ -1,0 +1,169 @@
+"""What operators do: `penstock.v1.Operator`."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from penstock.errors import InvalidRequest
+from penstock.v1 import operator_pb2, operator_pb2_grpc
+from penstock.volumes import Volume
+from penstock_node.cluster import Cluster
+from penstock_node.coordination import Coordination
+from penstock_node.moves import Moved
+from penstock_node.operations import Operations
+from penstock_node.serve.rpc import Context, answers
+
+
+class OperatorService(operator_pb2_grpc.OperatorServicer):
+    """Translates requests of operators and their answers."""
+
+    def __init__(
+        self, operations: Operations, *, cluster: Cluster, coordination: Coordination
+    ) -> None:
+        self._operations = operations
+        self._cluster = cluster
+        self._coordination = coordination
+
+    @answers
+    async def Status(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.StatusRequest, context: Context
+    ) -> operator_pb2.StatusResponse:
+        """Answer with every node of the cluster."""
+        return await self._operations.status()
+
+    @answers
+    async def NodeStatus(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.NodeStatusRequest, context: Context
+    ) -> operator_pb2.NodeStatusResponse:
+        """Answer with this node alone."""
+        return self._operations.node_status()
+
+    @answers
+    async def SetWeights(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.SetWeightsRequest, context: Context
+    ) -> operator_pb2.SetWeightsResponse:
+        """Change weights, or tell what the change would move."""
+        if not request.changes:
+            raise InvalidRequest("no node named; write for example: weight set NODE=200")
+        changes = _changes(request.changes)
+        if request.dry_run:
+            moves, unknown = await self._operations.preview(changes)
+            return operator_pb2.SetWeightsResponse(
+                epoch=self._cluster.epoch, moves=_moves(moves), unknown=unknown
+            )
+        reason = request.changes[0].reason
+        epoch = await self._operations.set_weights(changes, reason=reason)
+        return operator_pb2.SetWeightsResponse(epoch=epoch)
+
+    @answers
+    async def CountMoves(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.CountMovesRequest, context: Context
+    ) -> operator_pb2.CountMovesResponse:
+        """Answer with what this node alone would hand over."""
+        moves = await self._operations.count_moves(_changes(request.changes))
+        return operator_pb2.CountMovesResponse(moves=_moves(moves))
+
+    @answers
+    async def Forget(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.ForgetRequest, context: Context
+    ) -> operator_pb2.ForgetResponse:
+        """Take a node that is away off the ring."""
+        state = await self._coordination.operations.forget(request.node)
+        return operator_pb2.ForgetResponse(epoch=state.epoch)
+
+    @answers
+    async def GetSettings(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.GetSettingsRequest, context: Context
+    ) -> operator_pb2.GetSettingsResponse:
+        """Answer with the cluster's settings."""
+        return operator_pb2.GetSettingsResponse(settings_json=self._settings_json())
+
+    def _settings_json(self) -> str:
+        return json.dumps(self._cluster.settings.to_json())
+
+    @answers
+    async def SetSettings(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.SetSettingsRequest, context: Context
+    ) -> operator_pb2.SetSettingsResponse:
+        """Change settings of the whole cluster."""
+        settings = await self._coordination.operations.set_settings(_object(request.changes_json))
+        return operator_pb2.SetSettingsResponse(settings_json=json.dumps(settings.to_json()))
+
+    @answers
+    async def ListVolumes(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.ListVolumesRequest, context: Context
+    ) -> operator_pb2.ListVolumesResponse:
+        """Answer with the volumes."""
+        return operator_pb2.ListVolumesResponse(
+            volumes=[
+                operator_pb2.Volume(
+                    name=volume.name,
+                    url=volume.url,
+                    options_json=json.dumps(dict(volume.options)),
+                    secret=volume.secret or "",
+                )
+                for volume in self._cluster.volumes
+            ]
+        )
+
+    @answers
+    async def PutVolume(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.PutVolumeRequest, context: Context
+    ) -> operator_pb2.PutVolumeResponse:
+        """Add a volume, or replace one."""
+        message = request.volume
+        options = _object(message.options_json or "{}")
+        volume = Volume(message.name, message.url, options, message.secret or None)
+        await self._coordination.operations.put_volume(
+            volume.name, json.loads(volume.to_json()), replace=request.replace
+        )
+        return operator_pb2.PutVolumeResponse()
+
+    @answers
+    async def RemoveVolume(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.RemoveVolumeRequest, context: Context
+    ) -> operator_pb2.RemoveVolumeResponse:
+        """Remove a volume; what is cached of it ages out."""
+        await self._coordination.operations.remove_volume(request.name)
+        return operator_pb2.RemoveVolumeResponse()
+
+    @answers
+    async def Evict(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.EvictRequest, context: Context
+    ) -> operator_pb2.EvictResponse:
+        """Drop cached chunks, of every node or (with tickets) of this one."""
+        evicted = (
+            await self._operations.evict_here(request.tickets)
+            if request.tickets
+            else await self._operations.evict(request.urls)
+        )
+        return operator_pb2.EvictResponse(
+            chunks=evicted.chunks, bytes=evicted.bytes, unreachable=evicted.unreachable
+        )
+
+
+def _changes(changes: Iterable[operator_pb2.WeightChange]) -> dict[str, int | None]:
+    return {c.node: c.weight if c.HasField("weight") else None for c in changes}
+
+
+def _moves(moves: list[Moved]) -> list[operator_pb2.Move]:
+    return [
+        operator_pb2.Move(
+            source=move.source,
+            target=move.target,
+            share=move.share,
+            cached_bytes=move.cached_bytes,
+            cached_chunks=move.cached_chunks,
+        )
+        for move in moves
+    ]
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidRequest("want a JSON object")
+    return data
