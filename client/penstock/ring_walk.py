@@ -146,7 +146,8 @@ def _next_new(members: Members, table: Labels, starts: Indexes, taken: Labels) -
         inside = (taken[rows] == crowd).any(axis=1)
         moved = rows[inside]
         restarts = kept.searchsorted(starts[moved]) % len(kept)
-        found[moved] = kept[_next_new(members[kept], table, restarts, taken[moved])]
+        others = np.where(taken[moved] == crowd, NOBODY, taken[moved])
+        found[moved] = kept[_next_new(members[kept], table, restarts, others)]
         rows = rows[~inside]
     return found
 
