@@ -25,6 +25,7 @@ from functools import cached_property
 from pathlib import PurePath
 
 import xxhash
+
 from penstock.checksums import CHECKSUM_BYTES, block_count
 from penstock.errors import CorruptData, InvalidRequest
 from penstock.objects import (

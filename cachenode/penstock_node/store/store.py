@@ -13,15 +13,17 @@ from pathlib import Path
 
 import structlog
 import xxhash
+
 from penstock.checksums import verify_blocks
 from penstock.errors import CorruptData
 from penstock.objects import ObjectId
-
 from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.store.eviction import Reason
 from penstock_node.store.statistics import TierStatistics
 from penstock_node.store.stored_chunk import StoredChunk
 from penstock_node.store.tier import Payload, Role, Tier
+
+__all__ = ["Store", "StoredChunk", "TierUsage", "choose_tier"]
 
 _READ_ORDER: tuple[Role, ...] = ("memory", "local", "owned")
 

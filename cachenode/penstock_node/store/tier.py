@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import structlog
-from penstock.errors import CorruptData
 
+from penstock.errors import CorruptData
 from penstock_node.store.chunk_file import ChunkFile, Footer, encode_footer, read_checksums
 from penstock_node.store.eviction import EvictionPolicy, Reason, S3Fifo, Victim
 from penstock_node.store.ledger import Departure, Ledger, OpenFile

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from penstock.errors import InvalidConfiguration
-
 from penstock_node.store.chunk_file import (
     PAGE_BYTES,
     ChunkFile,
