@@ -28,9 +28,9 @@ find_python() {
 # python3-venv is installed; its pip, where there is one, serves as well.
 make_venv() {
     local dir=$1 python=$2
-    if "$python" -c 'import ensurepip' 2>/dev/null; then
+    if "$python" -c 'import ensurepip; ensurepip.version()' 2>/dev/null; then
         "$python" -m venv --clear "$dir"
-    elif "$python" -c 'import pip' 2>/dev/null; then
+    elif "$python" -m pip --version >/dev/null 2>&1; then
         "$python" -m venv --clear --without-pip "$dir"
         "$python" -m pip --python "$dir/bin/python" install "${PIP_QUIET[@]}" pip
     else
