@@ -25,6 +25,10 @@ WRITE_INTERVAL_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
+class UnreadableView(Exception):
+    """The file is damaged, or one of a later format: as good as none."""
+
+
 def encode(state: ClusterState, *, cluster: str) -> bytes:
     """Return the file's bytes: entries as they stand in etcd, for people to read too."""
     entries = {}
@@ -46,17 +50,17 @@ def decode(data: bytes) -> tuple[str, ClusterState]:
     """Return the cluster's name and the state in a file's bytes.
 
     Raises:
-        ValueError: It is not such a file, or one of a later format.
+        UnreadableView: It is not such a file, or one of a later format.
     """
     try:
         file: dict[str, Any] = json.loads(data)
         if file["format"] != FORMAT:
-            raise ValueError(f"format {file['format']}, this program knows {FORMAT}")
+            raise UnreadableView(f"format {file['format']}, this program knows {FORMAT}")
         revision, store_id = int(file["revision"]), int(file["store_id"])
         entries = {key: Entry(text.encode(), revision) for key, text in file["entries"].items()}
         cluster = str(file["cluster"])
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"not a view: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise UnreadableView(f"not a view: {error!r}") from error
     return cluster, ClusterState.from_listing(Listing(entries, revision, store_id))
 
 
@@ -70,8 +74,8 @@ def load(path: Path, *, cluster: str) -> ClusterState | None:
         found, state = decode(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
-        _log.warning("the last view cannot be read and is ignored", path=path, error=str(error))
+    except (UnreadableView, OSError) as error:
+        _log.warning("the last view is ignored", path=str(path), error=str(error))
         return None
     if found != cluster:
         raise InvalidConfiguration(
