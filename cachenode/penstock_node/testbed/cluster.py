@@ -1,0 +1,282 @@
+"""A real cluster on this machine: nodes as processes, over a real etcd.
+
+Responsible for: nodes' configuration files, starting, killing and restarting nodes on their
+directories, and waiting for states of the cluster as its own nodes tell them.
+Not responsible for: etcd and S3 themselves (`testbed.etcd`, `testbed.s3`).
+"""
+
+import contextlib
+import json
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import penstock
+from penstock_node.identity import NODE_ID_FILE
+from penstock_node.node_file import NodeFile, read_node_file
+from penstock_node.testbed.processes import Process, wait_until
+
+START_DEADLINE_S = 30.0
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TierSpec:
+    """One tier of a node."""
+
+    role: str
+    capacity_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """How one node is configured."""
+
+    name: str
+    tiers: Sequence[TierSpec] = (TierSpec("owned", 512 * _MIB),)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """More keys of its configuration file, as in TOML."""
+
+
+class NodeProcess:
+    """One node below a directory. As a context manager it starts, and stops at the end."""
+
+    def __init__(
+        self,
+        directory: Path,
+        spec: NodeSpec,
+        *,
+        shared: Mapping[str, Any],
+        outlives_parent: bool = False,
+    ) -> None:
+        """Write the node's configuration; nothing starts yet.
+
+        Args:
+            directory: Holds its configuration, state, tiers and log.
+            spec: What is its own.
+            shared: Keys of the configuration that all nodes have.
+            outlives_parent: Do not kill it when this process dies.
+        """
+        self.spec = spec
+        self.directory = directory / spec.name
+        self.state_dir = self.directory / "state"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.state_dir.mkdir(mode=0o700, exist_ok=True)
+        (self.state_dir / NODE_ID_FILE).write_text(spec.name)  # Else it would make one up.
+        self.config_file = self.directory / "node.toml"
+        self.config_file.write_text(to_toml({**self._own_keys(), **shared, **spec.config}))
+        self.process = Process(
+            [sys.executable, "-m", "penstock", "node", "--config", self.config_file],
+            log=self.directory / "node.log",
+            outlives_parent=outlives_parent,
+        )
+
+    def __repr__(self) -> str:
+        return f"<NodeProcess {self.spec.name}: {self.process}>"
+
+    def _own_keys(self) -> dict[str, Any]:
+        return {
+            "state_dir": str(self.state_dir),
+            "grpc_port": 0,
+            "bulk_port": 0,
+            "admin_port": 0,
+            "socket": "",
+            "tiers": [
+                {"path": str(path), "capacity": tier.capacity_bytes, "role": tier.role}
+                for path, tier in zip(self.tier_paths, self.spec.tiers, strict=True)
+            ],
+        }
+
+    @property
+    def tier_paths(self) -> list[Path]:
+        """The directories of its tiers."""
+        return [self.directory / f"{tier.role}{at}" for at, tier in enumerate(self.spec.tiers)]
+
+    @property
+    def file(self) -> NodeFile:
+        """What the node told of itself when it became ready."""
+        told = read_node_file(self.state_dir)
+        assert told is not None, f"{self!r} is not ready"
+        return told
+
+    @property
+    def id(self) -> str:
+        """The node's id: the name it was given."""
+        return self.spec.name
+
+    @property
+    def address(self) -> str:
+        """Its gRPC address."""
+        return self.file.grpc_address
+
+    def launch(self) -> None:
+        """Start it and return at once."""
+        (self.state_dir / "node.json").unlink(missing_ok=True)
+        self.process.start()
+
+    def wait_ready(self, *, deadline_s: float = START_DEADLINE_S) -> None:
+        """Wait until it serves.
+
+        Raises:
+            PartFailed: It does not within ``deadline_s``, or ended.
+        """
+        self.process.wait_until(
+            lambda: read_node_file(self.state_dir) is not None,
+            deadline_s=deadline_s,
+            what=f"node {self.spec.name} is ready",
+        )
+
+    def start(self) -> Self:
+        """Start it and wait until it serves."""
+        self.launch()
+        self.wait_ready()
+        return self
+
+    def kill(self) -> None:
+        """End it as a crash would; its cache stays."""
+        self.process.kill()
+
+    def stop(self) -> int | None:
+        """Stop it in order; returns its exit status."""
+        return self.process.stop()
+
+    def metrics(self) -> dict[str, float]:
+        """Return its metrics now: the sample's name, labels included, to its value."""
+        url = f"http://{self.file.admin_address}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class LocalCluster:
+    """Some nodes of one cluster. As a context manager it starts them, and stops them at the end."""
+
+    def __init__(
+        self,
+        directory: Path,
+        nodes: Sequence[NodeSpec],
+        *,
+        etcd: str | None,
+        name: str = "test",
+        settings: Mapping[str, Any] | None = None,
+        volumes: Mapping[str, Mapping[str, Any]] | None = None,
+        outlives_parent: bool = False,
+    ) -> None:
+        """Describe a cluster; nothing starts yet.
+
+        Args:
+            directory: Holds a directory for each node.
+            nodes: Its nodes.
+            etcd: An endpoint; None for a cluster of one without etcd.
+            name: Keeps clusters over one etcd apart.
+            settings: Cluster-wide settings to form with.
+            volumes: Name to url, options, secret.
+            outlives_parent: Do not kill the nodes when this process dies.
+        """
+        self.name = name
+        self.settings = dict(settings or {})
+        shared: dict[str, Any] = {"cluster": name}
+        if etcd is not None:
+            shared["etcd"] = {"endpoints": [etcd]}
+        shared |= {"settings": self.settings, "volumes": dict(volumes or {})}
+        self.nodes = {
+            spec.name: NodeProcess(directory, spec, shared=shared, outlives_parent=outlives_parent)
+            for spec in nodes
+        }
+
+    def __getitem__(self, name: str) -> NodeProcess:
+        return self.nodes[name]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start all nodes at once and wait until each has all others on its ring."""
+        try:
+            for node in self.nodes.values():
+                node.launch()
+            for node in self.nodes.values():
+                node.wait_ready()
+            self.wait_placed(len(self.nodes))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def wait_placed(self, count: int, *, deadline_s: float = START_DEADLINE_S) -> None:
+        """Wait until every running node knows ``count`` live members that are on the ring."""
+
+        def all_placed() -> bool:
+            return all(
+                len(view.placement.nodes) == count and len(view.members) == count
+                for view in (self._view_of(node) for node in self.running)
+            )
+
+        wait_until(all_placed, deadline_s=deadline_s, what=f"{count} nodes are on the ring")
+
+    def _view_of(self, node: NodeProcess) -> Any:
+        with self.connect(node) as cache:
+            return cache.view
+
+    @property
+    def running(self) -> list[NodeProcess]:
+        """The nodes whose processes run."""
+        return [node for node in self.nodes.values() if node.process.running]
+
+    def connect(self, *nodes: NodeProcess, **options: Any) -> penstock.Cache:
+        """Return the library, connected to ``nodes``, by default to all that run."""
+        address = ",".join(node.address for node in nodes or self.running)
+        return penstock.connect(address, **options)
+
+    def total(self, metric: str) -> float:
+        """Return the sum of a metric's samples, whatever their labels, over running nodes."""
+        return sum(
+            value
+            for node in self.running
+            for name, value in node.metrics().items()
+            if name.partition("{")[0] == metric
+        )
+
+    def stop(self) -> None:
+        """Stop all nodes."""
+        with contextlib.ExitStack() as stack:
+            for node in self.nodes.values():
+                stack.callback(node.stop)
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Return ``values`` as TOML: one top-level key a line, tables inline."""
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        items = (f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items())
+        return "{ " + ", ".join(items) + " }"
+    if isinstance(value, str | int | float):
+        return json.dumps(value)
+    return "[" + ", ".join(_toml(item) for item in value) + "]"
