@@ -130,6 +130,9 @@ class EtcdRpc:
         except grpc.aio.AioRpcError as error:
             self._use_next()
             raise self._translate(error) from error
+        except ClusterUnavailable:
+            self._use_next()  # It connects and is silent.
+            raise
 
     def _turns(self, deadline_s: float) -> Iterator[tuple[Endpoint, float]]:
         """Yield each endpoint once, the one in use first, and when its turn is over.

@@ -192,34 +192,21 @@ class EtcdWatch:
     def _note_interruption(self, error: PenstockError) -> None:
         level = logging.WARNING if self._running else logging.DEBUG
         _log.log(level, "watch of %s interrupted: %s", self._first.decode(), error)
-        self._running = False
+        self._running = self._rpc.connected = False
 
     async def _session(self) -> AsyncGenerator[Listing | Changes, None]:
         """Tell what one stream tells, after a listing where one is needed."""
-        if not await self._continues():
-            yield await self._list()
+        listing = await self._list() if self._known is None else None
         async with self._rpc.stream(WATCH, etcd_pb2.WatchResponse) as call:
             stream = _Stream(call)
             try:
                 await self._begin(stream)
+                if listing is not None:
+                    yield listing
                 while changes := await self._next_changes(stream):
                     yield changes
             finally:
                 await stream.close()
-
-    async def _continues(self) -> bool:
-        """Return whether etcd's history up to the last revision seen is the one we know."""
-        if self._known is None:
-            return False
-        request = etcd_pb2.RangeRequest(
-            key=self._first, range_end=self._end, revision=self._revision, keys_only=True
-        )
-        try:
-            reply = await self._rpc.read(RANGE, request, etcd_pb2.RangeResponse)
-        except InvalidRequest:
-            return False  # That revision is compacted, or in the future of a wiped store.
-        known = {self._keys.name(kv.key): kv.mod_revision for kv in reply.kvs}
-        return reply.header.cluster_id == self._store_id and known == self._known
 
     async def _list(self) -> Listing:
         request = etcd_pb2.RangeRequest(key=self._first, range_end=self._end)
@@ -241,12 +228,23 @@ class EtcdWatch:
         if created is None or not created.created or created.canceled:
             reason = created.cancel_reason if created else "no answer"
             raise ClusterUnavailable(f"etcd began no watch: {reason}")
-        # etcd may have been replaced since we looked.
-        header = created.header
-        if header.cluster_id != self._store_id or header.revision < self._revision:
+        # After the stream began: had etcd been replaced since, the stream would break.
+        if not await self._knows_history():
             self._known = None
-            raise ClusterUnavailable("etcd is another one than a moment ago")
+            raise ClusterUnavailable("etcd was compacted, wiped or restored: listing again")
         self._rpc.connected = self._running = True
+
+    async def _knows_history(self) -> bool:
+        """Return whether etcd's history up to the last revision seen is the one we know."""
+        request = etcd_pb2.RangeRequest(
+            key=self._first, range_end=self._end, revision=self._revision, keys_only=True
+        )
+        try:
+            reply = await self._rpc.read(RANGE, request, etcd_pb2.RangeResponse)
+        except InvalidRequest:
+            return False  # That revision is compacted, or in the future of a wiped store.
+        known = {self._keys.name(kv.key): kv.mod_revision for kv in reply.kvs}
+        return reply.header.cluster_id == self._store_id and known == self._known
 
     async def _next_changes(self, stream: _Stream) -> Changes | None:
         """Return the next changes; None when etcd ended the watch."""

