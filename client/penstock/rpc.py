@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from penstock.errors import NodeUnavailable
+from penstock.fork_gate import ForkGate
 from penstock.v1 import cache_pb2, operator_pb2, placement_pb2
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
 
@@ -103,6 +104,9 @@ REMOVE_VOLUME = Method(
 EVICT = Method("/penstock.v1.Operator/Evict", operator_pb2.EvictRequest, operator_pb2.EvictResponse)
 
 
+_fork_gate = ForkGate()
+
+
 class _Channel:
     """A gRPC channel and the callables of the methods used on it."""
 
@@ -147,8 +151,9 @@ class Channels:
             PenstockError: What the node reported, by its own class.
         """
         try:
-            call = self._channel(address).callable(method)
-            return call(request, timeout=timeout_s, metadata=self._metadata)
+            with _fork_gate:
+                call = self._channel(address).callable(method)
+                return call(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=address) from error
         except ValueError as error:  # grpc's word for a channel that was closed meanwhile.

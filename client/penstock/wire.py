@@ -41,10 +41,13 @@ _GRPC_STATUS: dict[type[errors.PenstockError], grpc.StatusCode] = {
     errors.NodeUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+# A node names each of its own errors; these without a name are the connection's.
 _NO_ANSWER = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
 }
 
 
