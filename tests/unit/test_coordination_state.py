@@ -220,8 +220,10 @@ def test_a_listing_in_between_changes_nothing_however_the_changes_are_cut(
     if overlapping:
         changes = tuple(change for item in overlapping for change in item.changes)
         state = state.apply(Changes(changes, overlapping[-1].revision))
+    assert state == listed(history[: max(listed_at, batch_end)]), "went back in time"
     for item in history[batch_end:]:
         state = state.apply(item)
+        assert state == listed(history[: max(listed_at, item.revision)]), "went back in time"
 
     assert state == listed(history)
 

@@ -38,6 +38,8 @@ STAGGER_MAX_S = 0.3
 TICKS_A_LEASE = 4
 """How often the time that nodes are away is counted, each lease time."""
 TICK_MAX_S = 1.0
+WAIT_MIN_S = 0.01
+"""Whatever keeps due work from being done must not make the loop spin."""
 KEY_CHECK_S = 30.0
 DEPARTURES_AT_ONCE_MAX = 64
 """Each is a condition of the transaction, of which etcd takes 128; the rest goes next time."""
@@ -73,6 +75,7 @@ class Publisher:
         self._departures, self._formation = Departures(), Formation(formation)
         self._wake = asyncio.Event()
         self._due_at: float | None = None
+        self._up_to_date = ClusterState()
         self._keys_due_at = clock.monotonic()
         self._losses = 0
         self._written_revision = 0
@@ -95,7 +98,7 @@ class Publisher:
     async def _wait(self) -> None:
         tick_s = min(TICK_MAX_S, self._settings(self._follower.known).lease_ttl_s / TICKS_A_LEASE)
         if self._due_at is not None:
-            tick_s = min(tick_s, max(0.0, self._due_at - self._clock.monotonic()))
+            tick_s = min(tick_s, max(WAIT_MIN_S, self._due_at - self._clock.monotonic()))
         await is_set_within(self._wake, seconds=tick_s)
         self._wake.clear()
 
@@ -121,6 +124,7 @@ class Publisher:
         if not self._follower.synced.is_set() or waits_for_own_write:
             return
         if is_behind(stored, known):
+            self._due_at = None
             await self._restore(stored, known)
         elif self._node_id not in stored.members:
             self._due_at = None
@@ -196,9 +200,12 @@ class Publisher:
     async def _publish(self, stored: ClusterState) -> None:
         assert stored.placement is not None, "a cluster that has formed has a placement"
         departed, now = self._departed(stored), self._clock.monotonic()
+        if not departed and _has_same_inputs(stored, self._up_to_date):
+            self._due_at = None
+            return
         wanted = next_placement(self._inputs(stored, departed), stored.placement)
         if wanted is stored.placement:
-            self._due_at = None
+            self._due_at, self._up_to_date = None, stored
             return
         if self._due_at is None:
             self._due_at = now + GATHER_S + self._stagger_s(stored)
@@ -241,6 +248,21 @@ class Publisher:
             return False
         self._written_revision = revision
         return True
+
+
+def _has_same_inputs(state: ClusterState, other: ClusterState) -> bool:
+    """Tell, cheaply, that a placement follows from the same inputs.
+
+    After each epoch every node puts its member record again: of a thousand such changes none is
+    worth computing a placement for.
+    """
+    return (
+        state.placement is other.placement
+        and state.settings is other.settings
+        and state.nodes is other.nodes
+        and state.weights is other.weights
+        and state.members.keys() == other.members.keys()
+    )
 
 
 def is_up_to_date(state: ClusterState) -> bool:
