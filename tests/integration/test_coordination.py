@@ -529,7 +529,8 @@ async def test_a_node_restarted_while_etcd_is_away_serves_and_registers_later(
         assert not a.connected
         assert not a.registered
         breakable.server.start()
-        after = await until(a, lambda state: "a" in state.members and a.registered)
+        earlier = during.members["a"].incarnation
+        after = await until(a, lambda s: s.members["a"].member.incarnation != earlier)
 
     assert during.placement == before.placement
     assert during.members == before.members
