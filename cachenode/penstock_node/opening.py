@@ -151,8 +151,9 @@ class Opener:
 
     def _ttl_s(self, answer: _Answer) -> float:
         settings = self._cluster.settings
-        missing = isinstance(answer.found, ObjectNotFound)
-        return settings.not_found_ttl_s if missing else settings.open_ttl_s
+        if isinstance(answer.found, ObjectNotFound):
+            return min(settings.not_found_ttl_s, settings.open_ttl_s)
+        return settings.open_ttl_s
 
     async def _ask(self, location: Location, key: str, *, not_before: float) -> _Answer:
         """Return an answer of the origin that was asked for at ``not_before`` or later.

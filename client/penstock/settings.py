@@ -38,7 +38,7 @@ class ClusterSettings:
     list_ttl_s: float = 5.0
     """How long a listing is believed."""
     not_found_ttl_s: float = 2.0
-    """How long "no such object" is believed; at most ``open_ttl_s``."""
+    """How long "no such object" is believed; never longer than ``open_ttl_s``."""
 
     def __post_init__(self) -> None:
         check_chunk_size(self.chunk_size)
@@ -47,9 +47,8 @@ class ClusterSettings:
         _check("points_per_100", self.points_per_100, 16, 65_536)
         _check("departure_grace_s", self.departure_grace_s, 0, 7 * 86_400)
         _check("lease_ttl_s", self.lease_ttl_s, 2, 300)
-        for name in ("open_ttl_s", "open_stale_s", "list_ttl_s"):
+        for name in ("open_ttl_s", "open_stale_s", "list_ttl_s", "not_found_ttl_s"):
             _check(name, getattr(self, name), 0, 7 * 86_400)
-        _check("not_found_ttl_s", self.not_found_ttl_s, 0, self.open_ttl_s)
 
     def changed(self, changes: Mapping[str, Any]) -> "ClusterSettings":
         """Return these settings with ``changes``; sizes and durations may be texts.
