@@ -37,6 +37,15 @@ def check_chunk_size(chunk_size: int) -> None:
         )
 
 
+def _check_text(name: str, text: str, bytes_max: int) -> None:
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{name} {text!r} is not valid Unicode text") from error
+    if not 0 < length <= bytes_max:
+        raise InvalidRequest(f"{name} of {length} bytes: want 1 to {bytes_max}")
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectId:
     """One immutable version of a file. Equal ids have equal bytes, wherever they are read."""
@@ -54,10 +63,8 @@ class ObjectId:
         check_chunk_size(self.chunk_size)
         if not 0 <= self.size <= OBJECT_BYTES_MAX:
             raise InvalidRequest(f"object of {self.size} bytes: want 0 to {OBJECT_BYTES_MAX}")
-        if not 0 < len(self.key.encode()) <= KEY_BYTES_MAX:
-            raise InvalidRequest(f"object key of {len(self.key)} characters: too long, or empty")
-        if not 0 < len(self.version.encode()) <= VERSION_BYTES_MAX:
-            raise InvalidRequest(f"version of {len(self.version)} characters: too long, or empty")
+        _check_text("object key", self.key, KEY_BYTES_MAX)
+        _check_text("version", self.version, VERSION_BYTES_MAX)
 
     @property
     def chunk_count(self) -> int:

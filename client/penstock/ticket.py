@@ -30,7 +30,7 @@ RENEWABLE_S = 24 * 3600
 SIGNS_AFTER_S = 60
 """A new key waits this long before it signs, so that every node has seen it."""
 VERIFIES_AFTER_RETIREMENT_S = 25 * 3600
-"""Longer than `RENEWABLE_S` and a ticket's life together, nearly: a renewal is verified too."""
+"""Longer than a ticket's life and `RENEWABLE_S` together: so each can be renewed to the end."""
 
 _FORMAT = 1
 _HEAD = struct.Struct("<B16sQQI")
@@ -97,6 +97,10 @@ def _decode(payload: bytes) -> tuple[Ticket, str]:
     return Ticket(uuid.UUID(bytes=uid).hex, volume, subject, expires_at), key_id
 
 
+def _text_of(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
 def parse(token: str) -> tuple[Ticket, str, bytes, bytes]:
     """Take a token apart without believing it: ticket, key id, payload, MAC.
 
@@ -107,6 +111,8 @@ def parse(token: str) -> tuple[Ticket, str, bytes, bytes]:
         raise NotPermitted(f"a ticket has at most {TICKET_CHARACTERS_MAX} characters")
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        if _text_of(raw) != token:
+            raise ValueError("another way to write the same bytes")
         payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         ticket, key_id = _decode(payload)
     except (binascii.Error, struct.error, ValueError, InvalidRequest) as error:
@@ -141,7 +147,7 @@ class TicketKeys:
             raise TicketExpired("the cluster has no ticket key that may sign")
         payload = _encode(ticket, key.id)
         signed = payload + hmac.digest(key.secret, payload, hashlib.sha256)
-        return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
+        return _text_of(signed)
 
     def verify(self, token: str, *, cluster_uid: str, now: float) -> Ticket:
         """Return the ticket in ``token`` if it is genuine, this cluster's, and in time.

@@ -1,6 +1,7 @@
 """Sizes and durations as people write them: ``64GiB``, ``4TB``, ``30m``."""
 
 import re
+from decimal import Decimal
 
 from penstock.errors import InvalidRequest
 
@@ -19,7 +20,9 @@ _SIZE_UNITS = {
     "PIB": 2**50,
 }
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_NUMBER = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)\s*")
+_NUMBER_MAX = 10**20
+"""Numbers below it are those that `_NUMBER` allows: none overflows a float."""
 
 
 def parse_size(text: str | int) -> int:
@@ -28,12 +31,13 @@ def parse_size(text: str | int) -> int:
     Raises:
         InvalidRequest: It is not a size.
     """
-    if isinstance(text, int):
-        text = str(text)
-    match = _NUMBER.fullmatch(text)
+    if not isinstance(text, str | bool) and 0 <= text < _NUMBER_MAX:
+        return text
+    match = _NUMBER.fullmatch(text) if isinstance(text, str) else None
     if match is None or match[2].upper() not in _SIZE_UNITS:
         raise InvalidRequest(f"{text!r} is not a size; write for example 64GiB or 4TB")
-    return round(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+    # Decimal, because a float holds no more than 2^53 bytes exactly.
+    return round(Decimal(match[1]) * _SIZE_UNITS[match[2].upper()])
 
 
 def parse_duration(text: str | float) -> float:
@@ -42,9 +46,9 @@ def parse_duration(text: str | float) -> float:
     Raises:
         InvalidRequest: It is not a duration.
     """
-    if isinstance(text, int | float):
-        text = str(text)
-    match = _NUMBER.fullmatch(text)
+    if not isinstance(text, str | bool) and 0 <= text < _NUMBER_MAX:
+        return float(text)
+    match = _NUMBER.fullmatch(text) if isinstance(text, str) else None
     if match is None or match[2] not in _DURATION_UNITS:
         raise InvalidRequest(f"{text!r} is not a duration; write for example 30s or 10m")
     return float(match[1]) * _DURATION_UNITS[match[2]]
@@ -53,7 +57,7 @@ def parse_duration(text: str | float) -> float:
 def format_size(size: float) -> str:
     """Return ``size`` bytes for people, decimal: ``90.9 MB``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size) < 1000 or unit == "TB":
+        if abs(size) < (1000 if unit == "B" else 999.95) or unit == "TB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError("unreachable: the last unit always fits")
