@@ -16,6 +16,7 @@ from penstock.settings import ClusterSettings
 from penstock_node.coordination import records
 from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.follower import Follower
+from penstock_node.coordination.memory import is_behind
 from penstock_node.coordination.publisher import is_up_to_date
 from penstock_node.coordination.records import WeightOverride
 from penstock_node.coordination.restore import Transaction
@@ -133,10 +134,16 @@ class Operations:
             what="the written change to come into force",
         )
 
+    def _check_whole(self) -> None:
+        """Refuse to write into a store that is about to be given back what it lost."""
+        if is_behind(self._follower.stored, self._follower.known):
+            raise ClusterUnavailable("the coordinator lost data and is being restored; try again")
+
     async def _written(self, propose: Callable[[ClusterState], Transaction]) -> int:
         """Write what is proposed for the present state; return the revision that has it."""
         for _ in range(ATTEMPTS_MAX):
             await self._follower.refresh()
+            self._check_whole()
             transaction = propose(self._follower.stored)
             if not transaction.puts and not transaction.deletes:
                 return self._follower.stored.revision
