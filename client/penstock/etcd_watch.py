@@ -151,7 +151,7 @@ class _Stream:
         return reply
 
     async def close(self) -> None:
-        self._call.cancel()
+        """Leave no task behind; whoever opened the call cancels it."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})

@@ -208,6 +208,21 @@ async def test_a_wiped_etcd_of_another_cluster_gives_a_listing_with_another_stor
     assert after.entries == {}
 
 
+async def test_another_cluster_is_noticed_even_where_nothing_is_stored(
+    server: EtcdServer, client: Etcd
+) -> None:
+    async with aclosing(client.watch("nodes/")) as watch:
+        before = await next_item(watch)
+        await asyncio.to_thread(server.wipe)
+        await put_again(client, "weights/a")
+
+        after = await next_item(watch)
+
+    assert isinstance(before, Listing)
+    assert isinstance(after, Listing)
+    assert after.store_id != before.store_id
+
+
 @pytest.mark.parametrize("writes_after", [0, 1, 50])
 async def test_a_wiped_etcd_of_the_same_cluster_id_is_noticed(
     server: EtcdServer, client: Etcd, writes_after: int

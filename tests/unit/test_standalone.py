@@ -187,3 +187,12 @@ async def test_a_watcher_just_within_its_bound_gets_every_change() -> None:
         told = [await anext(watch) for _ in range(WATCH_CHANGES_MAX)]
 
     assert all(isinstance(item, Changes) and len(item.changes) == 1 for item in told)
+
+
+async def test_a_watch_that_was_closed_is_told_nothing_more() -> None:
+    store = Standalone()
+    for _ in range(3):
+        async with aclosing(store.watch("")) as watch:
+            await anext(watch)
+
+    assert not store._watchers
