@@ -2,13 +2,12 @@
 
 import asyncio
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from penstock.errors import InvalidConfiguration, PenstockError
+from penstock.errors import InvalidConfiguration
 from penstock_node.config import NodeConfig
 from penstock_node.logs import configure_logs
 from penstock_node.node import Node
@@ -46,18 +45,14 @@ def node(
         "insecure": insecure,
     }
     configure_logs()
-    try:
-        if directory is not None and config is not None:
-            raise InvalidConfiguration("--config and --dir: give one of them")
-        loaded = (
-            NodeConfig.for_directory(directory, volume or [], capacity=capacity, **flags)
-            if directory is not None
-            else NodeConfig.load(config, flags=flags)
-        )
-        asyncio.run(_run(loaded))
-    except PenstockError as error:
-        print(f"penstock node: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
+    if directory is not None and config is not None:
+        raise InvalidConfiguration("--config and --dir: give one of them")
+    loaded = (
+        NodeConfig.for_directory(directory, volume or [], capacity=capacity, **flags)
+        if directory is not None
+        else NodeConfig.load(config, flags=flags)
+    )
+    asyncio.run(_run(loaded))
 
 
 async def _run(config: NodeConfig) -> None:

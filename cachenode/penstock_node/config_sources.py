@@ -28,8 +28,10 @@ CONFIG_BYTES_MAX = 4 * 1024 * 1024
 Place: TypeAlias = tuple[str | int, ...]
 """A key and the tables around it: ``("tiers", 0, "capacity")``."""
 
-# They tell clients whom to call, and the command line which file to read.
-NOT_CONFIGURATION = frozenset({"PENSTOCK_ADDRESS", "PENSTOCK_TOKEN", "PENSTOCK_CONFIG"})
+# They tell clients whom to call and what to show, and the command line which file to read.
+NOT_CONFIGURATION = frozenset(
+    f"PENSTOCK_{name}" for name in ("ADDRESS", "TOKEN", "CA", "CERT", "KEY", "CONFIG")
+)
 # Kubernetes tells each pod of every service in such variables: one named "penstock" is common.
 _SERVICE_LINK = re.compile(r"PENSTOCK_(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_[A-Z]+(_.+)?)?)")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")

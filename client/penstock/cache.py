@@ -285,6 +285,12 @@ class Cache:
             chunks.append(ChunkLocation(index, chunk_id, tuple(owners), holders))
         return ObjectLocation(url, opened.id, tuple(chunks))
 
+    def shares(self) -> dict[str, float]:
+        """Return the share of the key space whose first owner each node is, from 0 to 1."""
+        core = self._open_core()
+        core.nodes.view()
+        return core.routing.ring.shares()
+
     def stats(self) -> dict[str, dict[str, int]]:
         """Return the bytes that this process read so far, by ``plane`` and by ``source``."""
         counters = self._open_core().reader.counters

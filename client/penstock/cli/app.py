@@ -1,53 +1,47 @@
-"""The `penstock` command: finds the verbs and says what is missing.
+"""The `penstock` command: its verbs, and what holds for all of them.
 
-Responsible for: the verbs of the library, those of other packages found by their entry points
-(group ``penstock.commands``), and errors as one line with exit status 1.
-Not responsible for: what a verb does.
+Not responsible for: what a verb does; each group has a file of its own.
 """
 
-import sys
-from importlib.metadata import EntryPoint, entry_points
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from penstock.errors import PenstockError
+from penstock.cli import cluster, objects, reading, settings, volumes, weights
+from penstock.cli.output import interrupt_on_termination, say
+from penstock.cli.outside import Verbs
 
 app = typer.Typer(
     name="penstock",
-    help="A distributed cache that feeds GPU fleets from object storage.",
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    epilog="Environment: PENSTOCK_ADDRESS, PENSTOCK_TOKEN; PENSTOCK_CA, PENSTOCK_CERT and "
+    "PENSTOCK_KEY (PEM files) for TLS.",
 )
+for group in (objects, reading, cluster, weights, settings, volumes):
+    group.add_to(app)
 
 
-def _add_outside_verbs() -> None:
-    """Add the verbs that other packages bring; one whose extra is absent says how to get it."""
-    for point in sorted(entry_points(group="penstock.commands"), key=lambda point: point.name):
-        try:
-            app.command(name=point.name)(point.load())
-        except ImportError as error:
-            app.command(name=point.name, help=_missing(point, error))(_refusal(point, error))
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        say(f"penstock {version('penstock')}")
+        raise typer.Exit
 
 
-def _missing(point: EntryPoint, error: ImportError) -> str:
-    extra = "demo" if point.name == "demo" else "node"
-    return f"Not installed ({error.name} is missing): pip install 'penstock[{extra}]'"
-
-
-def _refusal(point: EntryPoint, error: ImportError):  # type: ignore[no-untyped-def]
-    def refuse() -> NoReturn:
-        print(f"penstock {point.name}: {_missing(point, error)}", file=sys.stderr)
-        raise typer.Exit(1)
-
-    return refuse
+@app.callback()
+def penstock(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """A distributed read cache that feeds GPU fleets from object storage."""
 
 
 def main() -> None:
     """Run the command line."""
-    _add_outside_verbs()
-    try:
-        app()
-    except PenstockError as error:
-        print(f"penstock: {error}", file=sys.stderr)
-        sys.exit(1)
+    interrupt_on_termination()
+    app(prog_name="penstock")

@@ -1,0 +1,117 @@
+"""`penstock volume add|rm|ls`: names for places in object stores."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.connection import Address, Json, open_operator
+from penstock.cli.output import CLUSTER_PANEL, Column, say, say_json, say_table, verb
+
+if TYPE_CHECKING:
+    from penstock.volumes import Volume
+
+_COLUMNS = (Column("volume"), Column("url"), Column("secret"), Column("options"))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    volume = typer.Typer(no_args_is_help=True, help="Name the places that the cluster reads.")
+    volume.command("add")(add)
+    volume.command("rm")(remove)
+    volume.command("ls")(list_volumes)
+    app.add_typer(volume, name="volume", rich_help_panel=CLUSTER_PANEL)
+
+
+@verb
+def add(
+    name: Annotated[str, typer.Argument(help="As in penstock://NAME/…", show_default=False)],
+    url: Annotated[str, typer.Argument(help="For example s3://bucket/prefix/", show_default=False)],
+    *,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Of the store: region, endpoint, allow_http, …"),
+    ] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the secret in the nodes' configuration."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a volume of this name.")
+    ] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Add a volume."""
+    options = parse_options(option or [])
+    from penstock.volumes import Volume
+
+    volume = Volume(name, url, options, secret)
+    with open_operator(address) as operator:
+        operator.put_volume(volume, replace=replace)
+    if as_json:
+        say_json(_to_json(volume))
+    else:
+        say(f"penstock://{volume.name}/ is {volume.url}")
+
+
+@verb
+def remove(
+    name: Annotated[str, typer.Argument(help="Of the volume.", show_default=False)],
+    *,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Remove a volume; what is cached of it ages out, its origin is not touched."""
+    with open_operator(address) as operator:
+        operator.remove_volume(name)
+    if as_json:
+        say_json({"name": name})
+    else:
+        say(f"removed volume {name}")
+
+
+@verb
+def list_volumes(*, address: Address = None, as_json: Json = False) -> None:
+    """Show the volumes."""
+    with open_operator(address) as operator:
+        volumes = operator.volumes()
+    if as_json:
+        say_json({"volumes": [_to_json(volume) for volume in volumes]})
+    elif volumes:
+        say_table(_COLUMNS, [_row(volume) for volume in volumes])
+    else:
+        say("no volumes; add one with: penstock volume add NAME URL")
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, str]:
+    """Return key to value of texts like ``region=us-east-1``.
+
+    Raises:
+        typer.BadParameter: One is not like that, or names a key again.
+    """
+    options: dict[str, str] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not (key and separator):
+            raise typer.BadParameter(
+                f"{text!r}: write KEY=VALUE, for example region=us-east-1", param_hint="--option"
+            )
+        if key in options:
+            raise typer.BadParameter(f"{key!r} is named twice", param_hint="--option")
+        options[key] = value
+    return options
+
+
+def _to_json(volume: "Volume") -> dict[str, object]:
+    return {
+        "name": volume.name,
+        "url": volume.url,
+        "options": dict(volume.options),
+        "secret": volume.secret,
+    }
+
+
+def _row(volume: "Volume") -> tuple[str, ...]:
+    options = " ".join(f"{key}={value}" for key, value in volume.options.items())
+    return (volume.name, volume.url, volume.secret or "-", options or "-")

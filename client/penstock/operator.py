@@ -1,0 +1,335 @@
+"""What an operator does to a cluster: status, weights, settings, volumes, evicting.
+
+Responsible for: the operator's calls as a small typed class, with protobuf at this edge alone.
+Not responsible for: reading objects (`cache`), printing (`cli`).
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from penstock.address import seed_addresses
+from penstock.cache import Tls
+from penstock.errors import ClusterUnavailable
+from penstock.membership.nodes import Nodes
+from penstock.placement import Placement
+from penstock.routing import Routing
+from penstock.rpc import (
+    EVICT,
+    FORGET,
+    GET_PLACEMENT,
+    GET_SETTINGS,
+    LIST_VOLUMES,
+    PUT_VOLUME,
+    REMOVE_VOLUME,
+    SET_SETTINGS,
+    SET_WEIGHTS,
+    STATUS,
+    Channels,
+)
+from penstock.v1 import operator_pb2, placement_pb2
+from penstock.volumes import Volume
+from penstock.wire import view_from_proto
+
+STATUS_TIMEOUT_S = 20.0
+"""The node that is asked waits a few seconds for each of the others."""
+CHANGE_TIMEOUT_S = 20.0
+"""A change is answered when it is in force."""
+IN_FORCE_TIMEOUT_S = 10.0
+IN_FORCE_POLL_S = 0.02
+SCAN_TIMEOUT_S = 90.0
+"""For calls in which every node goes through its whole index."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node of the cluster, whether it answers or not."""
+
+    id: str
+    host: str
+    zone: str
+    state: str
+    """``alive``, ``away``, ``cordoned``, ``draining`` or ``drained``."""
+    weight: int
+    weight_source: str
+    """``auto``, or ``override`` when an operator set it."""
+    share: float
+    """Of the key space, 0 to 1."""
+    owned_capacity_bytes: int
+    cached_bytes: int
+    """0 when the node did not answer."""
+    grpc_address: str
+    """Empty for a node that is away."""
+    version: str
+    """Of the node's program; empty when it did not answer."""
+    seen_epoch: int
+    """The newest epoch that it has acted on; 0 for a node that is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The whole cluster at one moment."""
+
+    cluster: str
+    epoch: int
+    nodes: tuple[NodeStatus, ...]
+    """Sorted by id."""
+    counters: Mapping[str, int]
+    """Sums of what the nodes that answered counted since they started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What goes from one node to another."""
+
+    source: str
+    target: str
+    share: float
+    """Of the key space, 0 to 1."""
+    cached_bytes: int
+    cached_chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsPreview:
+    """What a change of weights would move. Nothing was changed."""
+
+    epoch: int
+    """The present one."""
+    moves: tuple[Move, ...]
+    unknown: tuple[str, ...]
+    """Nodes that could not be asked: their cached bytes are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSet:
+    """A change of weights that is in force."""
+
+    epoch: int
+    weights: Mapping[str, int]
+    """Of the nodes that were named, as they stand on the ring now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """What left the cache."""
+
+    chunks: int
+    bytes: int
+    unreachable: tuple[str, ...]
+    """Nodes that could not be asked: they may still hold chunks."""
+
+
+class Operator:
+    """An operator's connection to a cluster. Thread-safe; `connect` makes one.
+
+    Errors that any call may raise: `ClusterUnavailable` when no node answers, or the change
+    did not come into force in time; `NotPermitted`; `Conflict` when others change the same.
+    """
+
+    def __init__(self, nodes: Nodes, channels: Channels) -> None:
+        self._nodes = nodes
+        self._channels = channels
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections."""
+        self._channels.close()
+
+    def status(self) -> ClusterStatus:
+        """Return every node of the cluster, and sums of what they counted."""
+        answer = self._nodes.call(STATUS, operator_pb2.StatusRequest(), timeout_s=STATUS_TIMEOUT_S)
+        nodes = sorted((_node_from_proto(node) for node in answer.nodes), key=lambda node: node.id)
+        return ClusterStatus(answer.cluster, answer.epoch, tuple(nodes), dict(answer.counters))
+
+    def placement(self) -> Placement:
+        """Return who is on the ring with what weight, without its history."""
+        answer = self._nodes.call(GET_PLACEMENT, placement_pb2.GetPlacementRequest())
+        return view_from_proto(answer).placement
+
+    def preview_weights(self, changes: Mapping[str, int | None]) -> WeightsPreview:
+        """Return what `set_weights` of ``changes`` would move, from whom to whom.
+
+        Raises:
+            InvalidRequest: A node that is not on the ring, or a weight out of bounds.
+        """
+        request = operator_pb2.SetWeightsRequest(changes=_changes(changes, ""), dry_run=True)
+        answer = self._nodes.call(SET_WEIGHTS, request, timeout_s=SCAN_TIMEOUT_S)
+        moves = tuple(_move_from_proto(move) for move in answer.moves)
+        return WeightsPreview(answer.epoch, moves, tuple(answer.unknown))
+
+    def set_weights(self, changes: Mapping[str, int | None], *, reason: str = "") -> WeightsSet:
+        """Change weights, all in one epoch; return when it is in force.
+
+        Args:
+            changes: Node id to weight, 0 to 10,000; None goes back to automatic.
+            reason: For people who read it later.
+
+        Raises:
+            InvalidRequest: A node that is not on the ring, or a weight out of bounds.
+        """
+        request = operator_pb2.SetWeightsRequest(changes=_changes(changes, reason))
+        answer = self._nodes.call(SET_WEIGHTS, request, timeout_s=CHANGE_TIMEOUT_S)
+        placement = self._placement_from(answer.epoch)
+        weights = {node.id: node.weight for node in placement.nodes if node.id in changes}
+        return WeightsSet(placement.epoch, weights)
+
+    def _placement_from(self, epoch: int) -> Placement:
+        """Return the placement once the node that is asked acts on ``epoch``."""
+        # Published is not yet in force: a node computes a ring before it acts on a placement.
+        deadline = time.monotonic() + IN_FORCE_TIMEOUT_S
+        while (placement := self.placement()).epoch < epoch:
+            if time.monotonic() > deadline:
+                raise ClusterUnavailable(
+                    f"epoch {epoch} was published, but a node acts on {placement.epoch} yet; "
+                    "watch it catch up with: penstock status"
+                )
+            time.sleep(IN_FORCE_POLL_S)
+        return placement
+
+    def forget(self, node: str) -> int:
+        """Take a node that is away off the ring, with its weight and its record.
+
+        Returns:
+            The epoch without it.
+
+        Raises:
+            InvalidRequest: The cluster does not know it.
+            Conflict: It is alive.
+        """
+        request = operator_pb2.ForgetRequest(node=node)
+        return self._nodes.call(FORGET, request, timeout_s=CHANGE_TIMEOUT_S).epoch
+
+    def settings(self) -> dict[str, Any]:
+        """Return every cluster-wide setting; sizes in bytes, durations in seconds."""
+        answer = self._nodes.call(GET_SETTINGS, operator_pb2.GetSettingsRequest())
+        return dict(json.loads(answer.settings_json))
+
+    def set_settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change cluster-wide settings and return them all.
+
+        Args:
+            changes: Name to value; sizes and durations may be texts, ``4MiB``, ``10m``.
+
+        Raises:
+            InvalidRequest: An unknown name (with the nearest known one) or a bad value.
+        """
+        request = operator_pb2.SetSettingsRequest(changes_json=json.dumps(dict(changes)))
+        answer = self._nodes.call(SET_SETTINGS, request, timeout_s=CHANGE_TIMEOUT_S)
+        return dict(json.loads(answer.settings_json))
+
+    def volumes(self) -> list[Volume]:
+        """Return the cluster's volumes, sorted by name."""
+        answer = self._nodes.call(LIST_VOLUMES, operator_pb2.ListVolumesRequest())
+        found = (
+            Volume(told.name, told.url, json.loads(told.options_json or "{}"), told.secret or None)
+            for told in answer.volumes
+        )
+        return sorted(found, key=lambda volume: volume.name)
+
+    def put_volume(self, volume: Volume, *, replace: bool = False) -> None:
+        """Add a volume.
+
+        Args:
+            volume: It names its secret; the secret itself stands in the nodes' configuration.
+            replace: Take the place of a volume of this name.
+
+        Raises:
+            Conflict: There is one of this name, and not ``replace``.
+        """
+        message = operator_pb2.Volume(
+            name=volume.name,
+            url=volume.url,
+            options_json=json.dumps(dict(volume.options)),
+            secret=volume.secret or "",
+        )
+        request = operator_pb2.PutVolumeRequest(volume=message, replace=replace)
+        self._nodes.call(PUT_VOLUME, request, timeout_s=CHANGE_TIMEOUT_S)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; what is cached of it ages out.
+
+        Raises:
+            InvalidRequest: There is none of this name.
+        """
+        request = operator_pb2.RemoveVolumeRequest(name=name)
+        self._nodes.call(REMOVE_VOLUME, request, timeout_s=CHANGE_TIMEOUT_S)
+
+    def evict(self, urls: Sequence[str]) -> Evicted:
+        """Drop objects from every node's cache; their origin is not touched.
+
+        Args:
+            urls: Objects, or everything below a url that ends in ``/``.
+
+        Raises:
+            ObjectNotFound: There is no such object.
+            InvalidRequest: More objects than one call evicts.
+        """
+        request = operator_pb2.EvictRequest(urls=urls)
+        answer = self._nodes.call(EVICT, request, timeout_s=SCAN_TIMEOUT_S)
+        return Evicted(answer.chunks, answer.bytes, tuple(answer.unreachable))
+
+
+def connect(
+    address: str | None = None, *, token: str | None = None, tls: Tls | None = None
+) -> Operator:
+    """Connect to a cluster as its operator; nothing is asked of it until the first call.
+
+    Args:
+        address: As for `penstock.connect`.
+        token: A bearer token with the role ``operator``; by default ``PENSTOCK_TOKEN``.
+        tls: Certificates for gRPC; None for plain text.
+
+    Raises:
+        InvalidRequest: The address is none.
+    """
+    seeds = seed_addresses(address)
+    channels = Channels(
+        token=token or os.environ.get("PENSTOCK_TOKEN"),
+        credentials=tls.credentials() if tls else None,
+    )
+    return Operator(Nodes(seeds, channels=channels, routing=Routing()), channels)
+
+
+def _node_from_proto(node: operator_pb2.NodeSummary) -> NodeStatus:
+    return NodeStatus(
+        id=node.id,
+        host=node.host,
+        zone=node.zone,
+        state=node.state,
+        weight=node.weight,
+        weight_source=node.weight_source,
+        share=node.share,
+        owned_capacity_bytes=node.owned_capacity_bytes,
+        cached_bytes=node.cached_bytes,
+        grpc_address=node.grpc_address,
+        version=node.version,
+        seen_epoch=node.seen_epoch,
+    )
+
+
+def _move_from_proto(move: operator_pb2.Move) -> Move:
+    return Move(move.source, move.target, move.share, move.cached_bytes, move.cached_chunks)
+
+
+def _changes(changes: Mapping[str, int | None], reason: str) -> list[operator_pb2.WeightChange]:
+    return [
+        operator_pb2.WeightChange(node=node, reason=reason)
+        if weight is None
+        else operator_pb2.WeightChange(node=node, weight=weight, reason=reason)
+        for node, weight in changes.items()
+    ]
