@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import (
+    Cancelled,
     ClusterUnavailable,
     Conflict,
     CorruptData,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cache",
+    "Cancelled",
     "ChunkLocation",
     "ClusterUnavailable",
     "Conflict",

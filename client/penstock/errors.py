@@ -14,6 +14,7 @@ The tree::
     ├── NotOwner              ask the owners of a newer placement
     ├── NotCached             ask another node, or the origin
     ├── CorruptData           read again: bytes did not match their checksums
+    ├── Cancelled             nothing: the caller asked for it
     └── Retryable             try again later; nothing is wrong with the request
         ├── OriginUnavailable   the object store does not answer, or answers with errors
         ├── ClusterUnavailable  no node that could answer does
@@ -107,6 +108,10 @@ class CorruptData(PenstockError):
     """Bytes did not match their checksums; they were not returned."""
 
     http_status = HTTPStatus.BAD_GATEWAY
+
+
+class Cancelled(PenstockError):
+    """The caller stopped the read; nothing lands in its buffer any more."""
 
 
 class Retryable(PenstockError):

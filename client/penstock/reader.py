@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock.errors import (
+    Cancelled,
     ClusterUnavailable,
     CorruptData,
     NodeUnavailable,
@@ -42,10 +43,6 @@ CLUSTER_TIMEOUT_S = 10.0
 """How long a piece is tried for while no owner answers."""
 BACKOFF_S = 0.05
 BACKOFF_MAX_S = 1.0
-
-
-class Cancelled(Exception):
-    """The caller gave up; nothing lands in its buffer any more."""
 
 
 @dataclass
@@ -173,7 +170,7 @@ class Reader:
                 try:
                     self._read_piece(load, request)
                     load.landed()
-                except (PenstockError, Cancelled) as error:
+                except BaseException as error:  # noqa: BLE001 - raised again by `check`
                     load.fail(error)
 
     def _read_piece(self, load: _Load, request: PieceRequest) -> None:
@@ -256,6 +253,7 @@ class _Attempt:
         match outcome:
             case TicketExpired():
                 self._load.handle.renew(context.ticket)
+                self.pause()  # For a node whose clock is off the new one has expired as well.
             case NodeUnavailable():
                 self._routing.suspect(member.id)
                 self._unreachable.add(member.id)
@@ -276,10 +274,10 @@ class _Attempt:
         if candidate.suspects:
             self._routing.trust(candidate.suspects)
             self._unreachable.difference_update(candidate.suspects)
-        if error.epoch > candidate.epoch:
-            self._catch_up(error.epoch)
-        else:
-            self.pause()
+        self._catch_up(error.epoch)
+        view = self._routing.view
+        if error.epoch <= candidate.epoch or (view and view.placement.epoch < error.epoch):
+            self.pause()  # There is nothing newer to go by: whoever is behind needs a moment.
 
     def _catch_up(self, epoch: int) -> None:
         view = self._routing.view

@@ -6,7 +6,7 @@ Not responsible for: fetching views, talking to nodes. No I/O; thread-safe.
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from penstock.errors import ClusterUnavailable
@@ -76,9 +76,13 @@ class Routing:
             if known and view.placement.is_older_than(known.view.placement):
                 return
             self._known = _Known(view, _ring_for(view, known))
-            returned = set(view.members) - set(known.view.members if known else ())
-            for node_id in returned:
-                self._suspected_until.pop(node_id, None)
+            # A process that was not there before has not failed anyone yet.
+            before = known.view.members if known else {}
+            self.trust(
+                node_id
+                for node_id, member in view.members.items()
+                if node_id not in before or before[node_id].incarnation != member.incarnation
+            )
 
     def candidate(self, chunk_id: bytes, *, unreachable: Collection[str] = ()) -> Candidate | None:
         """Return the first owner that is worth asking, or None when all were tried.
@@ -114,7 +118,7 @@ class Routing:
         """Pass the node over for a while: it did not answer."""
         self._suspected_until[node_id] = self._clock() + SUSPECT_S
 
-    def trust(self, node_ids: Collection[str]) -> None:
+    def trust(self, node_ids: Iterable[str]) -> None:
         """Stop suspecting nodes: they answered, or another node says that they do."""
         for node_id in node_ids:
             self._suspected_until.pop(node_id, None)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 import penstock
 import penstock.aio
-from penstock.reader import Cancelled
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec
 
 _CHUNK_BYTES = 128 * 1024
@@ -214,7 +213,7 @@ def test_a_stopped_read_leaves_the_buffer_alone(cache: penstock.Cache) -> None:
     stop.set()
     buffer = bytearray(len(_OBJECT))
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(penstock.Cancelled):
         cache.read_into(_URL, buffer, stop=stop)
 
     assert buffer == bytes(len(_OBJECT))
