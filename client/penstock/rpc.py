@@ -33,6 +33,12 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A machine that is frozen or unplugged closes nothing. While calls wait, an unanswered
+    # ping tells it from a node that is only slow: those have as long as their deadlines.
+    ("grpc.keepalive_time_ms", 1000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),  # The same, as later versions of grpc have it.
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 

@@ -31,6 +31,10 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # Else a second node on the same port would silently take half of its requests.
     ("grpc.so_reuseport", 0),
+    # Callers ping while they wait; by default that is taken for an attack after the third.
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.http2.max_ping_strikes", 0),
 )
 _SERVICES = [
     descriptor.full_name
