@@ -35,8 +35,10 @@ from penstock_node.origin import OriginMeta, Origins
 
 REMEMBERED_MAX = 100_000
 LOOK_UPS_MAX = 4096
-LOOK_UP_TIMEOUT_S = 30.0
-FORWARD_TIMEOUT_S = 10.0
+# A slow origin is waited for; a frozen node is told from that by pings, within seconds. The
+# one who waits for the other has a little longer: see also the client's `OPEN_TIMEOUT_S`.
+LOOK_UP_TIMEOUT_S = 20.0
+FORWARD_TIMEOUT_S = 25.0
 
 Result: TypeAlias = OpenedObject | PenstockError
 
@@ -124,7 +126,10 @@ class Opener:
         settings = self._cluster.settings
         answer = self._answers.get(key)
         if refresh or answer is None or self._age(answer) >= self._ttl_s(answer):
-            answer = await self._ask(location, key, not_before=self._clock())
+            # Who may believe an answer of some seconds ago need not ask anew while one is
+            # under way: so a thousand hosts cost one request.
+            believed_s = 0.0 if refresh else settings.open_ttl_s
+            answer = await self._ask(location, key, not_before=self._clock() - believed_s)
         if isinstance(answer.found, ObjectNotFound):
             raise answer.found
         identity = ObjectId(key, answer.found.version, answer.found.size, settings.chunk_size)
@@ -159,7 +164,7 @@ class Opener:
         """Return an answer of the origin that was asked for at ``not_before`` or later.
 
         A look-up under way may have begun earlier: then it is waited for, and if its answer is
-        too old one more is begun. So a herd of readers costs two requests at most.
+        too old one more is begun. So a herd that refreshes costs two requests at most.
         """
         while True:
             flight = self._look_ups.start(key, lambda: self._look_up(location, key))

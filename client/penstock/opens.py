@@ -21,6 +21,8 @@ REMEMBERED_MAX = 10_000
 URLS_MAX = 1_000
 """In one request."""
 RENEW_BEFORE_S = 60.0
+OPEN_TIMEOUT_S = 30.0
+"""For a node that asks another, which asks a slow origin: each of them is less patient."""
 
 
 class Handle:
@@ -89,7 +91,11 @@ class Opens:
         if len(urls) > URLS_MAX:
             raise InvalidRequest(f"{len(urls)} urls in one request: at most {URLS_MAX}")
         asked_at = time.monotonic()
-        response = self._nodes.call(OPEN, cache_pb2.OpenRequest(urls=urls, refresh=refresh))
+        response = self._nodes.call(
+            OPEN,
+            cache_pb2.OpenRequest(urls=urls, refresh=refresh),
+            timeout_s=OPEN_TIMEOUT_S,
+        )
         assert len(response.results) == len(urls), "one result per url"
         return [
             self._take(url, result, asked_at)
