@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from google.protobuf.json_format import MessageToDict
 
-from penstock.cache import Cache, connect
+from penstock.cache import Cache, Tls, connect
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdTls
 from penstock.membership.coordinator import Coordinator
@@ -273,7 +273,11 @@ class Node:
 
     def _own_reader(self) -> Cache:
         """Return the library, connected to this node as any client is."""
-        reader = connect(self.node_file.grpc_address)
+        tls = self.config.tls
+        reader = connect(
+            self.node_file.grpc_address,
+            tls=Tls(ca=tls.ca, cert=tls.cert, key=tls.key) if tls else None,
+        )
         self._stack.callback(reader.close)
         return reader
 

@@ -51,11 +51,21 @@ LIST_PAGE = 1000
 class Tls:
     """Certificates for gRPC, as paths of PEM files."""
 
-    ca: Path
-    """Whom to believe that the node is a node."""
+    ca: Path | None = None
+    """Who signs the nodes' certificates; None for those that this system trusts."""
     cert: Path | None = None
     """Who this client is, where nodes want to know; with ``key``."""
     key: Path | None = None
+
+    @classmethod
+    def from_environment(cls) -> "Tls | None":
+        """Return what ``PENSTOCK_CA``, ``…_CERT`` and ``…_KEY`` name; None without any."""
+        paths = {
+            name: Path(value)
+            for name in ("ca", "cert", "key")
+            if (value := os.environ.get(f"PENSTOCK_{name.upper()}"))
+        }
+        return cls(**paths) if paths else None
 
     def credentials(self) -> object:
         """Return gRPC's credentials.
@@ -65,7 +75,7 @@ class Tls:
         """
         try:
             return grpc.ssl_channel_credentials(
-                root_certificates=self.ca.read_bytes(),
+                root_certificates=self.ca.read_bytes() if self.ca else None,
                 private_key=self.key.read_bytes() if self.key else None,
                 certificate_chain=self.cert.read_bytes() if self.cert else None,
             )
@@ -354,7 +364,8 @@ def connect(
         plane: ``auto`` takes the fastest that is reachable; or ``grpc``.
         fallback: ``error``, or ``origin`` to read the origin itself when no node answers.
         token: A bearer token; by default ``PENSTOCK_TOKEN``.
-        tls: Certificates for gRPC; None for plain text.
+        tls: Certificates for gRPC; by default those that ``PENSTOCK_CA``, ``PENSTOCK_CERT``
+            and ``PENSTOCK_KEY`` name, else plain text.
 
     Raises:
         InvalidRequest: An argument is not one of these.
@@ -365,6 +376,7 @@ def connect(
         raise InvalidRequest(f"fallback={fallback!r}: want error or origin")
     token = token or os.environ.get("PENSTOCK_TOKEN")
     seeds = seed_addresses(address)
+    tls = tls or Tls.from_environment()
     credentials = tls.credentials() if tls else None
 
     def make_core() -> Core:

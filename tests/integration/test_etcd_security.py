@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from penstock.errors import ClusterUnavailable, InvalidConfiguration, NotPermitted
 from penstock.etcd import Etcd, EtcdTls
 from penstock.membership.coordinator import Changes, Listing
+from penstock_node.testbed.certificates import Authority
 from penstock_node.testbed.etcd import EtcdServer, etcd_binary
 
 PREFIX = "/penstock/v1/test/"
@@ -132,37 +132,6 @@ async def test_a_user_is_no_hindrance_where_nobody_asks_for_one(etcd: EtcdServer
     await use_everything(client)
 
     await client.close()
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority that lives as long as a test."""
-
-    directory: Path
-
-    def create(self) -> None:
-        run("openssl", "req", "-x509", *self._new_key("ca"), "-subj", "/CN=test CA", "-days", "1",
-            "-out", self.directory / "ca.pem")  # fmt: skip
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return certificate and key for 127.0.0.1."""
-        request, cert = self.directory / f"{name}.csr", self.directory / f"{name}.pem"
-        names = self.directory / "names"
-        names.write_text("subjectAltName=IP:127.0.0.1\n")
-        run("openssl", "req", *self._new_key(name), "-subj", f"/CN={name}", "-out", request)
-        run("openssl", "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey",
-            self.directory / "ca.key", "-CAcreateserial", "-days", "1", "-extfile", names,
-            "-out", cert)  # fmt: skip
-        return cert, self.directory / f"{name}.key"
-
-    @property
-    def ca(self) -> Path:
-        return self.directory / "ca.pem"
-
-    def _new_key(self, name: str) -> list[str]:
-        path = self.directory / f"{name}.key"
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        return [*curve, "-nodes", "-keyout", str(path)]
 
 
 @pytest.fixture

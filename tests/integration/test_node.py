@@ -24,6 +24,7 @@ from penstock.rpc import Channels
 from penstock.ticket import LEEWAY_S, Ticket, TicketKeys
 from penstock.v1 import cache_pb2, cache_pb2_grpc, operator_pb2, placement_pb2
 from penstock_node.coordination import ClusterState, view_file
+from penstock_node.testbed.certificates import Authority
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec
 from penstock_node.testbed.processes import free_port, wait_until
 
@@ -314,3 +315,23 @@ def test_two_nodes_on_one_state_directory_are_refused(tmp_path: Path, node: Node
 
     assert str(node.process.pid) in second.process.log_tail()
     assert admin(node, "/readyz")[0] == 200
+
+
+def test_with_certificates_only_those_of_the_same_authority_are_served(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.create()
+    cert, key = authority.issue("node")
+    files = {"ca": str(authority.ca), "cert": str(cert), "key": str(key)}
+    trusted = penstock.Tls(authority.ca, *authority.issue("client"))
+    cluster_of_one = standalone(tmp_path / "cluster", tls=files)
+    with cluster_of_one["node"]:
+        address = cluster_of_one["node"].address
+        with penstock.connect(address, tls=trusted) as cache:
+            assert cache.read(_URL) == _OBJECT
+        with (
+            penstock.connect(address, tls=penstock.Tls(authority.ca)) as nobody,
+            pytest.raises(penstock.ClusterUnavailable),
+        ):
+            nobody.stat(_URL)
+        with penstock.connect(address) as plain, pytest.raises(penstock.ClusterUnavailable):
+            plain.stat(_URL)
