@@ -1,0 +1,27 @@
+"""Origins: reading the objects of volumes where they really lie.
+
+Responsible for: conditional range reads that never mix versions, listings, retries and
+deadlines, where credentials may go. Knows nothing of chunks, caches or the cluster.
+"""
+
+from penstock_node.origin.interface import (
+    ListedObject,
+    ListPage,
+    Origin,
+    OriginCounters,
+    OriginLimits,
+    OriginMeta,
+    SecretSettings,
+)
+from penstock_node.origin.origins import Origins
+
+__all__ = [
+    "ListPage",
+    "ListedObject",
+    "Origin",
+    "OriginCounters",
+    "OriginLimits",
+    "OriginMeta",
+    "Origins",
+    "SecretSettings",
+]

@@ -1,0 +1,173 @@
+"""Objects that are files: ``file://`` volumes below the allowed roots.
+
+Responsible for: reading exactly one version of a file, pages of a tree, and doing it in threads:
+disks block. Not responsible for: what may be opened at all (`file_tree`).
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from penstock.errors import (
+    NotPermitted,
+    ObjectChanged,
+    ObjectNotFound,
+    OriginUnavailable,
+)
+from penstock.planes.plane import Deadline
+from penstock.volumes import Volume
+from penstock_node.origin.file_tree import FileTree
+from penstock_node.origin.interface import (
+    LIST_PAGE_MAX,
+    Buffer,
+    ListedObject,
+    ListPage,
+    OriginCounters,
+    OriginLimits,
+    OriginMeta,
+    describe,
+)
+
+T = TypeVar("T")
+
+_THREADS_MAX = 8
+"""Of one volume; a disk gains nothing from more readers at once."""
+
+
+def _meta(status: os.stat_result) -> OriginMeta:
+    version = f"mtime:{status.st_mtime_ns}-{status.st_size}"
+    return OriginMeta(version, status.st_size, max(0, status.st_mtime_ns // 1000))
+
+
+def _read_all(descriptor: int, start: int, stop: int) -> bytearray:
+    data = bytearray(stop - start)
+    view, done = memoryview(data), 0
+    while done < len(data):
+        count = os.preadv(descriptor, [view[done:]], start + done)
+        if count == 0:
+            raise ObjectChanged("the file ended early; open it again")
+        done += count
+    return data
+
+
+class FileOrigin:
+    """An `Origin` over a directory."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        *,
+        allowed: Sequence[Path],
+        limits: OriginLimits,
+        counters: OriginCounters,
+    ) -> None:
+        """Check that the volume may be read; open nothing yet.
+
+        Raises:
+            NotPermitted: The directory is not below one of ``allowed``.
+        """
+        self._volume = volume
+        self._tree = FileTree(volume, allowed=allowed)
+        self._limits = limits
+        self._counters = counters
+        # Of its own: a disk that hangs must not take the event loop's threads with it.
+        self._threads = ThreadPoolExecutor(
+            min(_THREADS_MAX, limits.requests_max), thread_name_prefix=f"origin-{volume.name}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<FileOrigin {self._volume.url}>"
+
+    @property
+    def counters(self) -> OriginCounters:
+        """See `Origin`."""
+        return self._counters
+
+    async def head(self, path: str, *, deadline: Deadline | None = None) -> OriginMeta:
+        """See `Origin`."""
+        self._counters.head_requests += 1
+        return await self._run(lambda: self._head(path), path, deadline)
+
+    async def read(
+        self,
+        path: str,
+        version: str,
+        size: int,
+        start: int,
+        stop: int,
+        *,
+        deadline: Deadline | None = None,
+    ) -> Buffer:
+        """See `Origin`."""
+        assert 0 <= start < stop <= size, f"bytes {start} to {stop} of {size}"
+        self._counters.get_requests += 1
+        data = await self._run(lambda: self._read(path, version, size, start, stop), path, deadline)
+        self._counters.bytes_read += len(data)
+        return data
+
+    async def list(
+        self, prefix: str, *, after: str = "", limit: int, deadline: Deadline | None = None
+    ) -> ListPage:
+        """See `Origin`."""
+        assert 0 < limit <= LIST_PAGE_MAX, f"a page of {limit}"
+        self._counters.list_requests += 1
+        return await self._run(
+            lambda: self._list(prefix.strip("/"), after, limit), prefix, deadline
+        )
+
+    def _head(self, path: str) -> OriginMeta:
+        with self._tree.file(path) as descriptor:
+            return _meta(os.fstat(descriptor))
+
+    def _read(self, path: str, version: str, size: int, start: int, stop: int) -> bytearray:
+        with self._tree.file(path) as descriptor:
+            self._check(descriptor, path, version, size)
+            data = _read_all(descriptor, start, stop)
+            # Written meanwhile: some of these bytes may be newer.
+            self._check(descriptor, path, version, size)
+            return data
+
+    def _check(self, descriptor: int, path: str, version: str, size: int) -> None:
+        found = _meta(os.fstat(descriptor))
+        if (found.version, found.size) != (version, size):
+            raise ObjectChanged(
+                f"{describe(self._volume, path)}: wanted version {version}, the file is now "
+                f"{found.version}; open it again"
+            )
+
+    def _list(self, prefix: str, after: str, limit: int) -> ListPage:
+        found: list[ListedObject] = []
+        with contextlib.closing(self._tree.walk(prefix, after=after)) as files:
+            for path, status in files:
+                meta = _meta(status)
+                found.append(ListedObject(path, meta.size, meta.modified_us, meta.version))
+                if len(found) > limit:
+                    # One more than asked: there is another page.
+                    return ListPage(tuple(found[:limit]), next_after=found[limit - 1].path)
+        return ListPage(tuple(found), next_after="")
+
+    async def _run(self, work: Callable[[], T], path: str, deadline: Deadline | None) -> T:
+        seconds = min(self._limits.deadline_s, deadline.remaining_s if deadline else math.inf)
+        what = describe(self._volume, path)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except FileNotFoundError:
+            raise ObjectNotFound(f"{what}: there is no such file") from None
+        except NotADirectoryError:
+            raise ObjectNotFound(f"{what}: a part of the path is a file") from None
+        except PermissionError as error:
+            raise NotPermitted(f"{what}: this node's user may not read it") from error
+        except TimeoutError as error:
+            raise OriginUnavailable(f"{what}: not read within {seconds:.1f} s") from error
+        except OSError as error:
+            raise OriginUnavailable(f"{what}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """See `Origin`."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

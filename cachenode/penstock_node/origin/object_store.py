@@ -1,0 +1,216 @@
+"""Objects in S3, GCS, Azure and behind HTTP servers, read with `obstore`.
+
+Responsible for: requests, their attempts and bounds, and comparing every answer with what was
+asked. Not responsible for: making the store (`stores`), naming failures (`errors`).
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import obstore
+import stamina
+from obstore.exceptions import BaseError
+
+from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
+from penstock.planes.plane import Deadline
+from penstock.volumes import Volume
+from penstock_node.origin.errors import ShortBody, is_transient, panics_as_errors, translate
+from penstock_node.origin.interface import (
+    LIST_PAGE_MAX,
+    Buffer,
+    ListedObject,
+    ListPage,
+    OriginCounters,
+    OriginLimits,
+    OriginMeta,
+    describe,
+    is_strong,
+    version_of,
+)
+from penstock_node.origin.stores import Store, origin_host, store_path
+
+T = TypeVar("T")
+
+_FAILURES = (BaseError, OSError, ShortBody)
+"""What a request raises: `obstore`'s own, ``FileNotFoundError`` and ``TimeoutError``."""
+
+
+class _Again(Exception):
+    """An attempt failed in a way that another one may not."""
+
+    def __init__(self, error: PenstockError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _modified_us(meta: Any) -> int:
+    modified: datetime = meta["last_modified"]
+    # obstore gives 1970 where the origin does not say.
+    return max(0, round(modified.timestamp() * 1_000_000))
+
+
+class ObjectStoreOrigin:
+    """An `Origin` over one `obstore` store, on one event loop."""
+
+    def __init__(
+        self, volume: Volume, store: Store, *, limits: OriginLimits, counters: OriginCounters
+    ) -> None:
+        self._volume = volume
+        self._store = cast("Any", store)
+        self._limits = limits
+        self._counters = counters
+        self._host = origin_host(volume)
+        self._slots = asyncio.Semaphore(limits.requests_max)
+
+    def __repr__(self) -> str:
+        return f"<ObjectStoreOrigin {self._volume.name} at {self._host}>"
+
+    @property
+    def counters(self) -> OriginCounters:
+        """See `Origin`."""
+        return self._counters
+
+    async def head(self, path: str, *, deadline: Deadline | None = None) -> OriginMeta:
+        """See `Origin`."""
+
+        async def request() -> OriginMeta:
+            self._counters.head_requests += 1
+            return self._meta(
+                path, await obstore.head_async(self._store, store_path(self._volume, path))
+            )
+
+        return await self._attempts(request, path, deadline)
+
+    async def read(
+        self,
+        path: str,
+        version: str,
+        size: int,
+        start: int,
+        stop: int,
+        *,
+        deadline: Deadline | None = None,
+    ) -> Buffer:
+        """See `Origin`."""
+        assert 0 <= start < stop <= size, f"bytes {start} to {stop} of {size}"
+        options: dict[str, Any] = {"range": (start, stop)}
+        if is_strong(version):
+            options["if_match"] = version
+
+        async def request() -> Buffer:
+            self._counters.get_requests += 1
+            answer = await obstore.get_async(
+                self._store, store_path(self._volume, path), options=cast("Any", options)
+            )
+            self._compare(path, answer, version=version, size=size, start=start, stop=stop)
+            return await self._body(answer, stop - start)
+
+        return await self._attempts(request, path, deadline)
+
+    async def list(
+        self, prefix: str, *, after: str = "", limit: int, deadline: Deadline | None = None
+    ) -> ListPage:
+        """See `Origin`."""
+        assert 0 < limit <= LIST_PAGE_MAX, f"a page of {limit}"
+        if self._volume.kind == "http":
+            raise InvalidRequest(
+                f"volume {self._volume.name!r}: http servers cannot be listed; name the objects"
+            )
+
+        async def request() -> ListPage:
+            self._counters.list_requests += 1
+            return await self._list_page(prefix.rstrip("/"), after, limit)
+
+        return await self._attempts(request, prefix, deadline)
+
+    async def _list_page(self, prefix: str, after: str, limit: int) -> ListPage:
+        # One more than asked tells whether there is another page.
+        stream = obstore.list(
+            self._store, prefix or None, offset=after or None, chunk_size=limit + 1
+        )
+        found: list[ListedObject] = []
+        async for chunk in stream:
+            found += [self._listed(meta) for meta in chunk[: limit + 1 - len(found)]]
+            if len(found) > limit:
+                break
+        objects = tuple(found[:limit])
+        return ListPage(objects, next_after=objects[-1].path if len(found) > limit else "")
+
+    def _listed(self, meta: Any) -> ListedObject:
+        etag = meta["e_tag"] or ""
+        # Listings tell times to the millisecond, answers to the second: no ``lm:`` from here.
+        version = etag if is_strong(etag) else ""
+        return ListedObject(meta["path"], meta["size"], _modified_us(meta), version)
+
+    def _meta(self, path: str, meta: Any) -> OriginMeta:
+        modified_us, size = _modified_us(meta), meta["size"]
+        version = version_of(
+            etag=meta["e_tag"],
+            modified_us=modified_us,
+            size=size,
+            url=describe(self._volume, path),
+        )
+        return OriginMeta(version, size, modified_us)
+
+    def _compare(
+        self, path: str, answer: Any, *, version: str, size: int, start: int, stop: int
+    ) -> None:
+        found = self._meta(path, answer.meta)
+        if (found.version, found.size) != (version, size):
+            raise ObjectChanged(
+                f"{describe(self._volume, path)}: wanted version {version} of {size} bytes, the "
+                f"origin has {found.version} of {found.size}; open it again"
+            )
+        if answer.range != (start, stop):
+            raise ShortBody(f"asked for bytes {start} to {stop}, got {answer.range}")
+
+    async def _body(self, answer: Any, length: int) -> Buffer:
+        body = memoryview(await answer.buffer_async())
+        if len(body) != length:
+            raise ShortBody(f"the body has {len(body)} of {length} bytes")
+        self._counters.bytes_read += length
+        return body
+
+    async def _attempts(
+        self, request: Callable[[], Awaitable[T]], path: str, deadline: Deadline | None
+    ) -> T:
+        """Run ``request`` until it succeeds, cannot succeed, or the bounds are reached."""
+        limits = self._limits
+        remaining_s = min(limits.deadline_s, deadline.remaining_s if deadline else math.inf)
+        try:
+            async with asyncio.timeout(remaining_s):
+                async for attempt in stamina.retry_context(
+                    on=_Again,
+                    attempts=limits.attempts_max,
+                    timeout=remaining_s,
+                    wait_initial=limits.backoff_s,
+                    wait_max=limits.backoff_max_s,
+                    wait_jitter=limits.backoff_s,
+                ):
+                    with attempt:
+                        return await self._attempt(request, path)
+        except _Again as again:
+            raise again.error from None
+        except TimeoutError as error:
+            raise self._translate(error, path) from None
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _attempt(self, request: Callable[[], Awaitable[T]], path: str) -> T:
+        try:
+            # A slot is not held while waiting for the next attempt.
+            async with self._slots:
+                with panics_as_errors(self._volume):
+                    return await request()
+        except _FAILURES as error:
+            # Not chained: obstore's texts quote urls, whose queries may be signatures.
+            translated = self._translate(error, path)
+            raise (_Again(translated) if is_transient(error) else translated) from None
+
+    def _translate(self, error: Exception, path: str) -> PenstockError:
+        return translate(error, volume=self._volume, path=path, host=self._host)
+
+    def close(self) -> None:
+        """See `Origin`. Connections close by themselves when idle."""

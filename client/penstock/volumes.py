@@ -1,0 +1,263 @@
+"""Volumes: names for places in object stores, and the urls that lie inside them.
+
+Responsible for: what a volume may be called and point at, its JSON value in etcd, finding the
+volume of a url, the rules for paths, and the canonical key of an object.
+Not responsible for: reading origins, secrets (a volume only names one).
+
+A url is a literal text here: nothing is percent-decoded, and ``?`` and ``#`` in a path are
+characters like others, since all of them occur in object names.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from penstock.errors import InvalidRequest, NotPermitted
+from penstock.origin_options import KIND_OF_SCHEME, Kind, OptionValue, OriginOptions, sort_options
+from penstock.origin_urls import canonical_endpoint, canonical_url, check_path
+
+URL_SCHEME = "penstock"
+URL_CHARACTERS_MAX = 4096
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_ENDPOINT_OPTION: Mapping[Kind, str] = {
+    "s3": "endpoint",
+    "gcs": "base_url",
+    "azure": "endpoint",
+}
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A name for a place in an object store. Checked when made; never changes.
+
+    Attributes:
+        name: ``[a-z0-9][a-z0-9._-]{0,62}``.
+        url: The place, canonical: scheme and host in lower case, a slash at the end.
+        options: `obstore`'s options of the scheme and of its HTTP client; no credentials.
+        secret: Which ``[secrets]`` of the nodes' configuration it is read with; None for none.
+    """
+
+    name: str
+    url: str
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    secret: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check and canonicalise.
+
+        Raises:
+            InvalidRequest: The name, the url, an option or the secret's name is wrong.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise InvalidRequest(f"{self.name!r} cannot name a volume; want {_NAME.pattern}")
+        url = canonical_url(self.url, where=f"volume {self.name!r}")
+        object.__setattr__(self, "url", url)
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+        if self.secret is not None and not _NAME.fullmatch(self.secret):
+            raise InvalidRequest(f"volume {self.name!r}: {self.secret!r} cannot name a secret")
+        self._check_endpoint()
+
+    def _check_endpoint(self) -> None:
+        endpoint, account = self.endpoint, self.origin_options.store.get("account_name")
+        if self.kind == "azure" and not (endpoint or account or "@" in self.place):
+            raise InvalidRequest(f"volume {self.name!r}: set the option account_name")
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.url, self.secret))
+
+    @property
+    def scheme(self) -> str:
+        """The url's, for example ``s3``."""
+        return self.url.partition("://")[0]
+
+    @property
+    def kind(self) -> Kind:
+        """Which kind of store it lies in."""
+        return KIND_OF_SCHEME[self.scheme]
+
+    @property
+    def place(self) -> str:
+        """The bucket, the container (``container@host``), or ``host:port``; empty for files."""
+        return self.url.partition("://")[2].partition("/")[0]
+
+    @property
+    def prefix(self) -> str:
+        """The url's path without its slashes at either end; may be empty."""
+        return self.url.partition("://")[2].partition("/")[2].rstrip("/")
+
+    @cached_property
+    def origin_options(self) -> OriginOptions:
+        """The options as `obstore` takes them."""
+        return sort_options(self.kind, self.options, where=f"volume {self.name!r}")
+
+    @cached_property
+    def endpoint(self) -> str | None:
+        """The address of a store of one's own, ``http://127.0.0.1:8333``; None for the usual."""
+        options = self.origin_options
+        endpoint = options.store.get(_ENDPOINT_OPTION.get(self.kind, ""))
+        if endpoint is None:
+            return None
+        return canonical_endpoint(
+            endpoint,
+            allow_http=options.client.get("allow_http") == "true",
+            where=f"volume {self.name!r}",
+        )
+
+    @cached_property
+    def object_key_prefix(self) -> str:
+        """The canonical url that names this place among all stores of the world.
+
+        An endpoint, or an Azure account, is part of it, so that buckets of one name in two
+        stores never share chunks.
+        """
+        place = self.url.partition("://")[2]
+        account = self.origin_options.store.get("account_name")
+        if self.endpoint is not None:
+            account_part = f"{account}/" if account else ""
+            return f"{self.scheme}+{self.endpoint}/{account_part}{place}"
+        if self.kind == "azure" and "@" not in self.place:
+            return f"{self.scheme}+{account}://{place}"
+        return self.url
+
+    def to_json(self) -> bytes:
+        """Return the value under ``volumes/{name}`` in etcd."""
+        value = {"url": self.url, "options": dict(self.options), "secret": self.secret}
+        return json.dumps(value, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, name: str, value: bytes) -> "Volume":
+        """Return the volume that `to_json` wrote. Keys of newer versions are ignored.
+
+        Raises:
+            InvalidRequest: It is not the value of a volume.
+        """
+        try:
+            data: Any = json.loads(value)
+        except ValueError as error:
+            raise InvalidRequest(f"volume {name!r}: its value is not JSON: {error}") from error
+        if not isinstance(data, dict) or not isinstance(data.get("url"), str):
+            raise InvalidRequest(f"volume {name!r}: its value has no url")
+        options, secret = data.get("options", {}), data.get("secret")
+        if not isinstance(options, dict) or not isinstance(secret, str | None):
+            raise InvalidRequest(f"volume {name!r}: want a table of options, and a secret's name")
+        return cls(name, data["url"], options, secret or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A path within a volume. The path may be empty, or end in a slash, only as a prefix."""
+
+    volume: Volume
+    path: str
+
+
+def split_options(url: str, options: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the options of the store at ``url``, and those of its HTTP client, for `obstore`.
+
+    Raises:
+        InvalidRequest: An unknown scheme, or an option that may not stand in a volume.
+    """
+    place = Volume("options", url, options)
+    return dict(place.origin_options.store), dict(place.origin_options.client)
+
+
+def penstock_url(volume: str, path: str) -> str:
+    """Return ``penstock://volume/path``."""
+    return f"{URL_SCHEME}://{volume}/{path}"
+
+
+def object_key(location: Location) -> str:
+    """Return the canonical origin url of ``location``: the key of its object.
+
+    For example ``s3://bucket/prefix/path``, or ``s3+http://127.0.0.1:8333/bucket/prefix/path``
+    where the volume sets an endpoint.
+    """
+    return location.volume.object_key_prefix + location.path
+
+
+class Volumes:
+    """The volumes of a cluster at one moment. Never changes; made anew when etcd's change."""
+
+    def __init__(self, volumes: Mapping[str, Volume] | None = None) -> None:
+        self._volumes = dict(sorted((volumes or {}).items()))
+        assert all(name == volume.name for name, volume in self._volumes.items())
+
+    def __len__(self) -> int:
+        return len(self._volumes)
+
+    def __iter__(self) -> Iterator[Volume]:
+        return iter(self._volumes.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._volumes
+
+    def __repr__(self) -> str:
+        return f"<Volumes {', '.join(self._volumes) or 'none'}>"
+
+    def get(self, name: str) -> Volume:
+        """Return the volume called ``name``.
+
+        Raises:
+            NotPermitted: There is none.
+        """
+        if name in self._volumes:
+            return self._volumes[name]
+        known = ", ".join(self._volumes) or "none"
+        raise NotPermitted(
+            f"there is no volume {name!r} (known: {known}); "
+            "an operator adds one with: penstock volume add"
+        )
+
+    def resolve(self, url: str) -> Location:
+        """Return the volume and the path of an object's url.
+
+        Args:
+            url: ``penstock://volume/path``, or an origin url inside a volume. Where several
+                volumes hold it, the one with the longest prefix wins.
+
+        Raises:
+            NotPermitted: It lies in no volume.
+            InvalidRequest: The path breaks a rule, or two volumes of one prefix hold it.
+        """
+        location = self._locate(url)
+        check_path(location.path)
+        return location
+
+    def resolve_prefix(self, url: str) -> Location:
+        """As `resolve`, for listing: the path may be empty or end in a slash."""
+        location = self._locate(url)
+        if location.path.rstrip("/"):
+            check_path(location.path.removesuffix("/"))
+        return location
+
+    def _locate(self, url: str) -> Location:
+        if len(url) > URL_CHARACTERS_MAX:
+            raise InvalidRequest(f"a url has at most {URL_CHARACTERS_MAX} characters")
+        scheme, separator, rest = url.partition("://")
+        if not separator:
+            raise InvalidRequest(f"{url!r} is not a url; write penstock://VOLUME/PATH")
+        authority, _, path = rest.partition("/")
+        scheme = scheme.lower()
+        if scheme == URL_SCHEME:
+            return Location(self.get(authority), path)
+        if scheme in ("http", "https"):
+            authority = authority.lower()
+        return self._locate_origin(f"{scheme}://{authority}/{path}")
+
+    def _locate_origin(self, url: str) -> Location:
+        holding = [volume for volume in self if url.startswith(volume.url)]
+        if not holding:
+            raise NotPermitted(
+                f"{url!r} lies in no volume; an operator adds one with: penstock volume add"
+            )
+        longest = max(len(volume.url) for volume in holding)
+        nearest = [volume for volume in holding if len(volume.url) == longest]
+        if len(nearest) > 1:
+            names = " or ".join(penstock_url(volume.name, "…") for volume in nearest)
+            raise InvalidRequest(f"{url!r} lies in {len(nearest)} volumes alike; write {names}")
+        return Location(nearest[0], url[longest:])
