@@ -1,10 +1,14 @@
 """Real parts that tests share. Tests that break a part make one of their own."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from penstock_node.origin import OriginLimits, Origins
 from penstock_node.testbed.etcd import EtcdServer
+from penstock_node.testbed.odd_origin import OddOrigin
 from penstock_node.testbed.s3 import S3Server
 
 
@@ -20,3 +24,18 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """One S3 server for all tests that leave it alive: make a bucket of your own."""
     with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture
+def odd() -> Iterator[OddOrigin]:
+    """An HTTP server of the test's own, that misbehaves as it is told."""
+    with OddOrigin() as server:
+        yield server
+
+
+@pytest.fixture
+def origins(tmp_path: Path) -> Iterator[Origins]:
+    """A node's origins, impatient; directories below ``tmp_path`` are allowed."""
+    limits = OriginLimits(backoff_s=0.01, backoff_max_s=0.05, deadline_s=10.0)
+    with closing(Origins(allow_file_roots=[tmp_path], limits=limits)) as opened:
+        yield opened
