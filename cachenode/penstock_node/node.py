@@ -56,6 +56,8 @@ _log = structlog.get_logger(__name__)
 DISK_THREADS = 16
 CALL_THREADS = 64
 """For blocking calls to other nodes; they wait far more than they work."""
+SETTLED_LOOK_S = 30.0
+"""Between looks whether what belongs elsewhere has left, by eviction."""
 
 
 VERSION = version("penstock")
@@ -90,7 +92,14 @@ class Node:
 
     async def failed(self) -> BaseException:
         """Wait until the node cannot go on, and return why."""
-        return await self.coordination.failed()
+        coordination = asyncio.create_task(self.coordination.failed())
+        await asyncio.wait({coordination, self._following}, return_when=asyncio.FIRST_COMPLETED)
+        if coordination.done():
+            return coordination.result()
+        coordination.cancel()
+        error = self._following.exception()
+        assert error is not None, "following ends only by an error"
+        return error
 
     async def _start(self) -> None:
         """Start the parts in order; the stack stops them in reverse."""
@@ -303,8 +312,8 @@ class Node:
         await self.coordination.start()
         self._stack.push_async_callback(self.coordination.stop)
         await self.cluster.take(self.coordination.state)
-        following = asyncio.create_task(self._follow(), name="follow the cluster")
-        self._stack.push_async_callback(_cancel, following)
+        self._following = asyncio.create_task(self._follow(), name="follow the cluster")
+        self._stack.push_async_callback(_cancel, self._following)
 
     async def _follow(self) -> None:
         """Put each new state into force and tell the others how far this node is."""
@@ -318,18 +327,21 @@ class Node:
             await self.cluster.take(self.coordination.state)
             self.origins.retain(volume.name for volume in self.cluster.volumes)
             self.coordination.announce(seen_epoch=self.cluster.epoch)
-            await self._announce_settled()
-            await news.wait()
+            is_settled = await self._announce_settled()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if is_settled else SETTLED_LOOK_S):
+                    await news.wait()
             news.clear()
 
-    async def _announce_settled(self) -> None:
-        """Say so when this node holds no chunk that belongs elsewhere by now."""
+    async def _announce_settled(self) -> bool:
+        """Say so, and return True, when this node holds no chunk that belongs elsewhere by now."""
         epoch, ring = self.cluster.epoch, self.cluster.ring
         if not self.store.scan_done.is_set():
-            return
+            return False
         moves = await asyncio.to_thread(cached_moves, self.store, self.id, ring)
         if not moves:
             self.coordination.announce(settled_epoch=epoch)
+        return not moves
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
