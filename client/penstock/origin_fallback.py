@@ -4,12 +4,13 @@ Used when no owner of a chunk answers, never because a node is slow or busy. Cre
 this process's own, from the environment that obstore reads; nodes never tell theirs.
 """
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError, PreconditionError
-from obstore.store import ObjectStore, from_url
+from obstore.store import ObjectStore, S3Store, from_url
 
 from penstock.errors import ObjectChanged, ObjectNotFound, OriginUnavailable
 from penstock.object_info import OpenedObject, OriginSource
@@ -86,7 +87,30 @@ def _modified_version(meta: "ObjectMeta") -> str:
 def _store(url: str, source: OriginSource) -> ObjectStore:
     if source.version.startswith("mtime:"):
         raise OriginUnavailable(f"{source.url}: files of a node are not read from elsewhere")
-    options = Volume("origin", url, cast("Any", source.options)).origin_options
-    return from_url(
-        url, config=cast("Any", options.store), client_options=cast("Any", options.client)
+    volume = Volume("origin", url, cast("Any", source.options))
+    config: Any = dict(volume.origin_options.store)
+    client_options = cast("Any", volume.origin_options.client)
+    if volume.kind != "s3":
+        return from_url(volume.url, config=config, client_options=client_options)
+    return S3Store(
+        volume.place,
+        prefix=volume.prefix or None,
+        config=config | _s3_endpoint(volume, config.get("region")),
+        client_options=client_options,
     )
+
+
+def _s3_endpoint(volume: Volume, region: str | None) -> dict[str, str]:
+    """Return the options that keep the environment from diverting a volume.
+
+    Programs that read through Penstock's own gateway have its address in AWS_ENDPOINT_URL_S3,
+    which would win over the volume's: the gateway is what does not answer.
+    """
+    region = region or os.environ.get("AWS_REGION") or "us-east-1"
+    endpoint = volume.endpoint or f"https://s3.{region}.amazonaws.com"
+    options = {"region": region, "endpoint": endpoint}
+    if "AWS_ENDPOINT_URL_S3" in os.environ:
+        options["aws_endpoint_url_s3"] = endpoint
+    if volume.endpoint is not None and "AWS_ACCESS_KEY_ID" not in os.environ:
+        options["skip_signature"] = "true"  # Else credentials are looked for on the network.
+    return options

@@ -223,7 +223,11 @@ class _Attempt:
         if self._load.stop.is_set():
             raise Cancelled
         if self._routing.view is None:
-            self._nodes.view()
+            try:
+                self._nodes.view()
+            except ClusterUnavailable as error:
+                self._last_error = error
+                return None
         return self._routing.candidate(self._chunk_id, unreachable=self._unreachable)
 
     def context(self, candidate: Candidate) -> ReadContext:
