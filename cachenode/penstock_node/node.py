@@ -6,8 +6,6 @@ Not responsible for: reading configuration (`config`), signals (`command`).
 
 import asyncio
 import contextlib
-import ipaddress
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -17,19 +15,16 @@ import structlog
 from google.protobuf.json_format import MessageToDict
 
 from penstock.cache import Cache, Tls, connect
-from penstock.errors import InvalidConfiguration
-from penstock.etcd import Etcd, EtcdTls
-from penstock.membership.coordinator import Coordinator
-from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
 from penstock.planes.grpc import GrpcPlane
 from penstock.rpc import Channels
+from penstock_node import configured
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
-from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
-from penstock_node.coordination.formation import AT_ONCE, FormationTimes
+from penstock_node.config_keys import is_loopback
+from penstock_node.coordination import Announcement, Coordination
 from penstock_node.coordination.state import ClusterState
 from penstock_node.fill import Filler
 from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
@@ -40,7 +35,7 @@ from penstock_node.node_file import NodeFile, previous_ports, remove_node_file, 
 from penstock_node.node_metrics import node_gauges
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
-from penstock_node.origin import Origins, SecretSettings
+from penstock_node.origin import Origins
 from penstock_node.peers import Peers
 from penstock_node.serve.admin import AdminServer
 from penstock_node.serve.cache_service import CacheService
@@ -103,7 +98,7 @@ class Node:
 
     async def _start(self) -> None:
         """Start the parts in order; the stack stops them in reverse."""
-        _refuse_what_is_missing(self.config)
+        configured.refuse_what_is_missing(self.config)
         self._claim()
         self._open_store()
         self._bind()
@@ -154,22 +149,27 @@ class Node:
         self.admin = AdminServer(config.listen_host, choices("admin_port", config.admin_port))
         self.node_file = NodeFile(
             id=self.id,
-            grpc_address=_address(config.advertise_host, self.grpc.port),
-            admin_address=_address(config.advertise_host, self.admin.port),
+            grpc_address=configured.address(config.advertise_host, self.grpc.port),
+            admin_address=configured.address(config.advertise_host, self.admin.port),
         )
 
     def _join_parts(self) -> None:
         """Make the parts that know of each other; none of them does anything yet."""
         config = self.config
-        self.coordinator = _coordinator(config)
+        self.coordinator = configured.coordinator(config)
         self._stack.push_async_callback(self.coordinator.close)
         self.coordination = Coordination(
-            self.coordinator, self._announcement(), _defaults(config), where=_where(config)
+            self.coordinator,
+            self._announcement(),
+            configured.defaults(config),
+            where=configured.where(config),
         )
         self.cluster = Cluster(node_id=self.id, name=config.cluster)
         self.channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
         self._stack.callback(self.channels.close)
-        self.origins = Origins(secrets=_secrets(config), allow_file_roots=config.allow_file_roots)
+        self.origins = Origins(
+            secrets=configured.secrets(config), allow_file_roots=config.allow_file_roots
+        )
         self._stack.callback(self.origins.close)
         self.peers = Peers(
             cluster=self.cluster,
@@ -243,7 +243,7 @@ class Node:
                 self.metrics.registry,
                 is_ready=lambda: self.is_ready,
                 cluster=self._status,
-                is_open=self.config.admin_open or _is_loopback(self.config.listen_host),
+                is_open=self.config.admin_open or is_loopback(self.config.listen_host),
             ),
             name="admin port",
         )
@@ -347,60 +347,3 @@ class Node:
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _refuse_what_is_missing(config: NodeConfig) -> None:
-    if config.auth is not None:
-        raise InvalidConfiguration(
-            "[auth]: this version does not check bearer tokens; use [tls] with ca, so that "
-            "clients show certificates, and remove [auth]"
-        )
-
-
-def _coordinator(config: NodeConfig) -> Coordinator:
-    etcd = config.etcd
-    if etcd is None:
-        return Standalone(config.state_dir / "standalone.json")
-    secure = any(endpoint.startswith("https:") for endpoint in etcd.endpoints)
-    return Etcd(
-        etcd.endpoints,
-        prefix=f"/penstock/v1/{config.cluster}/",
-        tls=EtcdTls(ca=etcd.ca, cert=etcd.cert, key=etcd.key) if secure else None,
-        username=etcd.username or None,
-        password=config.resolve_etcd_password() or None,
-    )
-
-
-def _where(config: NodeConfig) -> str:
-    return f"etcd at {', '.join(config.etcd.endpoints)}" if config.etcd else "this process"
-
-
-def _defaults(config: NodeConfig) -> ClusterDefaults:
-    return ClusterDefaults(
-        cluster=config.cluster,
-        settings=config.cluster_settings,
-        volumes={
-            name: json.loads(section.to_volume(name).to_json())
-            for name, section in config.volumes.items()
-        },
-        formation=FormationTimes() if config.etcd else AT_ONCE,
-    )
-
-
-def _secrets(config: NodeConfig) -> dict[str, SecretSettings]:
-    resolved = {name: config.resolve_secret(name) for name in config.secrets}
-    return {
-        name: SecretSettings(name=name, values=secret.values, hosts=secret.hosts)
-        for name, secret in resolved.items()
-    }
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,0 +1,80 @@
+"""What a node's configuration asks for, as parts that a node is put together from.
+
+Responsible for: choosing the coordinator, and translating configuration into what the parts
+take. Nothing is started here.
+"""
+
+import json
+
+from penstock.errors import InvalidConfiguration
+from penstock.etcd import Etcd, EtcdTls
+from penstock.membership.coordinator import Coordinator
+from penstock.membership.standalone import Standalone
+from penstock_node.config import NodeConfig
+from penstock_node.coordination import ClusterDefaults
+from penstock_node.coordination.formation import AT_ONCE, FormationTimes
+from penstock_node.origin import SecretSettings
+
+
+def refuse_what_is_missing(config: NodeConfig) -> None:
+    """Refuse what this version cannot do, rather than ignore it.
+
+    Raises:
+        InvalidConfiguration: Bearer tokens are asked for.
+    """
+    if config.auth is not None:
+        raise InvalidConfiguration(
+            "[auth]: this version does not check bearer tokens; use [tls] with ca, so that "
+            "clients show certificates, and remove [auth]"
+        )
+
+
+def coordinator(config: NodeConfig) -> Coordinator:
+    """Return what the cluster is coordinated through; nothing is sent yet."""
+    etcd = config.etcd
+    if etcd is None:
+        return Standalone(config.state_dir / "standalone.json")
+    secure = any(endpoint.startswith("https:") for endpoint in etcd.endpoints)
+    return Etcd(
+        etcd.endpoints,
+        prefix=f"/penstock/v1/{config.cluster}/",
+        tls=EtcdTls(ca=etcd.ca, cert=etcd.cert, key=etcd.key) if secure else None,
+        username=etcd.username or None,
+        password=config.resolve_etcd_password() or None,
+    )
+
+
+def where(config: NodeConfig) -> str:
+    """Return a name of the coordinator for messages."""
+    return f"etcd at {', '.join(config.etcd.endpoints)}" if config.etcd else "this process"
+
+
+def defaults(config: NodeConfig) -> ClusterDefaults:
+    """Return what the configuration says of the cluster, for where the cluster has nothing."""
+    return ClusterDefaults(
+        cluster=config.cluster,
+        settings=config.cluster_settings,
+        volumes={
+            name: json.loads(section.to_volume(name).to_json())
+            for name, section in config.volumes.items()
+        },
+        formation=FormationTimes() if config.etcd else AT_ONCE,
+    )
+
+
+def secrets(config: NodeConfig) -> dict[str, SecretSettings]:
+    """Return the node's own secrets by name, with their values as they are now.
+
+    Raises:
+        InvalidConfiguration: A value is not where it should stand.
+    """
+    resolved = {name: config.resolve_secret(name) for name in config.secrets}
+    return {
+        name: SecretSettings(name=name, values=secret.values, hosts=secret.hosts)
+        for name, secret in resolved.items()
+    }
+
+
+def address(host: str, port: int) -> str:
+    """Return ``host:port``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
