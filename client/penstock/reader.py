@@ -207,7 +207,7 @@ class _Attempt:
         rng: random.Random,
     ) -> None:
         self.deadline = Deadline.after(PIECE_TIMEOUT_S)
-        self._cluster_deadline = Deadline.after(CLUSTER_TIMEOUT_S)
+        self._cluster_deadline: Deadline | None = None
         self._nodes = nodes
         self._routing = routing
         self._load = load
@@ -299,6 +299,8 @@ class _Attempt:
         Raises:
             ClusterUnavailable: It has been so for `CLUSTER_TIMEOUT_S`.
         """
+        if self._cluster_deadline is None:
+            self._cluster_deadline = Deadline.after(CLUSTER_TIMEOUT_S)
         if self._cluster_deadline.remaining_s == 0:
             raise ClusterUnavailable(
                 f"no owner of a chunk of {self._load.handle.opened.url} answers: "

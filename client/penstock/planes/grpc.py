@@ -22,8 +22,9 @@ from penstock.planes.plane import (
 from penstock.rpc import GET_CHUNK, Channels
 from penstock.v1 import cache_pb2
 
-SILENCE_S = 5.0
-"""A node that has said nothing for this long does not answer."""
+SILENCE_S = 20.0
+"""A node that has said nothing for this long does not answer. Long, since a busy link may take
+seconds for a chunk: a machine that is frozen or gone is found out by pings, see `penstock.rpc`."""
 
 _SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
 
