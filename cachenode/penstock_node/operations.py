@@ -186,7 +186,10 @@ class Operations:
         nodes = proposed_nodes(self._coordination.state, changes)
         return await self._in_thread(
             lambda: cached_moves(
-                self._store, self._cluster.node_id, proposed_ring(ring, placement, nodes)
+                self._store,
+                self._cluster.node_id,
+                proposed_ring(ring, placement, nodes),
+                present=ring,
             )
         )
 
