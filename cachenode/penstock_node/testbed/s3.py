@@ -12,6 +12,7 @@ import re
 import shutil
 import sysconfig
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,9 @@ _HTTP_TIMEOUT_S = 10.0
 _PROBE_BUCKET = "penstock-probe"
 _ADMIN_GRPC_OFFSET = 10_000
 """Its worker looks for the admin server's gRPC port there, whatever the flag says."""
+_RETRIES = 2
+_RETRY_TIMEOUT = timedelta(seconds=2)
+"""A server that was stopped meanwhile is not waited for."""
 _PUT_PART_BYTES = 16 * 1024 * 1024
 _NO_IDENTITY = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "S3_BUCKET": ""}
 """With keys in its environment it would refuse anonymous requests."""
@@ -202,7 +206,12 @@ class S3Server:
         if "AWS_ENDPOINT_URL_S3" in os.environ:
             config["aws_endpoint_url_s3"] = self.endpoint  # The environment's would win.
         client_options: ClientConfig = {"allow_http": True, "timeout": "60s"}
-        return S3Store(name, config=config, client_options=client_options)
+        return S3Store(
+            name,
+            config=config,
+            client_options=client_options,
+            retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT},
+        )
 
     def put(self, bucket: str, key: str, data: bytes | Path) -> None:
         """Write an object: bytes, or a file's."""
@@ -254,11 +263,18 @@ class S3Server:
         self._process.kill()
         self._remove_sockets()
 
+    @property
+    def sockets(self) -> list[Path]:
+        """The Unix sockets that it has put into ``/tmp``, named by port; one that ends leaves them.
+
+        For whoever ends it without this object.
+        """
+        names = (f"seaweedfs-*-{port}.sock" for port in self._ports.values())
+        return [socket for name in names for socket in Path("/tmp").glob(name)]  # noqa: S108
+
     def _remove_sockets(self) -> None:
-        # It puts Unix sockets there, named by port, and leaves them when it is killed.
-        for port in self._ports.values():
-            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
-                socket.unlink(missing_ok=True)
+        for socket in self.sockets:
+            socket.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -1,0 +1,1 @@
+"""`penstock demo`: a whole cluster on this machine, shown at work and measured."""

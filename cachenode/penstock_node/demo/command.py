@@ -1,0 +1,156 @@
+"""`penstock demo`: all of it in less than a minute, and nothing left afterwards.
+
+Responsible for: options, the demo's directory, interrupts, and the exit status.
+Not responsible for: what is shown (`play`).
+"""
+
+import contextlib
+import dataclasses
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from penstock.cli.output import note, say_json
+from penstock_node.demo import kept, tables
+from penstock_node.demo.claims import Claim, judge
+from penstock_node.demo.figures import Figures
+from penstock_node.demo.play import Play, Stage
+from penstock_node.demo.scene import Model, Scene
+from penstock_node.testbed.model import model_path
+from penstock_node.testbed.processes import PartFailed
+
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def demo(
+    *,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the cluster up, and say what to paste.")
+    ] = False,
+    stop: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="End a demo that was kept, and delete its directory."),
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Where it makes its directory; the system's temporary one by default.",
+            exists=True,
+            file_okay=False,
+            writable=True,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the measured figures as JSON.")
+    ] = False,
+) -> None:
+    """Show a whole cluster at work on this machine: etcd, S3, three nodes, a real model."""
+    stage = Stage(output=Console(), progress=Console(stderr=True), is_silent=as_json)
+    try:
+        if stop is not None:
+            _stop(stop, stage, as_json=as_json)
+        else:
+            _run(directory or Path(tempfile.gettempdir()), stage, keep=keep, as_json=as_json)
+    except PartFailed as failed:
+        note(str(failed))
+        raise typer.Exit(1) from None
+
+
+def _stop(directory: Path, stage: Stage, *, as_json: bool) -> None:
+    with stage.doing("stopping …"):
+        ended = kept.stop_kept(directory)
+    if as_json:
+        say_json({"directory": str(directory), "ended": ended})
+    stage.show(Text(f"ended {ended} processes and deleted {directory}"))
+
+
+def _run(parent: Path, stage: Stage, *, keep: bool, as_json: bool) -> None:
+    begun = time.monotonic()
+    with _interruptible_once(), contextlib.ExitStack() as stack:
+        scene = _set_up(stack, parent, keep=keep)
+        stage.show(tables.title(scene.model))
+        figures = Play(scene, stage).play()
+        claims = judge(figures)
+        stage.show(tables.claims_table(claims))
+        lines = _keep(stack, scene, stage) if keep else []
+    seconds = time.monotonic() - begun
+    if as_json:
+        say_json(_to_json(figures, claims, seconds, scene, lines))
+    stage.show(tables.ending(seconds, scene.directory, lines))
+    broken = [claim for claim in claims if not claim.is_kept]
+    for claim in broken:
+        note(f"not so: {claim.text} (measured: {claim.measured})")
+    if broken:
+        raise typer.Exit(1)
+
+
+def _set_up(stack: contextlib.ExitStack, parent: Path, *, keep: bool) -> Scene:
+    """Return a scene that has not started; ``stack`` leaves nothing of it."""
+    model = Model.of(model_path(say=note))
+    directory = parent.resolve() / f"penstock-demo-{secrets.token_hex(4)}"
+    # Before it is made: an interrupt may come at any moment.
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    scene = Scene(directory, model, outlives_parent=keep)
+    stack.callback(scene.stop)
+    stack.callback(_ignore_interrupts)
+    return scene
+
+
+def _keep(stack: contextlib.ExitStack, scene: Scene, stage: Stage) -> list[kept.Lines]:
+    """Make the cluster whole again and leave it up; return what to paste."""
+    with stage.doing("starting the killed node again …"):
+        scene.restart_killed()
+    kept.write_record(scene)
+    lines = kept.lines_to_paste(scene)
+    stack.pop_all()
+    scene.leave()
+    return lines
+
+
+def _to_json(
+    figures: Figures,
+    claims: Sequence[Claim],
+    seconds: float,
+    scene: Scene,
+    lines: Sequence[kept.Lines],
+) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(figures),
+        "claims": [dataclasses.asdict(claim) for claim in claims],
+        "seconds": seconds,
+        "directory": str(scene.directory),
+        "paste": [line for group in lines for line in group.lines],
+    }
+
+
+@contextlib.contextmanager
+def _interruptible_once() -> Iterator[None]:
+    """Let the first signal end the demo; what then cleans up is not interrupted again."""
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        _ignore_interrupts()
+        raise KeyboardInterrupt(number)
+
+    before = {number: signal.signal(number, interrupt) for number in _ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore_interrupts() -> None:
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
