@@ -6,6 +6,7 @@ Not responsible for: reading chunks (`penstock.cache`), arguments (`reading`).
 """
 
 import contextlib
+import errno
 import mmap
 import os
 import random
@@ -140,12 +141,18 @@ class Transfer:
 
 def _write(stream: BinaryIO, view: memoryview) -> None:
     try:
-        stream.write(view)
+        # Where Python runs unbuffered, a write may take less than it was given.
+        while len(view):
+            if not (taken := stream.write(view)):
+                raise BlockingIOError(errno.EAGAIN, "the stream does not block")
+            view = view[taken:]
         stream.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InvalidRequest(f"cannot write on: {error.strerror}; free some space") from error
+        raise InvalidRequest(
+            f"cannot write what was read: {error.strerror}; write to a FILE with space: -o FILE"
+        ) from error
 
 
 def in_thread(call: Callable[[], int]) -> "Future[int]":

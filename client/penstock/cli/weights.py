@@ -136,10 +136,11 @@ def _change(
     if as_json:
         say_json(dataclasses.asdict(done))
     else:
-        _say_done(done)
+        say_done(done)
 
 
-def _say_done(done: "WeightsPreview | WeightsSet") -> None:
+def say_done(done: "WeightsPreview | WeightsSet") -> None:
+    """Print what a change of weights did, or would do."""
     from penstock.operator import WeightsSet
 
     if isinstance(done, WeightsSet):
