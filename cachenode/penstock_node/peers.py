@@ -6,9 +6,10 @@ Not responsible for: which node to ask (`fill`).
 
 import asyncio
 from concurrent.futures import Executor
+from dataclasses import replace
 
 from penstock.checksums import block_checksums
-from penstock.errors import NodeUnavailable, PenstockError
+from penstock.errors import CorruptData, NodeUnavailable, PenstockError
 from penstock.membership.view import Member
 from penstock.planes.plane import Deadline, Landed, PieceRequest, Plane, ReadContext
 from penstock.rpc import GET_PLACEMENT, Channels
@@ -55,9 +56,12 @@ class Peers:
             only_if_cached=only_if_cached,
             on_behalf=True,
         )
-        piece = PieceRequest(chunk.index, 0, chunk.length, data)
         deadline = Deadline.after(PROBE_TIMEOUT_S if only_if_cached else FETCH_TIMEOUT_S)
+        piece = PieceRequest(chunk.index, 0, chunk.length, data)
         (outcome,) = self._plane.read(member, context, [piece], deadline=deadline)
+        if isinstance(outcome, CorruptData):  # It is told, and looks at its copy.
+            context = replace(context, recheck=True)
+            (outcome,) = self._plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, Landed):
             return Payload(data.toreadonly(), block_checksums(data), "peer")
         raise outcome

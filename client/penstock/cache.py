@@ -161,7 +161,7 @@ class Cache:
 
     @property
     def view(self) -> View:
-        """The cluster's placement and members as known here, at most half a minute old."""
+        """The cluster's placement and members as known here, at most some seconds old."""
         return self._open_core().nodes.view()
 
     def stat(self, url: str, *, refresh: bool = False) -> ObjectInfo:

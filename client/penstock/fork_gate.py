@@ -11,8 +11,8 @@ import os
 import threading
 from types import TracebackType
 
-WAIT_S = 10.0
-"""Longest that a fork waits: longer than a call waits for a node that says nothing."""
+WAIT_S = 35.0
+"""Longest that a fork waits: longer than the deadline of any call."""
 
 
 class ForkGate:
