@@ -6,10 +6,11 @@ import sys
 import pytest
 import typer
 
+from penstock.cli.objects import say_evicted
 from penstock.cli.output import Column, say_table, verb
 from penstock.cli.weights import say_done
 from penstock.errors import InvalidConfiguration, ObjectNotFound
-from penstock.operator import Move, WeightsPreview, WeightsSet
+from penstock.operator import Evicted, Move, WeightsPreview, WeightsSet
 
 
 def failing(*, as_json: bool = False) -> None:
@@ -117,6 +118,19 @@ def test_a_change_tells_the_epoch_and_the_weights(capsys: pytest.CaptureFixture[
     say_done(WeightsSet(8, {"a": 200, "b": 0}))
 
     assert capsys.readouterr().out == "in force at epoch 8: a weighs 200, b weighs 0\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_eviction_that_could_not_ask_all_nodes_is_a_failure(
+    capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        say_evicted(Evicted(3, 1_000_000, unreachable=("a", "b")), as_json=as_json)
+
+    out, err = capsys.readouterr()
+    assert ended.value.exit_code == 1
+    assert ('"unreachable": ["a", "b"]' if as_json else "evicted 3 chunks, 1.0 MB") in out
+    assert err.startswith("penstock: could not ask a, b: they may still hold chunks")
 
 
 def test_results_are_flushed_within_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:

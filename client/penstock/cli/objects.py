@@ -35,6 +35,7 @@ from penstock.units import format_size
 if TYPE_CHECKING:
     from penstock.cache import Cache
     from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+    from penstock.operator import Evicted
 
 _NODE_COLUMNS = (
     Column("node"),
@@ -240,6 +241,11 @@ def evict(
     """Drop objects from every node's cache; their origin is not touched."""
     with open_operator(address) as operator:
         evicted = operator.evict(urls)
+    say_evicted(evicted, as_json=as_json)
+
+
+def say_evicted(evicted: "Evicted", *, as_json: bool) -> None:
+    """Print what was evicted; a node that could not be asked makes it a failure."""
     if as_json:
         say_json(asdict(evicted))
     else:
