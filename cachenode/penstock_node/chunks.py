@@ -45,7 +45,10 @@ class ChunkRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChunkAnswer:
-    """A chunk that is here: an open file of the store, or bytes that have just come in."""
+    """A chunk that is here: an open file of the store, or bytes that have just come in.
+
+    Whoever gets one closes it, also when the reader is gone by then.
+    """
 
     chunk: Chunk
     content: StoredChunk | Payload
@@ -54,6 +57,11 @@ class ChunkAnswer:
     def source(self) -> Source:
         """Where it came from."""
         return self.content.source
+
+    def close(self) -> None:
+        """Let go of the file; again does nothing."""
+        if isinstance(self.content, StoredChunk):
+            self.content.close()
 
 
 class Chunks:
@@ -116,7 +124,13 @@ class Chunks:
                 self._store.recheck(chunk.object, chunk.index)
             return self._store.get(chunk.object, chunk.index)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, look)
+        looking = asyncio.get_running_loop().run_in_executor(self._threads, look)
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            # The reader is gone and the thread goes on: nobody else closes what it opens.
+            looking.add_done_callback(_close_found)
+            raise
 
     async def _flight(self, chunk: Chunk, request: ChunkRequest) -> Flight[Payload]:
         running = self._filler.running(chunk)
@@ -160,3 +174,11 @@ class Chunks:
         ticket = self._cluster.verify(ticket_text)
         subject = ticket.object
         return [i for i in range(subject.chunk_count) if self._store.holds(subject, i)]
+
+
+def _close_found(looking: "asyncio.Future[StoredChunk | None]") -> None:
+    if looking.cancelled() or looking.exception() is not None:
+        return
+    found = looking.result()
+    if found is not None:
+        found.close()

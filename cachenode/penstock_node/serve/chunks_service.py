@@ -1,6 +1,7 @@
 """The gRPC plane's service: `penstock.v1.Chunks`."""
 
 import asyncio
+import contextlib
 from concurrent.futures import Executor
 
 from penstock.checksums import checksums_between
@@ -15,8 +16,12 @@ from penstock_node.store.store import Store
 
 REQUESTS_MAX = 1024
 """In hand at once, most of them waiting for a fill; beyond it, readers are asked to come back."""
-READS_MAX = 32
-"""Answers being made at once: each holds up to a chunk's bytes twice."""
+SENDS_MAX = 64
+"""Answers being made or sent at once: each holds up to a chunk's bytes twice, until the reader
+has them. Many, since a reader that has stopped reading keeps its own until its deadline."""
+TURN_S = 1.0
+"""How long a reader waits for its turn before it is told to ask again: a node that has much to
+send is slow, never silent."""
 RETRY_AFTER_S = 0.1
 
 
@@ -38,7 +43,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
         self._metrics = metrics
         self._threads = threads
         self._in_hand = 0
-        self._reads = asyncio.Semaphore(READS_MAX)
+        self._sends = asyncio.Semaphore(SENDS_MAX)
 
     @answers
     async def Get(  # noqa: N802 - gRPC's name
@@ -46,12 +51,14 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
     ) -> cache_pb2.GetChunkResponse:
         """Answer with blocks of a chunk, or that it is being filled."""
         try:
-            return await self._get(request)
+            return await self._get(request, context)
         except PenstockError as error:
             self._metrics.chunk_read_failures.labels(error=error.name).inc()
             raise
 
-    async def _get(self, request: cache_pb2.GetChunkRequest) -> cache_pb2.GetChunkResponse:
+    async def _get(
+        self, request: cache_pb2.GetChunkRequest, context: Context
+    ) -> cache_pb2.GetChunkResponse:
         if self._in_hand >= REQUESTS_MAX:
             raise Overloaded(
                 f"{self._cluster.node_id} has {REQUESTS_MAX} reads in hand",
@@ -72,21 +79,40 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                     on_behalf=request.on_behalf,
                 )
             )
-            if answer is None:
-                return cache_pb2.GetChunkResponse(filling=True, epoch=self._cluster.epoch)
-            async with self._reads:
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._respond, answer, request.start, request.stop
+            if answer is not None and await self._takes_turn(answer, context):
+                # Shielded: it closes the chunk, whether or not the reader is still there.
+                return await asyncio.shield(
+                    asyncio.get_running_loop().run_in_executor(
+                        self._threads, self._respond, answer, request.start, request.stop
+                    )
                 )
+            return cache_pb2.GetChunkResponse(filling=True, epoch=self._cluster.epoch)
         finally:
             self._in_hand -= 1
 
+    async def _takes_turn(self, answer: ChunkAnswer, context: Context) -> bool:
+        """Wait for a place to send from, given back once the reader has all or is gone.
+
+        Without one the answer is closed.
+        """
+        with contextlib.ExitStack() as unsent:
+            unsent.callback(answer.close)
+            try:
+                async with asyncio.timeout(TURN_S):
+                    await self._sends.acquire()
+            except TimeoutError:
+                return False
+            # The stubs ask for a class of theirs where grpc takes anything to call.
+            context.add_done_callback(lambda _: self._sends.release())  # type: ignore[arg-type]
+            unsent.pop_all()
+        return True
+
     def _respond(self, answer: ChunkAnswer, start: int, stop: int) -> cache_pb2.GetChunkResponse:
         content = answer.content
-        if isinstance(content, Payload):
-            data = bytes(content.data[start:stop])
-        else:
-            with content:
+        with contextlib.closing(answer):
+            if isinstance(content, Payload):
+                data = bytes(content.data[start:stop])
+            else:
                 data = content.read(start, stop)
         self._metrics.served(plane="grpc", source=answer.source, length=len(data))
         if answer.source == "disk":
