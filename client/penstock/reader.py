@@ -69,10 +69,14 @@ class _Load:
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
 
+    def is_over(self) -> bool:
+        """Tell whether nobody waits for the pieces any more."""
+        return self._failure is not None or self.stop.is_set()
+
     def take(self, count: int) -> list[PieceRequest]:
         """Return the next pieces, at most ``count``; none when the read is over."""
         with self._lock:
-            if self._failure or self.stop.is_set():
+            if self.is_over():
                 return []
             return list(itertools.islice(self._requests, count))
 
@@ -147,11 +151,11 @@ class Reader:
         ]
         try:
             self._work(load)
-        except BaseException as error:
-            load.fail(error)
-            raise
-        finally:
             _join(helpers)
+        except BaseException as error:  # An interrupt, in this thread alone.
+            load.fail(error)
+            _join(helpers)
+            raise
         load.check()
 
     def _requests(self, handle: Handle, buffer: memoryview, offset: int) -> list[PieceRequest]:
@@ -206,7 +210,7 @@ class _Attempt:
         *,
         rng: random.Random,
     ) -> None:
-        self.deadline = Deadline.after(PIECE_TIMEOUT_S)
+        self.deadline = Deadline.after(PIECE_TIMEOUT_S, is_over=load.is_over)
         self._cluster_deadline: Deadline | None = None
         self._nodes = nodes
         self._routing = routing
@@ -220,8 +224,7 @@ class _Attempt:
 
     def candidate(self) -> Candidate | None:
         """Return the next node to ask."""
-        if self._load.stop.is_set():
-            raise Cancelled
+        self._check_wanted()
         if self._routing.view is None:
             try:
                 self._nodes.view()
@@ -229,6 +232,11 @@ class _Attempt:
                 self._last_error = error
                 return None
         return self._routing.candidate(self._chunk_id, unreachable=self._unreachable)
+
+    def _check_wanted(self) -> None:
+        # Whatever came of a piece that nobody wants says nothing of the node.
+        if self._load.is_over():
+            raise Cancelled
 
     def context(self, candidate: Candidate) -> ReadContext:
         """Return what to tell the node."""
@@ -251,6 +259,7 @@ class _Attempt:
             self._routing.trust([member.id])
             self._catch_up(outcome.epoch)
             return True
+        self._check_wanted()
         self._last_error = outcome
         if self.deadline.remaining_s == 0:
             raise outcome

@@ -24,8 +24,10 @@ from penstock_node.coordination.state import ClusterState
 
 CHANGES_AT_ONCE_MAX = 64
 """Two keys of a transaction each, of which etcd takes 128."""
-ATTEMPTS_MAX = 5
 RETRY_S = 0.05
+RETRIES_FOR_S = 5.0
+"""Longer than the watch needs to notice that the store was replaced: until then every condition
+is about one that is gone."""
 IN_FORCE_TIMEOUT_S = 5.0
 NODES_NAMED_MAX = 20
 """An error names at most so many of the known nodes."""
@@ -141,7 +143,8 @@ class Operations:
 
     async def _written(self, propose: Callable[[ClusterState], Transaction]) -> int:
         """Write what is proposed for the present state; return the revision that has it."""
-        for _ in range(ATTEMPTS_MAX):
+        give_up_at = self._clock.monotonic() + RETRIES_FOR_S
+        while self._clock.monotonic() < give_up_at:
             await self._follower.refresh()
             self._check_whole()
             transaction = propose(self._follower.stored)
@@ -155,7 +158,9 @@ class Operations:
             if revision is not None:
                 return revision
             await asyncio.sleep(RETRY_S)
-        raise Conflict(f"others changed the same {ATTEMPTS_MAX} times; look again and decide")
+        raise Conflict(
+            f"others kept changing the same for {RETRIES_FOR_S:g} s; look again and decide"
+        )
 
 
 def _always(_state: ClusterState) -> bool:

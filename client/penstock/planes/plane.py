@@ -5,7 +5,7 @@ decides whom to ask, and what to do about an error. Planes are blocking and thre
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -17,21 +17,27 @@ from penstock.objects import ObjectId, cover_blocks
 Source: TypeAlias = Literal["memory", "disk", "peer", "origin"]
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment of the monotonic clock by which something must be done."""
+    """A moment of the monotonic clock by which something must be done, or an earlier end."""
 
     at: float
+    is_over: Callable[[], bool] = _never
+    """Told true, nobody waits for it any more."""
 
     @classmethod
-    def after(cls, seconds: float) -> "Deadline":
+    def after(cls, seconds: float, *, is_over: Callable[[], bool] = _never) -> "Deadline":
         """Return the deadline ``seconds`` from now."""
-        return cls(time.monotonic() + seconds)
+        return cls(time.monotonic() + seconds, is_over)
 
     @property
     def remaining_s(self) -> float:
-        """Seconds left; 0 when it has passed."""
-        return max(0.0, self.at - time.monotonic())
+        """Seconds left; 0 when it has passed, or nobody waits any more."""
+        return 0.0 if self.is_over() else max(0.0, self.at - time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
