@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.errors import InvalidConfiguration
+from penstock_node.allocation import keep_freed_memory
 from penstock_node.config import NodeConfig
 from penstock_node.logs import configure_logs
 from penstock_node.node import Node
@@ -45,6 +46,7 @@ def node(
         "insecure": insecure,
     }
     configure_logs()
+    keep_freed_memory()
     if directory is not None and config is not None:
         raise InvalidConfiguration("--config and --dir: give one of them")
     loaded = (
