@@ -204,7 +204,9 @@ def held_read(node: LocalCluster, volume: str, target: Path) -> Iterator[subproc
         added = run(node, "volume", "add", volume, held.url, "--option", "allow_http=true")
         assert added.returncode == 0, added.stderr
         words = ("read", f"penstock://{volume}/model.bin", "-o", target)
-        with subprocess.Popen(command(node, *words), stderr=subprocess.PIPE) as reading:
+        # A shell that starts the tests in the background has interrupts ignored in all below it.
+        interruptible = ["env", "--default-signal=INT", *command(node, *words)]
+        with subprocess.Popen(interruptible, stderr=subprocess.PIPE) as reading:
             try:
                 wait_until(held.is_holding.is_set, deadline_s=30, what="a read waits")
                 assert reading.poll() is None
