@@ -41,10 +41,10 @@ class Listings:
         self._pages: OrderedDict[tuple[str, str, int], tuple[float, Page]] = OrderedDict()
 
     async def page(self, url: str, *, after: str, limit: int) -> Page:
-        """Return up to ``limit`` objects whose urls begin with ``url``, after the path ``after``.
+        """Return up to ``limit`` objects below ``url``, after the path ``after``.
 
         Args:
-            url: ``penstock://volume/`` and any beginning of a path, or an origin url likewise.
+            url: ``penstock://volume/`` and whole segments of a path, or an origin url likewise.
             after: The last page's ``next_token``; empty to begin.
             limit: 1 to 1,000; 0 means 1,000.
 

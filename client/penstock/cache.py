@@ -266,7 +266,7 @@ class Cache:
         return ObjectFile(handle.opened.info(plane=core.plane.name), read_into)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Tell the objects whose urls begin with ``prefix``, in the order of their names."""
+        """Tell the objects below ``prefix``, whole path segments, in the order of their names."""
         return itertools.chain.from_iterable(self.list_pages(prefix))
 
     def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]:
