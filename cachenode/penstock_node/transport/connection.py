@@ -1,0 +1,169 @@
+"""One connection, and the protocol that is spoken on it.
+
+Responsible for: bytes in and out of one non-blocking socket, one request after another.
+Not responsible for: waiting for sockets (`engine`). Used by one thread at a time: a worker, or
+while it is parked whoever answers the request.
+"""
+
+import contextlib
+import enum
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, TypeAlias
+
+from penstock_node.transport.reply import Octets, Outcome, Part, Reply
+
+RECEIVE_BYTES = 64 * 1024
+REQUESTS_A_TURN = 8
+"""Answered before other connections have their turn, of a reader that sends without waiting."""
+
+Interim: TypeAlias = Callable[[bytes], None]
+"""Sends a few bytes while a request waits for its answer."""
+
+
+class Session(Protocol):
+    """What one connection speaks."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the connection ends with the answer to the request in hand."""
+
+    def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
+        """Take one request out of ``inbox`` and answer it; None: it is not all there yet.
+
+        What is wrong with a request is said in the reply, with ``ends`` where what follows
+        cannot be made out. An answer that takes time is a future: until it is done,
+        ``interim`` may be called, from any one thread.
+        """
+
+    def close(self) -> None:
+        """The connection has ended."""
+
+
+class Wants(enum.Enum):
+    """What a connection waits for."""
+
+    INPUT = enum.auto()
+    OUTPUT = enum.auto()
+    ANSWER = enum.auto()
+    TURN = enum.auto()
+    """Nothing: it has more to do, after others."""
+    END = enum.auto()
+
+
+class Connection:
+    """A socket, its session, and what is on the way between them."""
+
+    __slots__ = (
+        "_ends",
+        "_inbox",
+        "_outbox",
+        "_session",
+        "_then",
+        "since",
+        "socket",
+        "waiting",
+        "wants",
+    )
+
+    def __init__(self, sock: socket.socket, session: Session) -> None:
+        self.socket = sock
+        self.waiting: Future[Reply] | None = None
+        """The answer that the connection is parked for."""
+        self.wants = Wants.INPUT
+        self.since = time.monotonic()
+        """When it last got on: took in the first byte of a request, sent something, ended one."""
+        self._session = session
+        self._inbox = bytearray()
+        self._outbox: deque[Part] = deque()
+        self._then: Callable[[], Outcome] | None = None
+        self._ends = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is between requests."""
+        return self.wants is Wants.INPUT and not self._inbox
+
+    def advance(self) -> Wants:
+        """Send and receive all that can be without waiting; return what to wait for.
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        self.wants = self._advance()
+        return self.wants
+
+    def _advance(self) -> Wants:
+        for _ in range(REQUESTS_A_TURN):
+            if not self._flush():
+                return Wants.OUTPUT
+            if self._then is None and self._ends:
+                return Wants.END
+            outcome = self._next()
+            if outcome is None:
+                return Wants.INPUT if not self._ends else Wants.END
+            if isinstance(outcome, Future):
+                self.waiting = outcome
+                return Wants.ANSWER
+            self.answer(outcome)
+        return Wants.TURN
+
+    def _next(self) -> Outcome | None:
+        if self._then is not None:
+            then, self._then = self._then, None
+            return then()
+        if self._inbox:  # Sent without waiting for the answer before.
+            outcome = self._session.step(self._inbox, self._interim)
+            if outcome is not None:
+                return outcome
+        return self._receive()
+
+    def _receive(self) -> Outcome | None:
+        try:
+            data = self.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        if not data:
+            self._ends = True
+            return None
+        if not self._inbox:
+            self.since = time.monotonic()
+        self._inbox += data
+        return self._session.step(self._inbox, self._interim)
+
+    def answer(self, reply: Reply) -> None:
+        """Take a reply; `advance` sends it."""
+        self._outbox.extend(reply.parts)
+        self._then = reply.then
+        self._ends = self._ends or reply.ends or self._session.is_last
+        self.since = time.monotonic()
+
+    def _flush(self) -> bool:
+        while self._outbox:
+            self.since = time.monotonic()  # Woken because the reader took some, or just begun.
+            if not self._outbox[0].send_to(self.socket):
+                return False
+            self._outbox.popleft().close()
+        return True
+
+    def _interim(self, data: bytes) -> None:
+        if self._outbox:  # The one before is not through: the reader has enough to read.
+            return
+        part = Octets(data)
+        # A reader that is gone is noticed when its answer is sent.
+        with contextlib.suppress(OSError):
+            if not part.send_to(self.socket):
+                self._outbox.append(part)
+
+    def close(self) -> None:
+        """Close the socket and let go of what was to be sent."""
+        if self.waiting is not None:
+            self.waiting.cancel()
+        self.socket.close()
+        for part in self._outbox:
+            part.close()
+        self._outbox.clear()
+        self._session.close()
