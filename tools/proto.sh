@@ -10,7 +10,9 @@ source tools/venv.sh
 GENERATORS=(grpcio-tools==1.62.3 mypy-protobuf==3.6.0 'setuptools<81')
 STAMP=.venv-proto/.installed
 SERVICES=(cache operator placement)
-MESSAGES=(etcd) # etcd's own services: called by path, so that no stub of theirs is registered.
+# Called by path: etcd's own services, so that no stub of theirs is registered; the host plane's
+# frames are no service at all.
+MESSAGES=(etcd host)
 
 wanted() { printf '%s\n' "${GENERATORS[@]}"; }
 
