@@ -1,10 +1,11 @@
 """A chunk as a node handles it: which one, and its bytes in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from penstock.objects import ObjectId
 from penstock.planes.plane import Source
+from penstock_node.inflight import Loan
 
 
 @dataclass(frozen=True)
@@ -38,5 +39,15 @@ class Payload:
     data: memoryview
     checksums: bytes
     source: Source
-    kept: bool = False
-    """Whether the store has it: then later readers find it there."""
+    loan: Loan = field(repr=False)
+    """Of the memory: it counts for as long as anyone has the payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A chunk that was brought in."""
+
+    source: Source
+    """Where it came from."""
+    payload: Payload | None = None
+    """None: the store has it."""

@@ -2,7 +2,8 @@
 
 Responsible for: the decision, the same on every plane: serve what is here, fill what is ours,
 else say who we are not. Tickets, epochs and suspects are judged here.
-Not responsible for: how an answer travels (`serve`), how a chunk is brought in (`fill`).
+Not responsible for: how an answer travels (`serve`), how a chunk is brought in (`fill`), chunks
+of others for this machine's own readers (`host_reads`).
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from penstock.errors import NotCached, NotOwner
 from penstock.objects import check_blocks
 from penstock.planes.plane import Source
-from penstock_node.chunk import Chunk, Payload
+from penstock_node.chunk import Chunk, Filled, Payload
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.fill import Filler
@@ -26,6 +27,8 @@ from penstock_node.store.store import Store, StoredChunk
 INTERIM_S = 0.2
 """How long a reader waits for a fill before it is told that the fill is under way."""
 CATCH_UP_S = 1.0
+PROMOTIONS_MAX = 4
+"""Chunks on their way from disk to memory at once: what is read again comes by again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,17 @@ class ChunkRequest:
     ticket: str
     index: int
     start: int
-    stop: int
+    stop: int | None
+    """None: to the chunk's end."""
     epoch: int = 0
     only_if_cached: bool = False
     suspects: Sequence[str] = ()
     recheck: bool = False
     on_behalf: bool = False
+
+    def span(self, chunk: Chunk) -> tuple[int, int]:
+        """Return the bytes of ``chunk`` that are asked for."""
+        return self.start, chunk.length if self.stop is None else self.stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +60,8 @@ class ChunkAnswer:
 
     chunk: Chunk
     content: StoredChunk | Payload
-
-    @property
-    def source(self) -> Source:
-        """Where it came from."""
-        return self.content.source
+    source: Source
+    """Where it came from."""
 
     def close(self) -> None:
         """Let go of the file; again does nothing."""
@@ -65,7 +70,7 @@ class ChunkAnswer:
 
 
 class Chunks:
-    """Answers for chunks; see the module. On the event loop, disks in threads."""
+    """Answers for chunks; see the module."""
 
     def __init__(
         self,
@@ -83,30 +88,87 @@ class Chunks:
         self._filler = filler
         self._peers = peers
         self._threads = threads
+        self._promoting: set[bytes] = set()
+
+    def requested(self, request: ChunkRequest) -> Chunk:
+        """Return the chunk that ``request`` may read.
+
+        Raises:
+            TicketExpired: The ticket's time is over.
+            NotPermitted: It is forged, or another cluster's.
+            InvalidRequest: There is no such chunk.
+            InvalidRange: The range is not whole blocks.
+        """
+        ticket = self._cluster.verify(request.ticket)
+        chunk = Chunk(ticket.object, ticket.volume, request.index)
+        check_blocks(*request.span(chunk), chunk.length)
+        return chunk
+
+    def at_hand(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:
+        """Return the chunk from any tier, None if it is not here. Blocks; for threads.
+
+        Args:
+            chunk: Which one.
+            recheck: The reader got wrong bytes: look at the copies first.
+        """
+        if recheck:
+            self._store.recheck(chunk.object, chunk.index)
+        stored = self._store.get(chunk.object, chunk.index)
+        if stored is None:
+            return None
+        if stored.source == "disk" and self._store.wants_in_memory(chunk.id):
+            self._promote(chunk)
+        return ChunkAnswer(chunk, stored, stored.source)
+
+    def _promote(self, chunk: Chunk) -> None:
+        """Copy the chunk into memory when a thread is free; a few at a time, the rest not."""
+        if len(self._promoting) >= PROMOTIONS_MAX or chunk.id in self._promoting:
+            return
+        self._promoting.add(chunk.id)
+        promotion = self._threads.submit(self._store.promote, chunk.object, chunk.index)
+        promotion.add_done_callback(lambda _: self._promoting.discard(chunk.id))
 
     async def answer(self, request: ChunkRequest) -> ChunkAnswer | None:
         """Return the chunk, or None when it is being filled: the reader asks again.
 
         Raises:
-            TicketExpired: The ticket's time is over.
-            NotPermitted: It is forged, or another cluster's.
-            InvalidRequest: There is no such chunk, or the range is not whole blocks.
+            PenstockError: What `requested` raises.
             NotCached: Asked only for what is here.
             NotOwner: Others keep this chunk, at the epoch named.
             ObjectChanged: The object was overwritten at its origin.
             OriginUnavailable: It is not here and the origin does not answer.
             Overloaded: Too much to do at this moment.
         """
-        ticket = self._cluster.verify(request.ticket)
-        chunk = Chunk(ticket.object, ticket.volume, request.index)
-        check_blocks(request.start, request.stop, chunk.length)
+        chunk = self.requested(request)
+        return await self.look(chunk, recheck=request.recheck) or await self.fill(chunk, request)
+
+    async def fill(self, chunk: Chunk, request: ChunkRequest) -> ChunkAnswer | None:
+        """As `answer`, for a chunk that was not here a moment ago."""
         await self._catch_up(request.epoch)
-        stored = await self._stored(chunk, recheck=request.recheck)
-        if stored is not None:
-            return ChunkAnswer(chunk, stored)
-        flight = await self._flight(chunk, request)
-        payload = await flight.wait(INTERIM_S)
-        return ChunkAnswer(chunk, payload) if payload else None
+        return await self.land(chunk, await self._flight(chunk, request))
+
+    async def look(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:
+        """As `at_hand`, on the event loop."""
+        looking = asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: self.at_hand(chunk, recheck=recheck)
+        )
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            # The reader is gone and the thread goes on: nobody else closes what it opens.
+            looking.add_done_callback(_close_found)
+            raise
+
+    async def land(self, chunk: Chunk, flight: Flight[Filled]) -> ChunkAnswer | None:
+        """Return what a flight brings, or None when it is not there after `INTERIM_S`."""
+        filled = await flight.wait(INTERIM_S)
+        if filled is None:
+            return None
+        if filled.payload is not None:
+            return ChunkAnswer(chunk, filled.payload, filled.source)
+        found = await self.look(chunk)
+        # Evicted as soon as it was stored: whoever asks again fills it again.
+        return ChunkAnswer(chunk, found.content, filled.source) if found else None
 
     async def _catch_up(self, epoch: int) -> None:
         """Learn of a placement that the sender has and this node has not."""
@@ -118,21 +180,7 @@ class Chunks:
                 state = await self._coordination.catch_up(epoch, timeout_s=CATCH_UP_S)
                 await self._cluster.reached(min(epoch, state.epoch))
 
-    async def _stored(self, chunk: Chunk, *, recheck: bool) -> StoredChunk | None:
-        def look() -> StoredChunk | None:
-            if recheck:
-                self._store.recheck(chunk.object, chunk.index)
-            return self._store.get(chunk.object, chunk.index)
-
-        looking = asyncio.get_running_loop().run_in_executor(self._threads, look)
-        try:
-            return await asyncio.shield(looking)
-        except asyncio.CancelledError:
-            # The reader is gone and the thread goes on: nobody else closes what it opens.
-            looking.add_done_callback(_close_found)
-            raise
-
-    async def _flight(self, chunk: Chunk, request: ChunkRequest) -> Flight[Payload]:
+    async def _flight(self, chunk: Chunk, request: ChunkRequest) -> Flight[Filled]:
         running = self._filler.running(chunk)
         if running is not None:
             return running
@@ -146,9 +194,22 @@ class Chunks:
             raise NotOwner(f"{duty.fills_from.id} comes first for the chunk", epoch=epoch)
         return self._filler.start(chunk, duty)
 
+    def own_flight(self, chunk: Chunk) -> Flight[Filled] | None:
+        """Return the flight that brings in a chunk which this node keeps; None if others do.
+
+        Raises:
+            Overloaded: Too much to do at this moment.
+        """
+        running = self._filler.running(chunk)
+        duty = None if running else self._known_duty(chunk)
+        return self._filler.start(chunk, duty) if duty else running
+
     async def _duty(self, chunk: Chunk, suspects: Sequence[str]) -> Duty | None:
+        await self._try_suspects(set(suspects) & set(self._cluster.owners(chunk.id)))
+        return self._known_duty(chunk)
+
+    def _known_duty(self, chunk: Chunk) -> Duty | None:
         owners = self._cluster.owners(chunk.id)
-        await self._try_suspects(set(suspects) & set(owners))
         routing, view = self._cluster.routing, self._cluster.view
         return duty_of(
             self._cluster.node_id,
@@ -176,7 +237,7 @@ class Chunks:
         return [i for i in range(subject.chunk_count) if self._store.holds(subject, i)]
 
 
-def _close_found(looking: "asyncio.Future[StoredChunk | None]") -> None:
+def _close_found(looking: "asyncio.Future[ChunkAnswer | None]") -> None:
     if looking.cancelled() or looking.exception() is not None:
         return
     found = looking.result()

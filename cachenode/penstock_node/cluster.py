@@ -88,10 +88,14 @@ class Cluster:
                 self.volumes = _volumes(state)
             if state.placement is not None:
                 view = state.to_view(self.name)
-                await asyncio.to_thread(self.routing.update, view)
+                await asyncio.to_thread(self._update, view)
                 await asyncio.to_thread(self._take_history, view.placement.history)
         self.changed.set()
         self.changed = asyncio.Event()
+
+    def _update(self, view: View) -> None:
+        self.routing.update(view)
+        assert self.routing.ring  # Built here, not by the first reader on the event loop.
 
     def _take_history(self, history: Sequence[PastPlacement]) -> None:
         known, rings = self._past_rings, dict[int, Ring]()

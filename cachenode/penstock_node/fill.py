@@ -8,16 +8,17 @@ Not responsible for: deciding whose chunk it is (`ownership`), reading origins (
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 
 from penstock.checksums import block_checksums
 from penstock.errors import NodeUnavailable, PenstockError, Retryable
-from penstock_node.chunk import Chunk, Payload
+from penstock.membership.view import Member
+from penstock_node.chunk import Chunk, Filled, Payload
 from penstock_node.cluster import Cluster
 from penstock_node.flights import Flight, Flights
+from penstock_node.inflight import Inflight, Lane, Loan
 from penstock_node.metrics import NodeMetrics
 from penstock_node.origin import Origins
 from penstock_node.ownership import Duty
@@ -28,10 +29,8 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-SLOTS = 16
-"""Chunks in memory at once on their way in: with 4 MiB chunks, 64 MiB."""
 FLIGHTS_MAX = 1024
-"""Chunks being filled or waiting for a slot; beyond it, readers are asked to come back."""
+"""Chunks being filled or waiting for memory; beyond it, readers are asked to come back."""
 
 
 class Filler:
@@ -45,6 +44,7 @@ class Filler:
         peers: Peers,
         origins: Origins,
         threads: Executor,
+        inflight: Inflight,
         metrics: NodeMetrics,
         on_changed: Callable[[Chunk], Awaitable[None]],
     ) -> None:
@@ -56,6 +56,7 @@ class Filler:
             peers: Other nodes.
             origins: The object stores.
             threads: For disk work.
+            inflight: The memory that chunks take on their way in.
             metrics: What is counted.
             on_changed: Called when the origin turns out to have another version by now.
         """
@@ -66,16 +67,16 @@ class Filler:
         self._threads = threads
         self._metrics = metrics
         self._on_changed = on_changed
-        self._slots = asyncio.Semaphore(SLOTS)
-        self._flights: Flights[bytes, Payload] = Flights(
-            flights_max=FLIGHTS_MAX, lingers=lambda payload: not payload.kept
+        self._inflight = inflight
+        self._flights: Flights[bytes, Filled] = Flights(
+            flights_max=FLIGHTS_MAX, lingers=lambda filled: filled.payload is not None
         )
 
-    def running(self, chunk: Chunk) -> Flight[Payload] | None:
+    def running(self, chunk: Chunk) -> Flight[Filled] | None:
         """Return the flight that is bringing the chunk in, if there is one."""
         return self._flights.get(chunk.id)
 
-    def start(self, chunk: Chunk, duty: Duty) -> Flight[Payload]:
+    def start(self, chunk: Chunk, duty: Duty) -> Flight[Filled]:
         """Return the flight that brings the chunk in, begun now unless it is under way.
 
         Raises:
@@ -87,20 +88,24 @@ class Filler:
         """End all flights."""
         await self._flights.cancel_all()
 
-    async def _fill(self, chunk: Chunk, duty: Duty) -> Payload:
-        async with self._slots:
-            with self._metrics.filling(chunk.length):
-                payload = await self._stored(chunk) or await self._fetch(chunk, duty)
-                return payload if payload.kept else await self._keep(chunk, payload)
+    async def _fill(self, chunk: Chunk, duty: Duty) -> Filled:
+        # A flight that ended a moment ago may have brought it in.
+        if await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index)):
+            return Filled("disk")
+        with self._metrics.filling():
+            payload = await self._fetch(chunk, duty)
+            kept = await self._keep(chunk, payload)
+            return Filled(payload.source, None if kept else payload)
 
-    async def _stored(self, chunk: Chunk) -> Payload | None:
-        """Return the chunk if a flight that ended a moment ago has stored it."""
-        return await self._in_thread(lambda: _read_stored(self._store, chunk))
+    async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
+        if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.
+            self._flights.forget_landed()
+        return await lane.acquire(chunk.length)
 
     async def _fetch(self, chunk: Chunk, duty: Duty) -> Payload:
         if duty.fills_from is not None:
             try:
-                return await self._peers.fetch(duty.fills_from, chunk, only_if_cached=False)
+                return await self._from_peer(duty.fills_from, chunk, only_if_cached=False)
             except NodeUnavailable:
                 # Tried once and agreed: this owner acts as the first from here on.
                 self._cluster.routing.suspect(duty.fills_from.id)
@@ -109,12 +114,17 @@ class Filler:
     async def _from_former_owners(self, chunk: Chunk) -> Payload | None:
         for member in self._cluster.former_owners(chunk.id):
             try:
-                return await self._peers.fetch(member, chunk, only_if_cached=True)
+                return await self._from_peer(member, chunk, only_if_cached=True)
             except PenstockError as error:  # It does not have it, or not well: ask the next.
                 _log.debug("former owner passed over", node=member.id, error=error.name)
         return None
 
+    async def _from_peer(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Payload:
+        loan = await self._memory(self._inflight.peer, chunk)
+        return await self._peers.fetch(member, chunk, loan, only_if_cached=only_if_cached)
+
     async def _from_origin(self, chunk: Chunk) -> Payload:
+        loan = await self._memory(self._inflight.origin, chunk)
         location = self._cluster.location_of(chunk.volume, chunk.object.key)
         origin = self._origins.get(location.volume)
         try:
@@ -131,10 +141,10 @@ class Filler:
             raise
         view = memoryview(data)
         checksums = await self._in_thread(lambda: block_checksums(view))
-        return Payload(view, checksums, "origin")
+        return Payload(view, checksums, "origin", loan)
 
-    async def _keep(self, chunk: Chunk, payload: Payload) -> Payload:
-        kept = await self._in_thread(
+    async def _keep(self, chunk: Chunk, payload: Payload) -> bool:
+        return await self._in_thread(
             lambda: self._store.put(
                 chunk.object,
                 chunk.index,
@@ -144,16 +154,6 @@ class Filler:
                 reason="read",
             )
         )
-        return replace(payload, kept=kept)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-
-def _read_stored(store: Store, chunk: Chunk) -> Payload | None:
-    stored = store.get(chunk.object, chunk.index)
-    if stored is None:
-        return None
-    with stored:
-        data = memoryview(stored.read(0, stored.length))
-        return Payload(data, stored.checksums, stored.source, kept=True)

@@ -105,6 +105,11 @@ class Flights(Generic[K, V]):
         if self._lingering.get(key) is flight:
             del self._lingering[key], self._flights[key]
 
+    def forget_landed(self) -> None:
+        """Drop the results that are kept for waiters: their memory is wanted."""
+        for key, flight in list(self._lingering.items()):
+            self._forget(key, flight)
+
     async def cancel_all(self) -> None:
         """End every fetch and wait until they are over."""
         tasks = list(self._tasks)

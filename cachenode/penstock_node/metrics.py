@@ -5,6 +5,7 @@ Not responsible for: serving them (`serve.admin`).
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,13 +13,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from penstock_node.inflight import Inflight
+
 FILL_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class NodeMetrics:
     """Counters that the read path bumps. Thread-safe."""
 
-    def __init__(self, *, version: str) -> None:
+    def __init__(self, *, version: str, inflight: Inflight) -> None:
         self.registry = CollectorRegistry()
         self.chunk_reads = self._counter(
             "penstock_chunk_reads", "Chunk reads answered with bytes.", "source"
@@ -38,11 +41,19 @@ class NodeMetrics:
             buckets=FILL_BUCKETS_S,
             registry=self.registry,
         )
-        self.inflight_bytes = Gauge(
-            "penstock_inflight_bytes",
-            "Payload bytes in memory on their way in.",
-            registry=self.registry,
+        for name, text, ask in (
+            ("", "Payload bytes in memory, on their way in or out.", lambda: inflight.used_bytes),
+            ("_max", "What penstock_inflight_bytes never passes.", lambda: inflight.bytes_max),
+        ):
+            Gauge(f"penstock_inflight_bytes{name}", text, registry=self.registry).set_function(ask)
+        # Looking labels up takes longer than counting.
+        self._of_source = functools.cache(
+            lambda source: (
+                self.chunk_reads.labels(source=source),
+                self.read_bytes.labels(source=source),
+            )
         )
+        self._of_plane = functools.cache(lambda plane: self.served_bytes.labels(plane=plane))
         build = Gauge(
             "penstock_build_info", "Always 1.", labelnames=("version",), registry=self.registry
         )
@@ -52,21 +63,18 @@ class NodeMetrics:
         return Counter(name, text, labelnames=(label,), registry=self.registry)
 
     @contextlib.contextmanager
-    def filling(self, length: int) -> Iterator[None]:
-        """Count a fill of ``length`` bytes for as long as it takes."""
-        self.inflight_bytes.inc(length)
+    def filling(self) -> Iterator[None]:
+        """Time a fill; one that fails does not count."""
         begun = time.monotonic()
-        try:
-            yield
-            self.fill_duration.observe(time.monotonic() - begun)
-        finally:
-            self.inflight_bytes.dec(length)
+        yield
+        self.fill_duration.observe(time.monotonic() - begun)
 
     def served(self, *, plane: str, source: str, length: int) -> None:
         """Count an answer of ``length`` bytes."""
-        self.chunk_reads.labels(source=source).inc()
-        self.read_bytes.labels(source=source).inc(length)
-        self.served_bytes.labels(plane=plane).inc(length)
+        reads, read_bytes = self._of_source(source)
+        reads.inc()
+        read_bytes.inc(length)
+        self._of_plane(plane).inc(length)
 
     def scrape_from(self, collect: Callable[[], Iterable[Metric]]) -> None:
         """Have ``collect`` asked at each scrape, for what other parts count themselves."""

@@ -5,17 +5,20 @@ Not responsible for: which node to ask (`fill`).
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 
 from penstock.checksums import block_checksums
+from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable, PenstockError
 from penstock.membership.view import Member
-from penstock.planes.plane import Deadline, Landed, PieceRequest, Plane, ReadContext
+from penstock.planes.plane import Landed, PieceRequest, Plane, ReadContext
 from penstock.rpc import GET_PLACEMENT, Channels
 from penstock.v1 import placement_pb2
 from penstock_node.chunk import Chunk, Payload
 from penstock_node.cluster import Cluster
+from penstock_node.inflight import Loan
 
 PROBE_TIMEOUT_S = 1.0
 """For a node that only has to say whether it has a chunk, or answers at all."""
@@ -27,15 +30,22 @@ class Peers:
     """The other nodes of the cluster, as sources of chunks."""
 
     def __init__(
-        self, *, cluster: Cluster, plane: Plane, channels: Channels, threads: Executor
+        self,
+        *,
+        cluster: Cluster,
+        plane_for: Callable[[Member], Plane],
+        channels: Channels,
+        threads: Executor,
     ) -> None:
         self._cluster = cluster
-        self._plane = plane
+        self._plane_for = plane_for
         self._channels = channels
         self._threads = threads
 
-    async def fetch(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Payload:
-        """Return the whole chunk, verified, from ``member``.
+    async def fetch(
+        self, member: Member, chunk: Chunk, loan: Loan, *, only_if_cached: bool
+    ) -> Payload:
+        """Return the whole chunk, verified, from ``member``, in memory that ``loan`` lends.
 
         Raises:
             NodeUnavailable: It does not answer.
@@ -43,11 +53,11 @@ class Peers:
             PenstockError: What else it reported.
         """
         call = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._fetch, member, chunk, only_if_cached
+            self._threads, self._fetch, member, chunk, loan, only_if_cached
         )
         return await call
 
-    def _fetch(self, member: Member, chunk: Chunk, only_if_cached: bool) -> Payload:
+    def _fetch(self, member: Member, chunk: Chunk, loan: Loan, only_if_cached: bool) -> Payload:
         data = memoryview(bytearray(chunk.length))
         context = ReadContext(
             ticket=self._cluster.sign(chunk.object, chunk.volume).text,
@@ -58,12 +68,14 @@ class Peers:
         )
         deadline = Deadline.after(PROBE_TIMEOUT_S if only_if_cached else FETCH_TIMEOUT_S)
         piece = PieceRequest(chunk.index, 0, chunk.length, data)
-        (outcome,) = self._plane.read(member, context, [piece], deadline=deadline)
+        plane = self._plane_for(member)
+        (outcome,) = plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, CorruptData):  # It is told, and looks at its copy.
             context = replace(context, recheck=True)
-            (outcome,) = self._plane.read(member, context, [piece], deadline=deadline)
+            plane = self._plane_for(member)
+        (outcome,) = plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, Landed):
-            return Payload(data.toreadonly(), block_checksums(data), "peer")
+            return Payload(data.toreadonly(), block_checksums(data), "peer", loan)
         raise outcome
 
     async def answers(self, member: Member) -> bool:

@@ -10,7 +10,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,30 +18,24 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from penstock.address import seed_addresses
+from penstock.core import FALLBACKS, PLANES, Core, Options
 from penstock.errors import (
     InvalidConfiguration,
     InvalidRequest,
     NodeUnavailable,
     ObjectChanged,
 )
-from penstock.membership.nodes import Nodes
 from penstock.membership.view import Member, View
 from penstock.object_file import ObjectFile
 from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
 from penstock.objects import check_range
-from penstock.opens import Handle, Opens
-from penstock.planes.grpc import GrpcPlane
-from penstock.planes.plane import Plane
-from penstock.reader import WORKERS_MAX, Reader
-from penstock.routing import Routing
-from penstock.rpc import HOLDS, LIST, Channels
+from penstock.opens import Handle
+from penstock.rpc import HOLDS, LIST
 from penstock.v1 import cache_pb2
 from penstock.wire import listed_from_proto
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-    from penstock.origin_fallback import OriginFallback
 
 LIST_PAGE = 1000
 
@@ -81,37 +74,6 @@ class Tls:
             )
         except OSError as error:
             raise InvalidConfiguration(f"cannot read a certificate: {error}") from error
-
-
-class Core:
-    """The moving parts behind a `Cache`: a forked child throws them away and makes its own."""
-
-    def __init__(
-        self, seeds: list[str], *, token: str | None, credentials: object, fallback: bool
-    ) -> None:
-        self.channels = Channels(token=token, credentials=credentials)
-        self.routing = Routing()
-        self.nodes = Nodes(seeds, channels=self.channels, routing=self.routing)
-        self.opens = Opens(self.nodes)
-        self.pool = ThreadPoolExecutor(WORKERS_MAX, thread_name_prefix="penstock-read")
-        self.plane: Plane = GrpcPlane(self.channels)
-        self.reader = Reader(
-            nodes=self.nodes,
-            routing=self.routing,
-            plane_for=self.plane_for,
-            pool=self.pool,
-            fallback=_origin_fallback() if fallback else None,
-        )
-
-    def plane_for(self, _member: Member) -> Plane:
-        """Return the fastest plane that reaches the node."""
-        return self.plane
-
-    def close(self) -> None:
-        """Stop threads and close connections."""
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.plane.close()
-        self.channels.close()
 
 
 class Cache:
@@ -172,7 +134,7 @@ class Cache:
             refresh: Ask the origin even if a recent answer is known.
         """
         core = self._open_core()
-        return core.opens.open(url, refresh=refresh).opened.info(plane=core.plane.name)
+        return core.opens.open(url, refresh=refresh).opened.info(plane=core.plane_name)
 
     def read(
         self,
@@ -263,7 +225,7 @@ class Cache:
         def read_into(target: memoryview, offset: int, stop: threading.Event | None) -> None:
             self._read_handle(handle, target, offset, stop=stop)
 
-        return ObjectFile(handle.opened.info(plane=core.plane.name), read_into)
+        return ObjectFile(handle.opened.info(plane=core.plane_name), read_into)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Tell the objects below ``prefix``, whole path segments, in the order of their names."""
@@ -313,13 +275,6 @@ class Cache:
         return totals
 
 
-def _origin_fallback() -> "OriginFallback":
-    # Object stores are loaded only for those who want to read them.
-    from penstock.origin_fallback import OriginFallback
-
-    return OriginFallback()
-
-
 def _held_by(core: Core, view: View, ticket: str) -> dict[str, set[int]]:
     """Return the chunks that each member holds; one that does not answer holds none."""
     request = cache_pb2.HoldsRequest(ticket=ticket)
@@ -359,9 +314,10 @@ def connect(
     """Connect to a cluster; nothing is asked of it until the first call.
 
     Args:
-        address: ``host:port,host:port,…`` (gRPC of any nodes) or
-            ``etcd://host:port,…/cluster``; by default ``PENSTOCK_ADDRESS``, else this host.
-        plane: ``auto`` takes the fastest that is reachable; or ``grpc``.
+        address: ``host:port,host:port,…`` (gRPC of any nodes), ``unix:PATH`` (the node of this
+            machine) or ``etcd://host:port,…/cluster``; by default ``PENSTOCK_ADDRESS``, else
+            this machine's node.
+        plane: ``auto`` takes the fastest that is reachable; or ``host``, ``bulk``, ``grpc``.
         fallback: ``error``, or ``origin`` to read the origin itself when no node answers.
         token: A bearer token; by default ``PENSTOCK_TOKEN``.
         tls: Certificates for gRPC; by default those that ``PENSTOCK_CA``, ``PENSTOCK_CERT``
@@ -370,16 +326,17 @@ def connect(
     Raises:
         InvalidRequest: An argument is not one of these.
     """
-    if plane not in ("auto", "grpc"):
-        raise InvalidRequest(f"plane={plane!r}: this version has auto and grpc")
-    if fallback not in ("error", "origin"):
-        raise InvalidRequest(f"fallback={fallback!r}: want error or origin")
-    token = token or os.environ.get("PENSTOCK_TOKEN")
+    if plane not in PLANES:
+        raise InvalidRequest(f"plane={plane!r}: want one of {', '.join(PLANES)}")
+    if fallback not in FALLBACKS:
+        raise InvalidRequest(f"fallback={fallback!r}: want one of {', '.join(FALLBACKS)}")
     seeds = seed_addresses(address)
     tls = tls or Tls.from_environment()
-    credentials = tls.credentials() if tls else None
-
-    def make_core() -> Core:
-        return Core(seeds, token=token, credentials=credentials, fallback=fallback == "origin")
-
-    return Cache(make_core, address=",".join(seeds))
+    options = Options(
+        seeds=seeds,
+        plane=plane,
+        falls_back=fallback == "origin",
+        token=token or os.environ.get("PENSTOCK_TOKEN"),
+        credentials=tls.credentials() if tls else None,
+    )
+    return Cache(lambda: Core(options), address=",".join(seeds))

@@ -8,6 +8,7 @@ The tree::
     ├── Uncacheable           stop: the origin tells neither an etag nor a modification time
     ├── NotPermitted          stop: outside every volume, a forged ticket, another cluster's
     ├── InvalidRequest        stop: the request itself is wrong
+    │   └── InvalidRange        stop: not whole blocks within the chunk
     ├── InvalidConfiguration  stop: a file, flag or environment variable is wrong
     ├── Conflict              look again: somebody else changed it, or it exists already
     ├── TicketExpired         renew the ticket
@@ -68,6 +69,12 @@ class InvalidRequest(PenstockError):
     """The request is malformed or out of range; sending it again will not help."""
 
     http_status = HTTPStatus.BAD_REQUEST
+
+
+class InvalidRange(InvalidRequest):
+    """The range is not whole blocks within the chunk, or not a range at all."""
+
+    http_status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
 class InvalidConfiguration(PenstockError):

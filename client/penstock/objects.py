@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penstock.checksums import BLOCK_BYTES
-from penstock.errors import InvalidRequest
+from penstock.errors import InvalidRange, InvalidRequest
 
 CHUNK_BYTES_DEFAULT = 4 * 1024 * 1024
 CHUNK_BYTES_MIN = BLOCK_BYTES
@@ -161,11 +161,11 @@ def check_blocks(start: int, stop: int, chunk_length: int) -> None:
     """Refuse a range that is not whole blocks within the chunk.
 
     Raises:
-        InvalidRequest: With the range and the chunk's length.
+        InvalidRange: With the range and the chunk's length.
     """
     aligned = start % BLOCK_BYTES == 0 and (stop % BLOCK_BYTES == 0 or stop == chunk_length)
     if not (aligned and 0 <= start < stop <= chunk_length):
-        raise InvalidRequest(
+        raise InvalidRange(
             f"bytes {start} to {stop} are not whole {BLOCK_BYTES}-byte blocks "
             f"of a chunk of {chunk_length}"
         )

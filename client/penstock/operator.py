@@ -15,7 +15,7 @@ from typing import Any, Self
 from penstock.address import seed_addresses
 from penstock.cache import Tls
 from penstock.errors import ClusterUnavailable
-from penstock.membership.nodes import Nodes
+from penstock.membership.nodes import Endpoint, Nodes
 from penstock.placement import Placement
 from penstock.routing import Routing
 from penstock.rpc import (
@@ -302,7 +302,13 @@ def connect(
         token=token or os.environ.get("PENSTOCK_TOKEN"),
         credentials=tls.credentials() if tls else None,
     )
-    return Operator(Nodes(seeds, channels=channels, routing=Routing()), channels)
+    nodes = Nodes(
+        [Endpoint(channels, seed) for seed in seeds],
+        channels=channels,
+        bulk=None,
+        routing=Routing(),
+    )
+    return Operator(nodes, channels)
 
 
 def _node_from_proto(node: operator_pb2.NodeSummary) -> NodeStatus:

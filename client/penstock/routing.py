@@ -29,10 +29,11 @@ class Candidate:
     """Owners before this one that could not be reached: it acts in their stead."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
     view: View
-    ring: Ring
+    ring: Ring | None
+    """None until somebody asks for it: who has a node on the machine never does."""
 
 
 class Routing:
@@ -41,6 +42,7 @@ class Routing:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._building = threading.Lock()
         self._known: _Known | None = None
         self._suspected_until: dict[str, float] = {}
 
@@ -57,7 +59,15 @@ class Routing:
         Raises:
             ClusterUnavailable: There is no view yet.
         """
-        return self._require().ring
+        return self._ring_of(self._require())
+
+    def _ring_of(self, known: _Known) -> Ring:
+        if known.ring is None:
+            with self._building:
+                if known.ring is None:
+                    placement = known.view.placement
+                    known.ring = Ring.build(placement.nodes, placement.points_per_100)
+        return known.ring
 
     def _require(self) -> _Known:
         known = self._known
@@ -96,7 +106,7 @@ class Routing:
         """
         known = self._require()
         view = known.view
-        owners = known.ring.owners(chunk_id, view.replicas + SPARE_OWNERS)
+        owners = self._ring_of(known).owners(chunk_id, view.replicas + SPARE_OWNERS)
         epoch = view.placement.epoch
         passed: list[str] = []
         for owner in owners:
@@ -124,10 +134,12 @@ class Routing:
             self._suspected_until.pop(node_id, None)
 
 
-def _ring_for(view: View, known: _Known | None) -> Ring:
+def _ring_for(view: View, known: _Known | None) -> Ring | None:
+    if known is None or known.ring is None:
+        return None
     placement = view.placement
-    if known and known.view.placement.points_per_100 == placement.points_per_100:
-        if known.view.placement.nodes == placement.nodes:
-            return known.ring
-        return known.ring.changed_to(placement.nodes)
-    return Ring.build(placement.nodes, placement.points_per_100)
+    if known.view.placement.points_per_100 != placement.points_per_100:
+        return Ring.build(placement.nodes, placement.points_per_100)
+    if known.view.placement.nodes == placement.nodes:
+        return known.ring
+    return known.ring.changed_to(placement.nodes)

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import struct
 import uuid
 from collections.abc import Iterable
@@ -31,6 +32,8 @@ SIGNS_AFTER_S = 60
 """A new key waits this long before it signs, so that every node has seen it."""
 VERIFIES_AFTER_RETIREMENT_S = 25 * 3600
 """Longer than a ticket's life and `RENEWABLE_S` together: so each can be renewed to the end."""
+GENUINE_MAX = 4096
+"""Tickets that were found genuine and are remembered."""
 
 _FORMAT = 1
 _HEAD = struct.Struct("<B16sQQI")
@@ -59,6 +62,13 @@ class TicketKey:
     """Seconds since 1970, UTC, by the clock of the node that made it."""
     retired_at: float | None = None
     """Since when it signs no more; None while it may."""
+
+    @property
+    def verifies_until(self) -> float:
+        """The last moment at which tickets that it signed are believed."""
+        return (
+            math.inf if self.retired_at is None else (self.retired_at + VERIFIES_AFTER_RETIREMENT_S)
+        )
 
 
 def _encode(ticket: Ticket, key_id: str) -> bytes:
@@ -125,6 +135,8 @@ class TicketKeys:
 
     def __init__(self, keys: Iterable[TicketKey]) -> None:
         self._keys = {key.id: key for key in keys}
+        # A reader shows one ticket thousands of times: the ticket, and until when it is good.
+        self._genuine: dict[str, tuple[Ticket, float]] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -156,23 +168,31 @@ class TicketKeys:
             NotPermitted: Forged, or another cluster's.
             TicketExpired: Its time, and the leeway, are over.
         """
-        return self._verify(token, cluster_uid=cluster_uid, now=now, grace_s=LEEWAY_S)
+        ticket, good_until = self._genuine.get(token, (None, 0.0))
+        if ticket and ticket.cluster_uid == cluster_uid and good_until >= now:
+            return ticket
+        ticket, key = self._verify(token, cluster_uid=cluster_uid, now=now, grace_s=LEEWAY_S)
+        if len(self._genuine) >= GENUINE_MAX:
+            self._genuine.clear()
+        self._genuine[token] = ticket, min(ticket.expires_at + LEEWAY_S, key.verifies_until)
+        return ticket
 
     def verify_for_renewal(self, token: str, *, cluster_uid: str, now: float) -> Ticket:
         """As `verify`, but a ticket may have expired up to `RENEWABLE_S` ago."""
-        return self._verify(token, cluster_uid=cluster_uid, now=now, grace_s=RENEWABLE_S)
+        ticket, _ = self._verify(token, cluster_uid=cluster_uid, now=now, grace_s=RENEWABLE_S)
+        return ticket
 
-    def _verify(self, token: str, *, cluster_uid: str, now: float, grace_s: float) -> Ticket:
+    def _verify(
+        self, token: str, *, cluster_uid: str, now: float, grace_s: float
+    ) -> tuple[Ticket, TicketKey]:
         ticket, key_id, payload, mac = parse(token)
         if ticket.cluster_uid != cluster_uid:
             raise NotPermitted("the ticket is another cluster's")
         key = self._keys.get(key_id)
-        if key is None or (
-            key.retired_at is not None and key.retired_at + VERIFIES_AFTER_RETIREMENT_S < now
-        ):
+        if key is None or key.verifies_until < now:
             raise TicketExpired(f"the ticket's key {key_id!r} is gone; open the object again")
         if not hmac.compare_digest(mac, hmac.digest(key.secret, payload, hashlib.sha256)):
             raise NotPermitted("the ticket's signature is wrong")
         if ticket.expires_at + grace_s < now:
             raise TicketExpired(f"the ticket expired {now - ticket.expires_at:.0f} s ago")
-        return ticket
+        return ticket, key

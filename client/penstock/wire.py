@@ -30,6 +30,7 @@ _GRPC_STATUS: dict[type[errors.PenstockError], grpc.StatusCode] = {
     errors.Uncacheable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.InvalidConfiguration: grpc.StatusCode.INVALID_ARGUMENT,
     errors.Conflict: grpc.StatusCode.ALREADY_EXISTS,
     errors.TicketExpired: grpc.StatusCode.UNAUTHENTICATED,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from penstock.deadline import Deadline
 from penstock.errors import (
     ObjectChanged,
     ObjectNotFound,
     OriginUnavailable,
 )
-from penstock.planes.plane import Deadline
 from penstock.volumes import Volume
 from penstock_node.origin import (
     ListedObject,

@@ -11,14 +11,16 @@ import penstock
 from penstock import rpc
 from penstock.rpc import Channels
 from penstock.v1 import cache_pb2, cache_pb2_grpc
-from penstock_node.serve.chunks_service import SENDS_MAX
+from penstock_node.inflight import BYTES_MAX_DEFAULT
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec
 from penstock_node.testbed.processes import wait_until
 
 CHUNK_BYTES = 1024 * 1024
 OBJECT = random.Random(11).randbytes(8 * CHUNK_BYTES)
 URL = "penstock://data/object"
-CALLS = 10 * SENDS_MAX
+AT_ONCE = BYTES_MAX_DEFAULT // CHUNK_BYTES
+"""More than the node has memory to send from."""
+CALLS = 4 * AT_ONCE
 PATIENCE_S = (0.002, 0.05)
 
 
@@ -78,7 +80,7 @@ def test_readers_that_give_up_leave_no_file_open_and_no_place_taken(node: NodePr
 
     gave_up = ask_and_give_up(node, random.Random(12))
 
-    assert gave_up > SENDS_MAX, f"{gave_up} of {CALLS} gave up"
+    assert gave_up > AT_ONCE, f"{gave_up} of {CALLS} gave up"
     wait_until(
         lambda: open_chunks(node) <= held_before, deadline_s=20, what="all chunk files are closed"
     )

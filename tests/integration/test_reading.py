@@ -190,7 +190,7 @@ def test_stats_tell_bytes_by_plane_and_source(parts: Parts) -> None:
         stats = fresh.stats()
 
     assert sum(stats["plane"].values()) == sum(stats["source"].values()) == len(_OBJECT) + 10
-    assert set(stats["plane"]) == {"grpc"}
+    assert set(stats["plane"]) == {"bulk"}
 
 
 def test_a_closed_cache_says_so(parts: Parts) -> None:

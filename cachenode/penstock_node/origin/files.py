@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from penstock.deadline import Deadline
 from penstock.errors import (
     NotPermitted,
     ObjectChanged,
     ObjectNotFound,
     OriginUnavailable,
 )
-from penstock.planes.plane import Deadline
 from penstock.volumes import Volume
 from penstock_node.origin.file_tree import FileTree
 from penstock_node.origin.interface import (

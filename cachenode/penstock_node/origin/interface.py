@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from penstock.deadline import Deadline
 from penstock.errors import Uncacheable
 from penstock.objects import VERSION_BYTES_MAX
-from penstock.planes.plane import Deadline
 from penstock.volumes import Volume
 
 LIST_PAGE_MAX = 1000

@@ -14,8 +14,8 @@ import obstore
 import stamina
 from obstore.exceptions import BaseError
 
+from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
-from penstock.planes.plane import Deadline
 from penstock.volumes import Volume
 from penstock_node.origin.errors import ShortBody, is_transient, panics_as_errors, translate
 from penstock_node.origin.interface import (

@@ -1,7 +1,6 @@
 """The admin port: health for probes, metrics for Prometheus, the cluster as JSON."""
 
 import contextlib
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from penstock.errors import InvalidConfiguration, PenstockError
+from penstock.errors import PenstockError
+from penstock_node.transport.listening import bind
 
 _CLOSED = (
     "metrics and the cluster are shown on loopback only; set admin_open = true in the node's "
@@ -29,7 +29,7 @@ class AdminServer:
         Raises:
             InvalidConfiguration: None is free.
         """
-        self._socket = _bound(host, ports)
+        self._socket = bind(host, ports, key="admin_port")
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
 
@@ -70,24 +70,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _bound(host: str, ports: Sequence[int]) -> socket.socket:
-    failure: OSError | None = None
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in ports:
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind((host, port))
-        except OSError as error:
-            bound.close()
-            failure = error
-        else:
-            return bound
-    raise InvalidConfiguration(
-        f"admin_port {ports[-1]} on {host} cannot be bound: {failure}; choose another, or 0 for any"
-    ) from failure
 
 
 def _app(

@@ -1,27 +1,28 @@
 """Opening, listing and portable reading: `penstock.v1.Cache`."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from typing import TypeVar
 
 from penstock import wire
-from penstock.cache import Cache
-from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
-from penstock.object_file import ObjectFile
-from penstock.objects import check_range, pieces
+from penstock.checksums import checksums_between, verify_blocks
+from penstock.errors import CorruptData, Overloaded, PenstockError
+from penstock.objects import Piece, check_range, cover_blocks, pieces
 from penstock.v1 import cache_pb2, cache_pb2_grpc
-from penstock_node.cluster import Cluster
-from penstock_node.listing import Listings
+from penstock_node.chunk import Chunk, Payload
+from penstock_node.chunks import ChunkAnswer
+from penstock_node.host_reads import HostReads
+from penstock_node.inflight import Inflight
+from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
+from penstock_node.serve.calls import Calls
 from penstock_node.serve.rpc import Context, answers, answers_stream
 
-T = TypeVar("T")
-
-URLS_MAX = 1_000
 FRAME_BYTES = 1024 * 1024
 """Fastest for gRPC from Python, of the sizes that were measured."""
+CHUNK_DEADLINE_S = 60.0
+"""Longest that a chunk of a stream is waited for."""
 
 
 class CacheService(cache_pb2_grpc.CacheServicer):
@@ -29,26 +30,29 @@ class CacheService(cache_pb2_grpc.CacheServicer):
 
     def __init__(
         self,
+        calls: Calls,
         *,
-        cluster: Cluster,
         opener: Opener,
-        listings: Listings,
-        reader: Cache,
+        host_reads: HostReads,
+        inflight: Inflight,
+        metrics: NodeMetrics,
         threads: Executor,
     ) -> None:
         """Put the parts together.
 
         Args:
-            cluster: The epoch, and tickets.
-            opener: Opens objects.
-            listings: Lists them.
-            reader: The library, connected to this node: `Read` is one more client.
-            threads: Where the library's blocking calls run.
+            calls: Answers what is unary.
+            opener: Opens the object of a `Read`.
+            host_reads: Brings its chunks, as for this machine's own readers.
+            inflight: The memory that chunks take on their way out.
+            metrics: What is counted.
+            threads: For disk work.
         """
-        self._cluster = cluster
+        self._calls = calls
         self._opener = opener
-        self._listings = listings
-        self._reader = reader
+        self._host_reads = host_reads
+        self._memory = inflight.sends
+        self._metrics = metrics
         self._threads = threads
 
     @answers
@@ -56,41 +60,21 @@ class CacheService(cache_pb2_grpc.CacheServicer):
         self, request: cache_pb2.OpenRequest, context: Context
     ) -> cache_pb2.OpenResponse:
         """Answer with an object or an error for each url."""
-        if len(request.urls) > URLS_MAX:
-            raise InvalidRequest(f"{len(request.urls)} urls in one request: at most {URLS_MAX}")
-        results = await self._opener.open(
-            request.urls, refresh=request.refresh, forwarded=request.forwarded
-        )
-        return cache_pb2.OpenResponse(
-            results=[
-                cache_pb2.OpenResult(error=wire.error_to_proto(result))
-                if isinstance(result, PenstockError)
-                else cache_pb2.OpenResult(object=wire.object_to_proto(result))
-                for result in results
-            ],
-            epoch=self._cluster.epoch,
-        )
+        return await self._calls.open(request)
 
     @answers
     async def Renew(  # noqa: N802 - gRPC's name
         self, request: cache_pb2.RenewRequest, context: Context
     ) -> cache_pb2.RenewResponse:
         """Answer with a new ticket for the same version."""
-        signed = self._cluster.renew(request.ticket)
-        return cache_pb2.RenewResponse(ticket=signed.text, ticket_expires_at=signed.expires_at)
+        return await self._calls.renew(request)
 
     @answers
     async def List(  # noqa: N802 - gRPC's name
         self, request: cache_pb2.ListRequest, context: Context
     ) -> cache_pb2.ListResponse:
         """Answer with one page of a listing."""
-        page = await self._listings.page(
-            request.url, after=request.page_token, limit=request.page_size
-        )
-        return cache_pb2.ListResponse(
-            objects=[wire.listed_to_proto(info) for info in page.objects],
-            next_page_token=page.next_token,
-        )
+        return await self._calls.list(request)
 
     @answers_stream
     async def Read(  # noqa: N802 - gRPC's name
@@ -103,23 +87,53 @@ class CacheService(cache_pb2_grpc.CacheServicer):
         length = request.length if request.HasField("length") else None
         wanted = check_range(opened.id.size, request.offset, length)
         yield cache_pb2.ReadResponse(object=wire.object_to_proto(opened))
-        file = await self._call(lambda: self._reader.open(request.url))
-        if file.info.version != opened.id.version:
-            raise ObjectChanged(f"{request.url} was overwritten; read it again")
-        file.seek(request.offset)
-        buffer = memoryview(bytearray(min(opened.id.chunk_size, wanted)))
         for piece in pieces(opened.id.chunk_size, request.offset, wanted):
-            part = buffer[: piece.length]
-            await self._fill(file, part)
+            loan = await self._memory.acquire(piece.length)
+            data = await self._read(Chunk(opened.id, opened.volume, piece.index), piece)
             for at in range(0, piece.length, FRAME_BYTES):
-                yield cache_pb2.ReadResponse(data=bytes(part[at : at + FRAME_BYTES]))
+                yield cache_pb2.ReadResponse(data=bytes(data[at : at + FRAME_BYTES]))
+            loan.release()
 
-    async def _fill(self, file: ObjectFile, part: memoryview) -> None:
-        stop = threading.Event()
+    async def _read(self, chunk: Chunk, piece: Piece) -> memoryview:
+        """Return the piece's bytes, verified. A bad copy is brought in anew, once."""
+        for _ in range(2):
+            answer = await self._answer(chunk)
+            try:
+                # Shielded: it closes the chunk, whether or not the reader is still there.
+                return await asyncio.shield(
+                    asyncio.get_running_loop().run_in_executor(
+                        self._threads, self._take, answer, piece
+                    )
+                )
+            except CorruptData:
+                await self._recheck(chunk)
+        raise CorruptData(f"chunk {chunk.index} of {chunk.object.key} is bad on this node")
+
+    async def _answer(self, chunk: Chunk) -> ChunkAnswer:
         try:
-            await self._call(lambda: file.readinto(part, stop=stop))
-        finally:
-            stop.set()  # A reader that went away must not keep a thread.
+            async with asyncio.timeout(CHUNK_DEADLINE_S):
+                while (answer := await self._host_reads.answer(chunk)) is None:
+                    pass
+        except TimeoutError as error:
+            raise Overloaded(f"chunk {chunk.index} did not come in time") from error
+        return answer
 
-    async def _call(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+    async def _recheck(self, chunk: Chunk) -> None:
+        def look() -> None:
+            answer = self._host_reads.at_hand(chunk, recheck=True)
+            if answer is not None:
+                answer.close()
+
+        await asyncio.get_running_loop().run_in_executor(self._threads, look)
+
+    def _take(self, answer: ChunkAnswer, piece: Piece) -> memoryview:
+        content = answer.content
+        with contextlib.closing(answer):
+            first, last = cover_blocks(piece.start, piece.stop, answer.chunk.length)
+            if isinstance(content, Payload):
+                blocks = content.data[first:last]
+            else:
+                blocks = memoryview(content.read(first, last))
+                verify_blocks(blocks, checksums_between(content.checksums, first, last))
+        self._metrics.served(plane="grpc", source=answer.source, length=piece.length)
+        return blocks[piece.start - first : piece.stop - first]

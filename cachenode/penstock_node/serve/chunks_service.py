@@ -10,17 +10,16 @@ from penstock.v1 import cache_pb2, cache_pb2_grpc
 from penstock_node.chunk import Payload
 from penstock_node.chunks import ChunkAnswer, ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
+from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.rpc import Context, answers
-from penstock_node.store.store import Store
 
 REQUESTS_MAX = 1024
 """In hand at once, most of them waiting for a fill; beyond it, readers are asked to come back."""
-SENDS_MAX = 64
-"""Answers being made or sent at once: each holds up to a chunk's bytes twice, until the reader
-has them. Many, since a reader that has stopped reading keeps its own until its deadline."""
+COPIES = 2
+"""Of what is sent, in memory until the reader has it: the message, and the message encoded."""
 TURN_S = 1.0
-"""How long a reader waits for its turn before it is told to ask again: a node that has much to
+"""How long a reader waits for memory before it is told to ask again: a node that has much to
 send is slow, never silent."""
 RETRY_AFTER_S = 0.1
 
@@ -33,17 +32,16 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
         chunks: Chunks,
         *,
         cluster: Cluster,
-        store: Store,
         metrics: NodeMetrics,
+        inflight: Inflight,
         threads: Executor,
     ) -> None:
         self._chunks = chunks
         self._cluster = cluster
-        self._store = store
         self._metrics = metrics
         self._threads = threads
         self._in_hand = 0
-        self._sends = asyncio.Semaphore(SENDS_MAX)
+        self._memory = inflight.sends
 
     @answers
     async def Get(  # noqa: N802 - gRPC's name
@@ -79,7 +77,8 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                     on_behalf=request.on_behalf,
                 )
             )
-            if answer is not None and await self._takes_turn(answer, context):
+            wanted = COPIES * (request.stop - request.start)
+            if answer is not None and await self._takes_memory(answer, wanted, context):
                 # Shielded: it closes the chunk, whether or not the reader is still there.
                 return await asyncio.shield(
                     asyncio.get_running_loop().run_in_executor(
@@ -90,20 +89,20 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
         finally:
             self._in_hand -= 1
 
-    async def _takes_turn(self, answer: ChunkAnswer, context: Context) -> bool:
-        """Wait for a place to send from, given back once the reader has all or is gone.
+    async def _takes_memory(self, answer: ChunkAnswer, wanted: int, context: Context) -> bool:
+        """Wait for memory to send from, given back once the reader has all or is gone.
 
-        Without one the answer is closed.
+        Without it the answer is closed.
         """
         with contextlib.ExitStack() as unsent:
             unsent.callback(answer.close)
             try:
                 async with asyncio.timeout(TURN_S):
-                    await self._sends.acquire()
+                    loan = await self._memory.acquire(wanted)
             except TimeoutError:
                 return False
             # The stubs ask for a class of theirs where grpc takes anything to call.
-            context.add_done_callback(lambda _: self._sends.release())  # type: ignore[arg-type]
+            context.add_done_callback(lambda _: loan.release())  # type: ignore[arg-type]
             unsent.pop_all()
         return True
 
@@ -115,8 +114,6 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             else:
                 data = content.read(start, stop)
         self._metrics.served(plane="grpc", source=answer.source, length=len(data))
-        if answer.source == "disk":
-            self._store.promote(answer.chunk.object, answer.chunk.index)
         return cache_pb2.GetChunkResponse(
             data=data,
             checksums=checksums_between(content.checksums, start, stop),

@@ -34,18 +34,14 @@ class Part(Protocol):
 class Octets:
     """Bytes in memory. With ``more`` the kernel waits for what follows before it sends."""
 
-    __slots__ = ("_flags", "_on_close", "_rest")
+    __slots__ = ("_flags", "_holds", "_rest")
 
     def __init__(
-        self,
-        data: bytes | memoryview,
-        *,
-        more: bool = False,
-        on_close: Callable[[], None] | None = None,
+        self, data: bytes | memoryview, *, more: bool = False, holds: object = None
     ) -> None:
         self._rest = memoryview(data)
         self._flags = socket.MSG_MORE if more else 0
-        self._on_close = on_close
+        self._holds = holds
 
     def send_to(self, target: socket.socket) -> bool:
         """See `Part.send_to`."""
@@ -58,11 +54,8 @@ class Octets:
         return True
 
     def close(self) -> None:
-        """Tell whoever counts the memory."""
-        self._rest = memoryview(b"")
-        if self._on_close is not None:
-            self._on_close()
-            self._on_close = None
+        """Let go of the bytes, and of what counts their memory."""
+        self._rest, self._holds = memoryview(b""), None
 
 
 class OpenFile(Protocol):

@@ -9,11 +9,22 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from penstock.errors import ClusterUnavailable, NodeUnavailable
-from penstock.membership.view import View
+from penstock.membership.view import Member, View
 from penstock.routing import Routing
-from penstock.rpc import CALL_TIMEOUT_S, GET_PLACEMENT, Channels, Method, Request, Response
+from penstock.rpc import (
+    CALL_TIMEOUT_S,
+    GET_PLACEMENT,
+    LIST,
+    OPEN,
+    RENEW,
+    Method,
+    Request,
+    Response,
+)
 from penstock.v1 import placement_pb2
 from penstock.wire import view_from_proto
 
@@ -24,24 +35,61 @@ NODES_TRIED_MAX = 8
 VIEW_TIMEOUT_S = 3.0
 
 
+READING = frozenset({OPEN, RENEW, LIST, GET_PLACEMENT})
+"""What a program that reads calls: answered without gRPC too."""
+
+
+class Caller(Protocol):
+    """One way to call a node's methods."""
+
+    def call(
+        self,
+        address: str,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Response:
+        """Call ``method`` of the node at ``address``; see `penstock.rpc.Channels.call`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a node is called, and how."""
+
+    caller: Caller
+    address: str
+
+
 class Nodes:
     """The nodes of a cluster, reached through the first that answers. Thread-safe."""
 
     def __init__(
         self,
-        seeds: Sequence[str],
+        seeds: Sequence[Endpoint],
         *,
-        channels: Channels,
+        channels: Caller,
+        bulk: Caller | None,
         routing: Routing,
         rng: random.Random | None = None,
     ) -> None:
+        """Know nothing yet.
+
+        Args:
+            seeds: Where to begin.
+            channels: Calls any method.
+            bulk: Calls the methods of `READING` at bulk ports; None: only ``channels`` may.
+            routing: Kept up to date.
+            rng: Spreads load.
+        """
         assert seeds, "no address to begin with"
         self._seeds = tuple(seeds)
         self._channels = channels
+        self._bulk = bulk
         self._routing = routing
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._lock = threading.Lock()
-        self._last_good: str | None = None
+        self._last_good: dict[bool, Endpoint] = {}
         self._members_digest = 0
         self._poll_at = 0.0
 
@@ -59,27 +107,37 @@ class Nodes:
             PenstockError: What a node reported.
         """
         failures: list[str] = []
-        for address in self._addresses()[:NODES_TRIED_MAX]:
+        for endpoint in self._endpoints(method)[:NODES_TRIED_MAX]:
             try:
-                response = self._channels.call(address, method, request, timeout_s=timeout_s)
+                response = endpoint.caller.call(
+                    endpoint.address, method, request, timeout_s=timeout_s
+                )
             except NodeUnavailable as error:
                 failures.append(str(error))
             else:
-                self._last_good = address
+                self._last_good[method in READING] = endpoint
                 return response
         raise ClusterUnavailable(
             f"no node answers; start one, or correct the address. Tried: {'; '.join(failures)}"
         )
 
-    def _addresses(self) -> list[str]:
+    def _endpoints(self, method: Method[Any, Any]) -> list[Endpoint]:
         """Return where to ask, the best first: the last that answered, members, seeds."""
-        view = self._routing.view
+        is_reading = method in READING
+        seeds = [seed for seed in self._seeds if is_reading or seed.caller is self._channels]
+        view = self._routing.view if is_reading or seeds else self.view()
         members = list(view.members.values()) if view else []
         self._rng.shuffle(members)
         members.sort(key=lambda member: self._routing.is_suspected(member.id))
-        known = [member.grpc_address for member in members if member.grpc_address]
-        last = [self._last_good] if self._last_good else []
-        return list(dict.fromkeys((*last, *known, *self._seeds)))
+        known = [self._endpoint(member, is_reading=is_reading) for member in members]
+        last = [self._last_good[is_reading]] if is_reading in self._last_good else []
+        found = dict.fromkeys((*last, *known, *seeds))
+        return [endpoint for endpoint in found if endpoint.address]
+
+    def _endpoint(self, member: Member, *, is_reading: bool) -> Endpoint:
+        if is_reading and self._bulk is not None and member.bulk_address:
+            return Endpoint(self._bulk, member.bulk_address)
+        return Endpoint(self._channels, member.grpc_address)
 
     def view(self) -> View:
         """Return the view, asked for at the first call and slowly polled after.

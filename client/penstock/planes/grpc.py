@@ -7,18 +7,11 @@ for again: so silence means trouble, however slow the origin is, and no stream i
 from collections.abc import Sequence
 from typing import get_args
 
+from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, PenstockError
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
-from penstock.planes.plane import (
-    Deadline,
-    Landed,
-    Outcome,
-    PieceRequest,
-    ReadContext,
-    Source,
-    land,
-)
+from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext, Source, land
 from penstock.rpc import GET_CHUNK, Channels
 from penstock.v1 import cache_pb2
 

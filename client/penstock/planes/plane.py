@@ -4,40 +4,17 @@ A plane moves whole verified blocks. It knows nothing of rings, owners or retrie
 decides whom to ask, and what to do about an error. Planes are blocking and thread-safe.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from penstock.checksums import verify_blocks
+from penstock.deadline import Deadline
 from penstock.errors import CorruptData, PenstockError
 from penstock.membership.view import Member
 from penstock.objects import ObjectId, cover_blocks
 
 Source: TypeAlias = Literal["memory", "disk", "peer", "origin"]
-
-
-def _never() -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A moment of the monotonic clock by which something must be done, or an earlier end."""
-
-    at: float
-    is_over: Callable[[], bool] = _never
-    """Told true, nobody waits for it any more."""
-
-    @classmethod
-    def after(cls, seconds: float, *, is_over: Callable[[], bool] = _never) -> "Deadline":
-        """Return the deadline ``seconds`` from now."""
-        return cls(time.monotonic() + seconds, is_over)
-
-    @property
-    def remaining_s(self) -> float:
-        """Seconds left; 0 when it has passed, or nobody waits any more."""
-        return 0.0 if self.is_over() else max(0.0, self.at - time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +56,8 @@ class Landed:
     """Of that node's placement."""
     load: int = 0
     copies: int = 1
+    plane: str = ""
+    """The plane that moved it, where that is not the one that was asked."""
 
 
 Outcome: TypeAlias = Landed | PenstockError

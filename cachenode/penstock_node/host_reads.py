@@ -1,0 +1,140 @@
+"""What this machine's readers ask of their node: any chunk, whoever owns it.
+
+Responsible for: one fetch a chunk for the whole machine, however many processes ask, from the
+owner through the library's own reader; what comes stays in the memory and local tiers.
+Not responsible for: chunks that this node owns (`chunks`), how an answer travels (`serve`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from penstock.checksums import block_checksums
+from penstock.errors import NotCached
+from penstock.membership.nodes import Nodes
+from penstock.object_info import OpenedObject
+from penstock.opens import Handle
+from penstock.reader import Reader
+from penstock_node.chunk import Chunk, Filled, Payload
+from penstock_node.chunks import ChunkAnswer, Chunks
+from penstock_node.cluster import Cluster
+from penstock_node.flights import Flight, Flights
+from penstock_node.inflight import Inflight
+from penstock_node.store.store import Store
+
+FETCHES_MAX = 1024
+"""Chunks being fetched or waiting for memory; beyond it, readers are asked to come back."""
+
+T = TypeVar("T")
+
+
+class HostReads:
+    """Chunks for the readers of this machine; see the module."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        chunks: Chunks,
+        store: Store,
+        reader: Reader,
+        nodes: Nodes,
+        inflight: Inflight,
+        threads: Executor,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            cluster: Tickets, and who owns what.
+            chunks: Answers for those that this node owns.
+            store: Where copies are kept.
+            reader: Reads from owners.
+            nodes: Renews tickets, should a fetch outlast its own.
+            inflight: The memory that chunks take on their way in.
+            threads: Where the reader's blocking calls run.
+        """
+        self._cluster = cluster
+        self._chunks = chunks
+        self._store = store
+        self._reader = reader
+        self._nodes = nodes
+        self._inflight = inflight
+        self._threads = threads
+        self._fetches: Flights[bytes, Filled] = Flights(
+            flights_max=FETCHES_MAX, lingers=lambda filled: filled.payload is not None
+        )
+
+    @property
+    def keeps_copies(self) -> bool:
+        """Whether there is a tier for chunks that others own."""
+        return self._store.keeps_copies
+
+    def at_hand(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:
+        """Return the chunk from any tier, None if it is not here. Blocks; for threads."""
+        return self._chunks.at_hand(chunk, recheck=recheck)
+
+    async def answer(self, chunk: Chunk, *, only_if_cached: bool = False) -> ChunkAnswer | None:
+        """Return the chunk, or None when it is still under way after 200 ms: ask again.
+
+        Args:
+            chunk: One that the asker may read.
+            only_if_cached: Begin no fetch.
+
+        Raises:
+            NotCached: With ``only_if_cached``: it is not here and not on its way.
+            PenstockError: What filling or reading it raised.
+        """
+        found = await self._chunks.look(chunk)
+        if found is not None:
+            return found
+        return await self._chunks.land(chunk, self._flight(chunk, only_if_cached))
+
+    def _flight(self, chunk: Chunk, only_if_cached: bool) -> Flight[Filled]:
+        known = self._fetches.get(chunk.id)
+        if known is not None:
+            return known
+        if only_if_cached:
+            raise NotCached(f"{self._cluster.node_id} does not have the chunk")
+        own = self._chunks.own_flight(chunk)
+        return own or self._fetches.start(chunk.id, lambda: self._fetch(chunk))
+
+    async def _fetch(self, chunk: Chunk) -> Filled:
+        if self._inflight.peer.is_contended:
+            self._fetches.forget_landed()
+        loan = await self._inflight.peer.acquire(chunk.length)
+        data = memoryview(bytearray(chunk.length))
+        handle = Handle(self._opened(chunk), self._nodes)
+        await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
+        payload = Payload(data.toreadonly(), block_checksums(data), "peer", loan)
+        kept = await self._in_thread(lambda: self._keep(chunk, payload))
+        return Filled("peer", None if kept else payload)
+
+    def _opened(self, chunk: Chunk) -> OpenedObject:
+        ticket = self._cluster.sign(chunk.object, chunk.volume)
+        return OpenedObject(
+            url=chunk.object.key,
+            volume=chunk.volume,
+            id=chunk.object,
+            modified=None,
+            ticket=ticket.text,
+            ticket_expires_at=ticket.expires_at,
+            fresh_for_s=0.0,
+        )
+
+    def _keep(self, chunk: Chunk, payload: Payload) -> bool:
+        return self._store.put(
+            chunk.object,
+            chunk.index,
+            payload.data,
+            checksums=payload.checksums,
+            owned=False,
+            reason="read",
+        )
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def close(self) -> None:
+        """End all fetches."""
+        await self._fetches.cancel_all()

@@ -1,0 +1,129 @@
+"""Payload bytes in this process's memory: a stated bound, kept by waiting.
+
+Responsible for: lending bytes out of a fixed sum, in the order of asking, and taking them back
+when whatever holds them is gone.
+Not responsible for: bytes that never enter the process (sendfile, descriptors).
+
+There are three lanes, so that no wait can go in a circle through two nodes: what comes from an
+origin waits for the origin alone, what comes from a peer for that peer's origin lane, and what
+is sent by gRPC for its reader.
+"""
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+
+BYTES_MAX_DEFAULT = 256 * 1024 * 1024
+_ORIGIN_PARTS, _PEER_PARTS, _SENDS_PARTS = 2, 1, 1
+
+
+@dataclass(slots=True)
+class _Waiter:
+    size_bytes: int
+    granted: "asyncio.Future[None]"
+
+
+class Lane:
+    """A sum of bytes that is lent out. `acquire` on one event loop; `release` from any thread."""
+
+    def __init__(self, bytes_max: int) -> None:
+        assert bytes_max > 0, f"bytes_max={bytes_max} lends nothing"
+        self.bytes_max = bytes_max
+        self._lock = threading.RLock()  # A finalizer may release in the midst of anything.
+        self._used = 0
+        self._waiters: deque[_Waiter] = deque()
+
+    @property
+    def used_bytes(self) -> int:
+        """What is lent out now; never more than ``bytes_max``."""
+        return self._used
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiters)
+
+    async def acquire(self, size_bytes: int) -> "Loan":
+        """Wait for ``size_bytes`` (at most all there are), and return them as a loan."""
+        wanted = min(size_bytes, self.bytes_max)
+        with self._lock:
+            if not self._waiters and self._used + wanted <= self.bytes_max:
+                self._used += wanted
+                return Loan(self, wanted)
+            waiter = _Waiter(wanted, asyncio.get_running_loop().create_future())
+            self._waiters.append(waiter)
+        try:
+            await waiter.granted
+        except asyncio.CancelledError:
+            self._give_up(waiter)
+            raise
+        return Loan(self, wanted)
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            else:  # Granted and cancelled at once.
+                self._used -= waiter.size_bytes
+            self._grant()
+
+    def take_back(self, size_bytes: int) -> None:
+        """Take bytes back and lend them to who has waited longest."""
+        with self._lock:
+            self._used -= size_bytes
+            assert self._used >= 0, "more came back than was lent"
+            self._grant()
+
+    def _grant(self) -> None:
+        while self._waiters and self._used + self._waiters[0].size_bytes <= self.bytes_max:
+            waiter = self._waiters.popleft()
+            self._used += waiter.size_bytes
+            loop = waiter.granted.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_set, waiter.granted)
+
+
+def _set(granted: "asyncio.Future[None]") -> None:
+    if not granted.done():
+        granted.set_result(None)
+
+
+class Loan:
+    """Bytes lent by a lane until `release`, or until nobody refers to this any more."""
+
+    def __init__(self, lane: Lane, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self._end = weakref.finalize(self, lane.take_back, size_bytes)
+
+    def release(self) -> None:
+        """Give the bytes back; again does nothing."""
+        self._end()
+
+
+class Inflight:
+    """All payload bytes in memory: ``bytes_max`` together."""
+
+    def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT) -> None:
+        part = max(1, bytes_max // (_ORIGIN_PARTS + _PEER_PARTS + _SENDS_PARTS))
+        self.origin = Lane(_ORIGIN_PARTS * part)
+        """For chunks on their way from an origin."""
+        self.peer = Lane(_PEER_PARTS * part)
+        """For chunks on their way from another node."""
+        self.sends = Lane(_SENDS_PARTS * part)
+        """For what is copied to be sent."""
+
+    @property
+    def used_bytes(self) -> int:
+        """In memory now."""
+        return sum(lane.used_bytes for lane in self._lanes)
+
+    @property
+    def bytes_max(self) -> int:
+        """What ``used_bytes`` never passes."""
+        return sum(lane.bytes_max for lane in self._lanes)
+
+    @property
+    def _lanes(self) -> tuple[Lane, ...]:
+        return (self.origin, self.peer, self.sends)

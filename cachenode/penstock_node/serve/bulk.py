@@ -1,0 +1,205 @@
+"""The bulk port: blocks of chunks by HTTP and sendfile, and the calls that readers need.
+
+Responsible for: `GET /v1/chunk/{index}` and `POST /v1/call/{service}/{method}`, from requests to
+replies. It serves what this node owns or holds, and never proxies.
+Not responsible for: HTTP itself (`transport.http`), the decision (`chunks`).
+"""
+
+import asyncio
+import base64
+from http import HTTPStatus
+
+from penstock import wire
+from penstock.bulk_http import (
+    CALL_PATH,
+    CHECKSUMS,
+    CHUNK_PATH,
+    COPIES,
+    EPOCH,
+    ERROR,
+    FILLING,
+    IF,
+    IF_CACHED,
+    LOAD,
+    ON_BEHALF,
+    RECHECK,
+    SOURCE,
+    SUSPECTS,
+    TICKET_SCHEME,
+    parse_range,
+)
+from penstock.checksums import checksums_between
+from penstock.errors import (
+    InvalidRequest,
+    NodeUnavailable,
+    NotPermitted,
+    Overloaded,
+    PenstockError,
+)
+from penstock_node.chunk import Chunk, Payload
+from penstock_node.chunks import ChunkAnswer, ChunkRequest, Chunks
+from penstock_node.cluster import Cluster
+from penstock_node.metrics import NodeMetrics
+from penstock_node.serve.calls import Calls
+from penstock_node.transport.connection import Interim
+from penstock_node.transport.http import HttpRequest, reply, reply_with
+from penstock_node.transport.reply import FileSpan, Octets, Outcome, Part, Reply
+
+PLANE = "bulk"
+FILLING_MAX = 1024
+"""Requests that wait for a fill at once; beyond it, readers are asked to come back."""
+FILL_S = 60.0
+"""Longest that a request waits for a fill."""
+RETRY_AFTER_S = 0.1
+SUSPECTS_MAX = 16
+NUMBER_DIGITS_MAX = 19
+
+
+class BulkService:
+    """Answers requests of the bulk port, on the engine's workers."""
+
+    def __init__(
+        self,
+        *,
+        chunks: Chunks,
+        calls: Calls,
+        cluster: Cluster,
+        metrics: NodeMetrics,
+        loop: asyncio.AbstractEventLoop,
+        opens_here: bool,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            chunks: The decisions.
+            calls: Answers what is not a chunk.
+            cluster: The epoch.
+            metrics: What is counted.
+            loop: Where fills and calls run.
+            opens_here: Whether calls are answered without credentials, as on the gRPC port.
+        """
+        self._chunks = chunks
+        self._calls = calls
+        self._cluster = cluster
+        self._metrics = metrics
+        self._loop = loop
+        self._opens_here = opens_here
+        self._waiting = 0
+
+    def __call__(self, request: HttpRequest) -> Outcome:
+        """Answer one request; see `transport.http.Handler`."""
+        try:
+            return self._route(request)
+        except PenstockError as error:
+            return self._refuse(error)
+
+    def _route(self, request: HttpRequest) -> Outcome:
+        path = request.target.partition("?")[0]
+        if request.method == "GET" and path.startswith(CHUNK_PATH):
+            return self._chunk(_chunk_request(request, path), request.interim)
+        if request.method == "POST" and path.startswith(CALL_PATH):
+            return self._call("/" + path.removeprefix(CALL_PATH), request.body)
+        text = f"GET {CHUNK_PATH}INDEX and POST {CALL_PATH}SERVICE/METHOD are answered here\n"
+        return reply(HTTPStatus.NOT_FOUND, [("Content-Type", "text/plain")], text.encode())
+
+    # Chunks.
+
+    def _chunk(self, request: ChunkRequest, interim: Interim) -> Outcome:
+        chunk = self._chunks.requested(request)
+        answer = self._chunks.at_hand(chunk, recheck=request.recheck)
+        if answer is not None:
+            return self._send(answer, request)
+        return asyncio.run_coroutine_threadsafe(self._filled(chunk, request, interim), self._loop)
+
+    async def _filled(self, chunk: Chunk, request: ChunkRequest, interim: Interim) -> Reply:
+        try:
+            return self._send(await self._fill(chunk, request, interim), request)
+        except PenstockError as error:
+            return self._refuse(error)
+
+    async def _fill(self, chunk: Chunk, request: ChunkRequest, interim: Interim) -> ChunkAnswer:
+        if self._waiting >= FILLING_MAX:
+            raise Overloaded(f"{FILLING_MAX} readers wait for chunks", retry_after_s=RETRY_AFTER_S)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(FILL_S):
+                while (answer := await self._chunks.fill(chunk, request)) is None:
+                    interim(FILLING)
+            return answer
+        except TimeoutError as error:
+            raise NodeUnavailable(f"the chunk did not come within {FILL_S:.0f} s") from error
+        finally:
+            self._waiting -= 1
+
+    def _send(self, answer: ChunkAnswer, request: ChunkRequest) -> Reply:
+        start, stop = request.span(answer.chunk)
+        content = answer.content
+        self._metrics.served(plane=PLANE, source=answer.source, length=stop - start)
+        body: Part
+        if isinstance(content, Payload):
+            body = Octets(content.data[start:stop], holds=content)
+        else:
+            body = FileSpan(content, start, stop)
+        checksums = base64.b64encode(checksums_between(content.checksums, start, stop))
+        headers = [
+            (CHECKSUMS, checksums.decode()),
+            (SOURCE, answer.source),
+            (EPOCH, str(self._cluster.epoch)),
+            (LOAD, str(self._waiting)),
+            (COPIES, str(self._cluster.view.replicas)),
+        ]
+        return reply_with(HTTPStatus.PARTIAL_CONTENT, headers, stop - start, [body])
+
+    # Calls.
+
+    def _call(self, path: str, body: bytes) -> Outcome:
+        if not self._opens_here:
+            raise NotPermitted("this node asks for credentials: call its gRPC port")
+        return asyncio.run_coroutine_threadsafe(self._called(path, body), self._loop)
+
+    async def _called(self, path: str, body: bytes) -> Reply:
+        try:
+            return reply(HTTPStatus.OK, body=await self._calls.call(path, body))
+        except PenstockError as error:
+            return self._refuse(error)
+
+    def _refuse(self, error: PenstockError) -> Reply:
+        self._metrics.chunk_read_failures.labels(error=error.name).inc()
+        headers = [(ERROR, error.name), (EPOCH, str(self._cluster.epoch))]
+        if isinstance(error, Overloaded):
+            headers.append(("Retry-After", f"{error.retry_after_s:g}"))
+        body = wire.error_to_proto(error).SerializeToString()
+        return reply(error.http_status, headers, body)
+
+
+def _chunk_request(request: HttpRequest, path: str) -> ChunkRequest:
+    """Return what is asked for.
+
+    Raises:
+        NotPermitted: No ticket is shown.
+        InvalidRequest: A header cannot be read.
+        InvalidRange: The range cannot.
+    """
+    headers = request.headers
+    ticket = headers.get("authorization", "")
+    if not ticket.startswith(TICKET_SCHEME):
+        raise NotPermitted(f"show a ticket: Authorization: {TICKET_SCHEME}TICKET; `Open` gives one")
+    start, stop = parse_range(headers.get("range", "bytes=0-"))
+    suspects = headers.get(SUSPECTS.lower(), "")
+    return ChunkRequest(
+        ticket=ticket.removeprefix(TICKET_SCHEME),
+        index=_number(path.removeprefix(CHUNK_PATH), "the chunk's index"),
+        start=start,
+        stop=stop,
+        epoch=_number(headers.get(EPOCH.lower(), "0"), EPOCH),
+        only_if_cached=headers.get(IF.lower()) == IF_CACHED,
+        suspects=suspects.split(",")[:SUSPECTS_MAX] if suspects else (),
+        recheck=headers.get(RECHECK.lower()) == "1",
+        on_behalf=headers.get(ON_BEHALF.lower()) == "1",
+    )
+
+
+def _number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
+        raise InvalidRequest(f"{what} is {text[:40]!r}: want a number")
+    return int(text)

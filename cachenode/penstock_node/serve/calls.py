@@ -1,0 +1,125 @@
+"""What a program that reads may ask of a node, whatever carries the call.
+
+Responsible for: opening, renewing, listing and telling the placement, in messages of
+`penstock.v1`; gRPC, the bulk port and the host plane all answer from here.
+Not responsible for: how a call travels, chunks (`chunks`), what operators do.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+from google.protobuf.message import DecodeError, Message
+
+from penstock import wire
+from penstock.errors import InvalidRequest, PenstockError
+from penstock.membership.view import View
+from penstock.rpc import GET_PLACEMENT, LIST, OPEN, RENEW, Method
+from penstock.v1 import cache_pb2, placement_pb2
+from penstock_node.cluster import Cluster
+from penstock_node.listing import Listings
+from penstock_node.opening import Opener
+
+URLS_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: Method[Any, Any]
+    answer: Callable[[Any], Awaitable[Message]]
+
+
+class Calls:
+    """Answers calls, on the event loop."""
+
+    def __init__(self, *, cluster: Cluster, opener: Opener, listings: Listings) -> None:
+        self._cluster = cluster
+        self._opener = opener
+        self._listings = listings
+        self._placement: tuple[View, placement_pb2.GetPlacementResponse] | None = None
+        self._calls = {
+            call.method.path: call
+            for call in (
+                _Call(OPEN, self.open),
+                _Call(RENEW, self.renew),
+                _Call(LIST, self.list),
+                _Call(GET_PLACEMENT, self.placement),
+            )
+        }
+
+    async def call(self, path: str, request: bytes) -> bytes:
+        """Answer the method with gRPC's ``path``, messages encoded.
+
+        Raises:
+            InvalidRequest: There is no such method, or ``request`` is not its message.
+            PenstockError: What the method raised.
+        """
+        call = self._calls.get(path)
+        if call is None:
+            raise InvalidRequest(f"{path}: here are only {', '.join(sorted(self._calls))}")
+        try:
+            message = call.method.request.FromString(request)
+        except DecodeError as error:
+            raise InvalidRequest(f"not a message of {path}") from error
+        answer = await call.answer(message)
+        return answer.SerializeToString()
+
+    async def open(self, request: cache_pb2.OpenRequest) -> cache_pb2.OpenResponse:
+        """Answer with an object or an error for each url."""
+        if len(request.urls) > URLS_MAX:
+            raise InvalidRequest(f"{len(request.urls)} urls in one request: at most {URLS_MAX}")
+        results = await self._opener.open(
+            request.urls, refresh=request.refresh, forwarded=request.forwarded
+        )
+        return cache_pb2.OpenResponse(
+            results=[
+                cache_pb2.OpenResult(error=wire.error_to_proto(result))
+                if isinstance(result, PenstockError)
+                else cache_pb2.OpenResult(object=wire.object_to_proto(result))
+                for result in results
+            ],
+            epoch=self._cluster.epoch,
+        )
+
+    async def renew(self, request: cache_pb2.RenewRequest) -> cache_pb2.RenewResponse:
+        """Answer with a new ticket for the same version."""
+        signed = self._cluster.renew(request.ticket)
+        return cache_pb2.RenewResponse(ticket=signed.text, ticket_expires_at=signed.expires_at)
+
+    async def list(self, request: cache_pb2.ListRequest) -> cache_pb2.ListResponse:
+        """Answer with one page of a listing."""
+        page = await self._listings.page(
+            request.url, after=request.page_token, limit=request.page_size
+        )
+        return cache_pb2.ListResponse(
+            objects=[wire.listed_to_proto(info) for info in page.objects],
+            next_page_token=page.next_token,
+        )
+
+    async def placement(
+        self, request: placement_pb2.GetPlacementRequest
+    ) -> placement_pb2.GetPlacementResponse:
+        """Answer with the placement and the members, or that they are as the caller knows them."""
+        view = self._cluster.view
+        response = self._placement_of(view)
+        unchanged = (
+            request.cluster_uid == view.placement.cluster_uid
+            and request.epoch == view.placement.epoch
+            and request.members_digest == response.members_digest
+        )
+        return placement_pb2.GetPlacementResponse(unchanged=True) if unchanged else response
+
+    def _placement_of(self, view: View) -> placement_pb2.GetPlacementResponse:
+        """Return the answer for ``view``: made once, since thousands of clients ask for it."""
+        if self._placement is None or self._placement[0] is not view:
+            response = placement_pb2.GetPlacementResponse(
+                cluster=view.cluster,
+                members=wire.members_to_proto(view.members.values()),
+                replicas=view.replicas,
+            )
+            digest = xxhash.xxh3_64_intdigest(response.SerializeToString(deterministic=True))
+            response.members_digest = digest
+            response.placement.CopyFrom(wire.placement_to_proto(view.placement))
+            self._placement = (view, response)
+        return self._placement[1]

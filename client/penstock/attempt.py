@@ -1,0 +1,197 @@
+"""The efforts to read one piece: whom to ask next, and when to give up.
+
+Responsible for: what follows from each outcome, and pauses between efforts.
+Not responsible for: moving bytes (planes), who owns what (`routing`).
+"""
+
+import contextlib
+import random
+
+from penstock.deadline import Deadline
+from penstock.errors import (
+    Cancelled,
+    ClusterUnavailable,
+    CorruptData,
+    NodeUnavailable,
+    NotCached,
+    NotOwner,
+    Overloaded,
+    PenstockError,
+    TicketExpired,
+)
+from penstock.load import Load
+from penstock.local_node import LocalNode
+from penstock.membership.nodes import Nodes
+from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
+from penstock.routing import Candidate, Routing
+
+PIECE_TIMEOUT_S = 60.0
+"""Longest that one piece may take, every retry included."""
+CLUSTER_TIMEOUT_S = 10.0
+"""How long a piece is tried for while no owner answers."""
+BACKOFF_S = 0.05
+BACKOFF_MAX_S = 1.0
+
+
+class Attempt:
+    """The efforts to read one piece: what was tried, and what to do next."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        routing: Routing,
+        load: Load[Candidate | None],
+        request: PieceRequest,
+        *,
+        local: LocalNode | None,
+        rng: random.Random,
+    ) -> None:
+        """Begin.
+
+        Args:
+            nodes: Renews tickets and tells newer placements.
+            routing: Knows the owners.
+            load: The read that the piece is of.
+            request: The piece.
+            local: The node of this machine, asked before any owner; None: there is none.
+            rng: For the length of pauses.
+        """
+        self._load = load
+        self.begin()
+        self._cluster_deadline: Deadline | None = None
+        self._nodes = nodes
+        self._routing = routing
+        self._chunk_id = load.handle.opened.id.chunk_id(request.index)
+        self._rng = rng
+        self._local = local
+        self._unreachable: set[str] = set()
+        self._recheck = False
+        self._pauses = 0
+        self._last_error: PenstockError | None = None
+
+    def begin(self) -> None:
+        """Let the time run from now."""
+        self.deadline = Deadline.after(PIECE_TIMEOUT_S, is_over=self._load.is_over)
+
+    def candidate(self) -> Candidate | None:
+        """Return the next node to ask."""
+        self._check_wanted()
+        if self._local is not None:
+            local = self._local.candidate()
+            if local is not None:
+                return local
+            self._local = None
+        if self._routing.view is None:
+            try:
+                self._nodes.view()
+            except ClusterUnavailable as error:
+                self._last_error = error
+                return None
+        return self._routing.candidate(self._chunk_id, unreachable=self._unreachable)
+
+    def _check_wanted(self) -> None:
+        # Whatever came of a piece that nobody wants says nothing of the node.
+        if self._load.is_over():
+            raise Cancelled
+
+    def context(self, candidate: Candidate) -> ReadContext:
+        """Return what to tell the node."""
+        return ReadContext(
+            ticket=self._load.handle.ticket(),
+            object=self._load.handle.opened.id,
+            epoch=candidate.epoch,
+            suspects=candidate.suspects,
+            recheck=self._recheck,
+        )
+
+    def settle(self, candidate: Candidate, context: ReadContext, outcome: Outcome) -> bool:
+        """Take note of an outcome: True when the piece has landed, False to try again.
+
+        Raises:
+            PenstockError: Trying again cannot help, or the time is over.
+        """
+        member = candidate.member
+        if isinstance(outcome, Landed):
+            if self._local is None:
+                self._routing.trust([member.id])
+                self._catch_up(outcome.epoch)
+            return True
+        self._check_wanted()
+        self._last_error = outcome
+        if self.deadline.remaining_s == 0:
+            raise outcome
+        if self._local is not None and self._passes_local_over(self._local, outcome):
+            self._local = None
+        else:
+            self._learn(candidate, context, outcome)
+        return False
+
+    def _learn(self, candidate: Candidate, context: ReadContext, outcome: PenstockError) -> None:
+        member = candidate.member
+        match outcome:
+            case TicketExpired():
+                self._load.handle.renew(context.ticket)
+                self.pause()  # For a node whose clock is off the new one has expired as well.
+            case NodeUnavailable():
+                self._routing.suspect(member.id)
+                self._unreachable.add(member.id)
+            case NotOwner():
+                self._disagree(candidate, outcome)
+            case CorruptData() if self._recheck:
+                self._unreachable.add(member.id)  # Sent wrong bytes twice: ask another.
+            case CorruptData():
+                self._recheck = True
+            case Overloaded():
+                self.pause(at_least_s=outcome.retry_after_s)
+            case _:
+                raise outcome
+
+    def _passes_local_over(self, local: LocalNode, error: PenstockError) -> bool:
+        """Tell whether to ask the owners rather than this machine's node again."""
+        if isinstance(error, NodeUnavailable):
+            local.suspect()
+        sent_wrong_bytes_again = self._recheck and isinstance(error, CorruptData)
+        return sent_wrong_bytes_again or isinstance(error, NodeUnavailable | NotOwner | NotCached)
+
+    def _disagree(self, candidate: Candidate, error: NotOwner) -> None:
+        """The node says that others own the chunk: one of us is behind, or suspects wrongly."""
+        if candidate.suspects:
+            self._routing.trust(candidate.suspects)
+            self._unreachable.difference_update(candidate.suspects)
+        self._catch_up(error.epoch)
+        view = self._routing.view
+        if error.epoch <= candidate.epoch or (view and view.placement.epoch < error.epoch):
+            self.pause()  # There is nothing newer to go by: whoever is behind needs a moment.
+
+    def _catch_up(self, epoch: int) -> None:
+        view = self._routing.view
+        if view is None or epoch > view.placement.epoch:
+            self._refresh(beyond_epoch=epoch - 1)
+
+    def _refresh(self, *, beyond_epoch: int | None) -> None:
+        # With nobody to ask, the view at hand goes on: owners rarely change, and answer if not.
+        with contextlib.suppress(ClusterUnavailable):
+            self._nodes.refresh(beyond_epoch=beyond_epoch)
+
+    def wait_for_cluster(self) -> None:
+        """Every owner was tried in vain: pause, look for a newer placement, begin again.
+
+        Raises:
+            ClusterUnavailable: It has been so for `CLUSTER_TIMEOUT_S`.
+        """
+        if self._cluster_deadline is None:
+            self._cluster_deadline = Deadline.after(CLUSTER_TIMEOUT_S)
+        if self._cluster_deadline.remaining_s == 0:
+            raise ClusterUnavailable(
+                f"no owner of a chunk of {self._load.handle.opened.url} answers: "
+                f"{self._last_error or 'the ring has no node that answers'}"
+            ) from self._last_error
+        self.pause()
+        self._unreachable.clear()
+        self._refresh(beyond_epoch=None)
+
+    def pause(self, *, at_least_s: float = 0.0) -> None:
+        """Wait a little longer each time, jittered; a cancelled read wakes at once."""
+        backoff_s = min(BACKOFF_MAX_S, BACKOFF_S * 2**self._pauses) * self._rng.uniform(0.5, 1.0)
+        self._pauses = min(self._pauses + 1, 10)
+        self._load.stop.wait(min(max(at_least_s, backoff_s), self.deadline.remaining_s))

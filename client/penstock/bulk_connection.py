@@ -1,0 +1,278 @@
+"""Connections to bulk ports: requests out, heads and bodies in, and a pool of idle ones.
+
+Responsible for: sockets, timeouts that end a silent or cancelled wait, parsing answers' heads.
+Not responsible for: what is asked and what the answers mean (`planes.bulk`, `bulk_calls`).
+
+A connection is used by one thread at a time. After a fork the child drops its parent's: closing
+its own copies of the sockets says nothing to the nodes.
+"""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httptools
+
+from penstock.bulk_http import HEAD_END
+from penstock.deadline import Deadline
+from penstock.errors import NodeUnavailable
+
+CONNECT_TIMEOUT_S = 2.0
+LOOK_S = 0.25
+"""How soon a wait notices that nobody wants its end any more."""
+SILENCE_S = 8.0
+"""A node that has said nothing for this long does not answer. It speaks every 200 ms while it
+fills a chunk; a machine that is gone is found sooner, by the probes below."""
+PROBE_AFTER_S = 1
+PROBES_MAX = 3
+IDLE_S = 60.0
+"""Longest that a connection is kept for its next use; less than a node keeps it."""
+IDLE_MAX = 16
+"""Kept for one address: as many as there are threads that read."""
+HEAD_BYTES_MAX = 64 * 1024
+_RECEIVE_HEAD_BYTES = 1024
+"""At a time: most heads, and little of the body, which would be copied once more."""
+
+
+@dataclass(slots=True)
+class Head:
+    """An answer's status and headers, whose names are in small letters."""
+
+    status: int
+    headers: dict[str, str]
+
+    @property
+    def length(self) -> int:
+        """Of the body, in bytes.
+
+        Raises:
+            NodeUnavailable: It does not say: whoever answers is no node.
+        """
+        text = self.headers.get("content-length", "")
+        if not text.isascii() or not text.isdigit():
+            raise NodeUnavailable("an answer without a Content-Length: not a node's bulk port")
+        return int(text)
+
+
+class _ParsedHead:
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+
+def parse_head(data: bytes) -> Head:
+    """Return the answer's head that ``data`` is, the empty line included.
+
+    Raises:
+        NodeUnavailable: It is none.
+    """
+    parsed = _ParsedHead()
+    parser = httptools.HttpResponseParser(parsed)
+    try:
+        parser.feed_data(data)
+        status = parser.get_status_code()
+    except httptools.HttpParserError as error:
+        raise NodeUnavailable(f"what answers does not speak HTTP: {error}") from error
+    return Head(status, parsed.headers)
+
+
+class BulkConnection:
+    """One connection, kept alive between requests."""
+
+    def __init__(self, address: str) -> None:
+        """Connect to ``host:port``.
+
+        Raises:
+            NodeUnavailable: Nothing answers there.
+        """
+        self.address = address
+        self.is_reused = False
+        """Whether it has served a request before: the node may have closed it since."""
+        self.idle_since = 0.0
+        host, _, port = address.rpartition(":")
+        try:
+            self._socket = socket.create_connection(
+                (host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S
+            )
+            _set_up(self._socket)
+        except OSError as error:
+            raise NodeUnavailable(f"{address} does not answer: {error}") from error
+        self._scratch = memoryview(bytearray(_RECEIVE_HEAD_BYTES))
+        self._ahead = b""  # Of a body, received with its head.
+
+    def send(self, data: bytes) -> None:
+        """Send requests.
+
+        Raises:
+            NodeUnavailable: The connection is broken.
+        """
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def receive_head(self, deadline: Deadline) -> Head:
+        """Return the next answer's head, interim ones included.
+
+        Raises:
+            NodeUnavailable: The node is silent or gone, or the deadline has passed.
+        """
+        data = self._ahead
+        while (end := data.find(HEAD_END)) < 0:
+            if len(data) > HEAD_BYTES_MAX:
+                raise NodeUnavailable(f"{self.address} answers with an endless head")
+            size = self._receive(self._scratch, deadline)
+            data += self._scratch[:size]
+        end += len(HEAD_END)
+        self._ahead = data[end:]
+        return parse_head(data[:end])
+
+    def receive_into(self, target: memoryview, deadline: Deadline) -> None:
+        """Fill ``target`` with the next bytes of the answer's body; raises as `receive_head`."""
+        filled = min(len(target), len(self._ahead))
+        if filled:
+            target[:filled] = self._ahead[:filled]
+            self._ahead = self._ahead[filled:]
+        while filled < len(target):
+            filled += self._receive(target[filled:], deadline, socket.MSG_WAITALL)
+
+    def receive_body(self, length: int, deadline: Deadline) -> bytes:
+        """Return the next ``length`` bytes of the answer's body; raises as `receive_head`."""
+        body = bytearray(length)
+        self.receive_into(memoryview(body), deadline)
+        return bytes(body)
+
+    def _receive(self, target: memoryview, deadline: Deadline, flags: int = 0) -> int:
+        silent_at = time.monotonic() + SILENCE_S
+        while True:
+            try:
+                size = self._socket.recv_into(target, len(target), flags)
+            except BlockingIOError:  # `LOOK_S` have passed.
+                self._check_patience(deadline, silent_at)
+            except OSError as error:
+                raise self._broken(error) from error
+            else:
+                if size == 0:
+                    raise NodeUnavailable(f"{self.address} closed the connection")
+                return size
+
+    def _check_patience(self, deadline: Deadline, silent_at: float) -> None:
+        if deadline.remaining_s == 0:
+            raise NodeUnavailable(f"{self.address} did not deliver within the deadline")
+        if time.monotonic() > silent_at:
+            raise NodeUnavailable(f"{self.address} has been silent for {SILENCE_S:.0f} s")
+
+    def _broken(self, error: OSError) -> NodeUnavailable:
+        return NodeUnavailable(f"the connection to {self.address} broke: {error}")
+
+    def shut_down(self) -> None:
+        """From another thread: end what waits on this connection."""
+        with contextlib.suppress(OSError):  # It has ended already.
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def _set_up(sock: socket.socket) -> None:
+    """Have the kernel wait and wake: with Python's own timeouts each receive would poll first."""
+    sock.settimeout(None)
+    look = struct.pack("@ll", int(LOOK_S), int(LOOK_S % 1 * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, look)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(SILENCE_S), 0))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", PROBE_AFTER_S),
+        ("TCP_KEEPINTVL", PROBE_AFTER_S),
+        ("TCP_KEEPCNT", PROBES_MAX),
+        ("TCP_USER_TIMEOUT", 1000 * PROBE_AFTER_S * (PROBES_MAX + 1)),
+    ):
+        if hasattr(socket, option):  # Not every system names all of them.
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class BulkConnections:
+    """A pool of connections by address. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[BulkConnection]] = {}
+        self._busy: set[BulkConnection] = set()
+        self._is_closed = False
+
+    @contextlib.contextmanager
+    def borrow(self, address: str, *, fresh: bool = False) -> Iterator[BulkConnection]:
+        """Lend a connection to ``address``; one that an exception passes by is not used again.
+
+        Args:
+            address: ``host:port`` of a bulk port.
+            fresh: Make a new one.
+
+        Raises:
+            NodeUnavailable: Nothing answers there.
+        """
+        connection = (None if fresh else self._take(address)) or BulkConnection(address)
+        with self._lock:
+            self._busy.add(connection)
+        try:
+            yield connection
+        except BaseException:
+            self._drop(connection)
+            raise
+        self._give_back(connection)
+
+    def _take(self, address: str) -> BulkConnection | None:
+        stale: list[BulkConnection] = []
+        oldest_at = time.monotonic() - IDLE_S
+        with self._lock:
+            idle = self._idle.get(address, [])
+            found = idle.pop() if idle else None
+            while found is not None and found.idle_since < oldest_at:
+                stale.append(found)
+                found = idle.pop() if idle else None
+        for connection in stale:
+            connection.close()
+        return found
+
+    def _give_back(self, connection: BulkConnection) -> None:
+        connection.is_reused = True
+        connection.idle_since = time.monotonic()
+        with self._lock:
+            self._busy.discard(connection)
+            idle = self._idle.setdefault(connection.address, [])
+            if not self._is_closed and len(idle) < IDLE_MAX:
+                idle.append(connection)
+                return
+        connection.close()
+
+    def _drop(self, connection: BulkConnection) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+        connection.close()
+
+    def close(self) -> None:
+        """Close all connections; reads in flight fail with `NodeUnavailable`."""
+        with self._lock:
+            self._is_closed = True
+            idle = [connection for pool in self._idle.values() for connection in pool]
+            self._idle.clear()
+            busy = list(self._busy)
+        for connection in idle:
+            connection.close()
+        for connection in busy:
+            connection.shut_down()
+
+    def abandon(self) -> None:
+        """In a forked child: drop the parent's connections. Its threads do not exist here."""
+        self._forget()

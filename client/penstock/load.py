@@ -1,0 +1,132 @@
+"""One read: its pieces, and whether anybody still wants them.
+
+Responsible for: cutting a range into pieces, handing them out to workers in batches that one
+node can answer together, and telling all workers when it is over.
+Not responsible for: which node answers (`routing`), reading (`reader`).
+"""
+
+import random
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from penstock.errors import Cancelled
+from penstock.objects import Piece, pieces
+from penstock.opens import Handle
+from penstock.planes.plane import PieceRequest
+
+BATCH_MAX = 8
+"""Pieces asked for at once on one connection."""
+AHEAD_MAX = 64
+"""Pieces looked at to find some that one node answers together."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Load(Generic[K]):
+    """Pieces that workers take in turn, until all are taken or one has failed. Thread-safe."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        requests: list[PieceRequest],
+        *,
+        workers: int,
+        stop: threading.Event,
+        group_of: Callable[[PieceRequest], K],
+    ) -> None:
+        """Describe a read.
+
+        Args:
+            handle: The object.
+            requests: All pieces.
+            workers: How many take them.
+            stop: Set to give up early.
+            group_of: Pieces of one group are asked for together.
+        """
+        self.handle = handle
+        self.stop = stop
+        self._requests = deque(requests)
+        self._groups: dict[K, deque[PieceRequest]] = defaultdict(deque)
+        self._grouped = 0
+        self._workers = workers
+        self._group_of = group_of
+        self._missing = len(requests)
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+
+    def is_over(self) -> bool:
+        """Tell whether nobody waits for the pieces any more."""
+        return self._failure is not None or self.stop.is_set()
+
+    def take(self) -> list[PieceRequest]:
+        """Return the next pieces, all of one group; none when there are no more, or it is over.
+
+        Fewer towards the end, so that workers finish together.
+        """
+        with self._lock:
+            if self.is_over():
+                return []
+            left = len(self._requests) + self._grouped
+            wanted = max(1, min(BATCH_MAX, left // (2 * self._workers)))
+            group = self._fullest(wanted)
+            taken = [group.popleft() for _ in range(min(wanted, len(group)))]
+            self._grouped -= len(taken)
+            return taken
+
+    def _fullest(self, wanted: int) -> deque[PieceRequest]:
+        """Return a group of ``wanted`` pieces, or the largest that looking ahead finds."""
+        if wanted == 1 and not self._grouped:
+            return self._requests_alone()
+        while self._requests and self._grouped < AHEAD_MAX:
+            request = self._requests.popleft()
+            group = self._groups[self._group_of(request)]
+            group.append(request)
+            self._grouped += 1
+            if len(group) >= wanted:
+                return group
+        return max(self._groups.values(), key=len, default=deque())
+
+    def _requests_alone(self) -> deque[PieceRequest]:
+        self._grouped += min(1, len(self._requests))  # `take` counts what it takes.
+        return deque([self._requests.popleft()] if self._requests else [])
+
+    def landed(self) -> None:
+        """Count one piece as read."""
+        with self._lock:
+            self._missing -= 1
+
+    def fail(self, error: BaseException) -> None:
+        """End the read: other workers finish what they have in hand."""
+        with self._lock:
+            self._failure = self._failure or error
+
+    def check(self) -> None:
+        """Raise what ended the read early, if anything did."""
+        if self._failure:
+            raise self._failure
+        if self.stop.is_set():
+            raise Cancelled
+        assert self._missing == 0, f"{self._missing} pieces were never read"
+
+
+def cut(
+    handle: Handle, buffer: memoryview, offset: int, *, rng: random.Random
+) -> list[PieceRequest]:
+    """Return the pieces of ``buffer``, which begins at ``offset`` of the object.
+
+    A thousand readers of one whole model start at different chunks and so spread over all
+    owners; later each finds cached what the others brought in.
+    """
+    identity = handle.opened.id
+    found = list(pieces(identity.chunk_size, offset, len(buffer)))
+    if len(buffer) == identity.size and len(found) > 1:
+        first = rng.randrange(len(found))
+        found = found[first:] + found[:first]
+    return [_request(piece, buffer) for piece in found]
+
+
+def _request(piece: Piece, buffer: memoryview) -> PieceRequest:
+    into = buffer[piece.at : piece.at + piece.length]
+    return PieceRequest(piece.index, piece.start, piece.stop, into)

@@ -1,0 +1,193 @@
+"""The bulk plane: chunks by HTTP from a node's bulk port, straight into the caller's memory.
+
+Several pieces are asked for at once on one connection, and answered in order, so that a node
+never waits for the next request. While a chunk is being filled the node says so (102) every
+200 ms: silence means trouble, slowness does not.
+"""
+
+import base64
+import binascii
+import threading
+from collections.abc import Sequence
+from typing import get_args
+
+from penstock.bulk_calls import error_of
+from penstock.bulk_connection import BulkConnection, BulkConnections, Head
+from penstock.bulk_http import (
+    CHECKSUMS,
+    CHUNK_PATH,
+    COPIES,
+    EPOCH,
+    IF,
+    IF_CACHED,
+    LOAD,
+    ON_BEHALF,
+    RECHECK,
+    SOURCE,
+    SUSPECTS,
+    TICKET_SCHEME,
+    TRACEPARENT,
+    format_range,
+)
+from penstock.checksums import BLOCK_BYTES
+from penstock.deadline import Deadline
+from penstock.errors import CorruptData, NodeUnavailable, PenstockError
+from penstock.membership.view import Member
+from penstock.objects import cover_blocks
+from penstock.planes.landing import Landing
+from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext, Source
+
+_SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
+_INTERIM = 102
+_PARTIAL = 206
+
+
+class BulkPlane:
+    """Reads pieces from bulk ports."""
+
+    name = "bulk"
+    pieces_max = 8
+
+    def __init__(self, connections: BulkConnections) -> None:
+        self._connections = connections
+        self._of_thread = threading.local()
+
+    def read(
+        self,
+        member: Member,
+        context: ReadContext,
+        pieces: Sequence[PieceRequest],
+        *,
+        deadline: Deadline,
+    ) -> list[Outcome]:
+        """Read ``pieces`` over one connection; see `Plane.read`."""
+        assert len(pieces) <= self.pieces_max, f"{len(pieces)} pieces in one request"
+        outcomes: list[Outcome] = []
+        try:
+            self._read(member.bulk_address, context, pieces, deadline, outcomes, fresh=False)
+        except _Stale:
+            self._read_rest(member, context, pieces, deadline, outcomes)
+        except NodeUnavailable as error:
+            outcomes += [error] * (len(pieces) - len(outcomes))
+        return outcomes
+
+    def _read_rest(
+        self,
+        member: Member,
+        context: ReadContext,
+        pieces: Sequence[PieceRequest],
+        deadline: Deadline,
+        outcomes: list[Outcome],
+    ) -> None:
+        """Read again over a new connection: the node had closed the one that was kept."""
+        try:
+            self._read(member.bulk_address, context, pieces, deadline, outcomes, fresh=True)
+        except NodeUnavailable as error:
+            outcomes += [error] * (len(pieces) - len(outcomes))
+
+    def _read(
+        self,
+        address: str,
+        context: ReadContext,
+        pieces: Sequence[PieceRequest],
+        deadline: Deadline,
+        outcomes: list[Outcome],
+        *,
+        fresh: bool,
+    ) -> None:
+        with self._connections.borrow(address, fresh=fresh) as connection:
+            try:
+                connection.send(requests(address, context, pieces))
+                head = connection.receive_head(deadline)
+            except NodeUnavailable as error:
+                if connection.is_reused and deadline.remaining_s > 0:
+                    raise _Stale(str(error)) from error
+                raise
+            for piece in pieces:
+                if outcomes:
+                    head = connection.receive_head(deadline)
+                while head.status == _INTERIM:
+                    head = connection.receive_head(deadline)
+                outcomes.append(self._outcome(connection, context, piece, head, deadline))
+
+    def _outcome(
+        self,
+        connection: BulkConnection,
+        context: ReadContext,
+        piece: PieceRequest,
+        head: Head,
+        deadline: Deadline,
+    ) -> Outcome:
+        """Take in one answer; what it says is wrong leaves the connection usable."""
+        if head.status != _PARTIAL:
+            return error_of(head, connection.receive_body(head.length, deadline), connection)
+        landing = Landing(
+            piece, context.object.chunk_length(piece.index), _checksums(head), self._bounce()
+        )
+        if head.length != landing.stop - landing.start:
+            raise NodeUnavailable(f"{connection.address} sends {head.length} bytes of a chunk")
+        try:
+            landing.fill(lambda span, _at: connection.receive_into(span, deadline))
+        except CorruptData as error:
+            return error
+        return Landed(
+            _SOURCES.get(head.headers.get(SOURCE.lower(), ""), "disk"),  # A later version's word.
+            _number(head, EPOCH),
+            load=_number(head, LOAD),
+            copies=_number(head, COPIES),
+        )
+
+    def _bounce(self) -> memoryview:
+        """Return a block of memory that is this thread's."""
+        bounce: memoryview | None = getattr(self._of_thread, "bounce", None)
+        if bounce is None:
+            bounce = self._of_thread.bounce = memoryview(bytearray(BLOCK_BYTES))
+        return bounce
+
+    def close(self) -> None:
+        """Nothing of its own: the connections belong to whoever made them."""
+
+    def abandon(self) -> None:
+        """Nothing of its own."""
+
+
+class _Stale(PenstockError):
+    """A connection that was kept turned out to be closed before anything was answered."""
+
+
+def requests(address: str, context: ReadContext, pieces: Sequence[PieceRequest]) -> bytes:
+    """Return the HTTP requests for ``pieces``, one after another."""
+    lines = [
+        f"Host: {address}",
+        f"Authorization: {TICKET_SCHEME}{context.ticket}",
+        f"{EPOCH}: {context.epoch}",
+    ]
+    for wanted, name, value in (
+        (context.only_if_cached, IF, IF_CACHED),
+        (context.suspects, SUSPECTS, ",".join(context.suspects)),
+        (context.recheck, RECHECK, "1"),
+        (context.on_behalf, ON_BEHALF, "1"),
+        (context.traceparent, TRACEPARENT, context.traceparent),
+    ):
+        if wanted:
+            lines.append(f"{name}: {value}")
+    shared = "\r\n".join(lines)
+    return "".join(_request(context, piece, shared) for piece in pieces).encode("latin-1")
+
+
+def _request(context: ReadContext, piece: PieceRequest, shared: str) -> str:
+    start, stop = cover_blocks(piece.start, piece.stop, context.object.chunk_length(piece.index))
+    line = f"GET {CHUNK_PATH}{piece.index} HTTP/1.1"
+    return f"{line}\r\n{shared}\r\nRange: {format_range(start, stop)}\r\n\r\n"
+
+
+def _checksums(head: Head) -> bytes:
+    try:
+        return base64.b64decode(head.headers.get(CHECKSUMS.lower(), ""), validate=True)
+    except binascii.Error as error:
+        raise NodeUnavailable("an answer whose checksums cannot be read") from error
+
+
+def _number(head: Head, name: str) -> int:
+    text = head.headers.get(name.lower(), "")
+    return int(text) if text.isascii() and text.isdigit() else 0

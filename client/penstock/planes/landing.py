@@ -1,0 +1,77 @@
+"""Landing: blocks off a wire into the caller's memory, each verified right after it came.
+
+Responsible for: which bytes go straight to their place, and which by way of a block of our own,
+because the caller wants only a part of the block that is verified as a whole.
+Not responsible for: where bytes come from.
+"""
+
+from collections.abc import Callable
+
+from penstock.checksums import BLOCK_BYTES, CHECKSUM_BYTES, block_checksums, block_count
+from penstock.errors import CorruptData
+from penstock.objects import cover_blocks
+from penstock.planes.plane import PieceRequest
+
+SPAN_BYTES = 4 * BLOCK_BYTES
+"""Received and verified at a time: still in the processor's cache when it is verified."""
+
+
+class Landing:
+    """Where one piece's blocks go. Filled from the first byte to the last."""
+
+    def __init__(
+        self, piece: PieceRequest, chunk_length: int, checksums: bytes, bounce: memoryview
+    ) -> None:
+        """Describe it; nothing is moved yet.
+
+        Args:
+            piece: What is wanted.
+            chunk_length: Of the whole chunk, in bytes.
+            checksums: Of the blocks around the piece.
+            bounce: A block of memory, for blocks that are wanted only in part.
+
+        Raises:
+            CorruptData: There are not as many checksums as blocks.
+        """
+        self._piece, self._bounce, self._checksums = piece, bounce, checksums
+        self.start, self.stop = cover_blocks(piece.start, piece.stop, chunk_length)
+        expected = block_count(self.stop - self.start) * CHECKSUM_BYTES
+        if len(checksums) != expected:
+            raise CorruptData(f"{len(checksums)} bytes of checksums came, not {expected}")
+
+    def fill(self, read: Callable[[memoryview, int], None]) -> None:
+        """Have ``read`` fill one span after another; called with memory and an offset in the chunk.
+
+        Raises:
+            CorruptData: A block does not match; all have been read nevertheless.
+        """
+        at, bad = self.start, 0
+        while at < self.stop:
+            span = self._span(at)
+            read(span, at)
+            bad += not self._is_right(span, at)
+            if span.obj is self._bounce.obj:
+                self._copy(span, at)
+            at += len(span)
+        if bad:
+            raise CorruptData(f"blocks of chunk {self._piece.index} do not match their checksums")
+
+    def _span(self, at: int) -> memoryview:
+        """Return memory for the bytes from ``at`` on: the caller's, or the block of our own."""
+        piece = self._piece
+        stop = min(at + SPAN_BYTES, self.stop)
+        if stop > piece.stop:
+            stop -= (stop - at) % BLOCK_BYTES or BLOCK_BYTES  # The last block is wanted in part.
+        if at >= piece.start and stop > at:
+            return piece.into[at - piece.start : stop - piece.start]
+        return self._bounce[: min(BLOCK_BYTES, self.stop - at)]
+
+    def _is_right(self, span: memoryview, at: int) -> bool:
+        first = (at - self.start) // BLOCK_BYTES * CHECKSUM_BYTES
+        expected = self._checksums[first : first + block_count(len(span)) * CHECKSUM_BYTES]
+        return block_checksums(span) == expected
+
+    def _copy(self, block: memoryview, at: int) -> None:
+        piece = self._piece
+        start, stop = max(at, piece.start), min(at + len(block), piece.stop)
+        piece.into[start - piece.start : stop - piece.start] = block[start - at : stop - at]
