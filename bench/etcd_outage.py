@@ -1,32 +1,53 @@
-"""What readers notice of an etcd that is away for long: errors, slow reads, a changed epoch.
+"""Measure what readers notice of an etcd that is away for long.
 
-Three nodes over a real etcd and a real S3 server; clients are processes that read a cached
-object in a loop, before, during and after. A node is restarted in the outage. Targets: no
-error, no wrong byte, the epoch as before, all members back.
+    python bench/etcd_outage.py [--quick] [--json FILE]
+
+Three nodes over a real etcd and a real S3 server; processes read a cached object in a loop
+before, during and after. A node is restarted in the outage. ``--quick`` makes it 1 s long.
 """
 
-import argparse
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.readers import Readers, Report
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import LEASE_TTL_S, Site, StoredObject
+from penstock_node.testbed.site import LEASE_TTL_S, Site
 
 DEADLINE_S = 30.0
+CLIENTS = 2
 
 
-def outage(site: Site, readers: Readers, *, seconds: float) -> float:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one outage."""
+
+    reports: list[Report]
+    sha256: str
+    """Of what all should have read."""
+    moved_epochs: int
+    back_s: float
+    """From etcd's return until all members were back."""
+
+    @property
+    def wrong_reads(self) -> int:
+        """Readers that ever read something else."""
+        return sum(digest != self.sha256 for report in self.reports for digest in report.digests)
+
+
+def outage(site: Site, readers: Readers, *, seconds: int) -> float:
     """Take etcd away, restart a node meanwhile; return how long members took to come back."""
     site.etcd.kill()
-    ends_at = time.monotonic() + seconds
+    begun_at = time.monotonic()
     site.cluster["n2"].stop()
     site.cluster["n2"].start()
-    while time.monotonic() < ends_at:
-        readers.wait_reads(1)
+    for second in rounds(seconds, "etcd is away"):
+        while time.monotonic() < begun_at + second + 1:
+            readers.wait_reads(1)
     site.etcd.start()
     back_at = time.monotonic()
     wait_until(
@@ -38,44 +59,39 @@ def outage(site: Site, readers: Readers, *, seconds: float) -> float:
     return time.monotonic() - back_at
 
 
-def run(
-    directory: Path, *, outage_s: float, clients: int
-) -> tuple[list[Report], StoredObject, tuple[int, int], float]:
-    """Return the readers' reports, what they read, the epochs before and after, and the wait."""
+def run(directory: Path, *, outage_s: int) -> Outcome:
+    """Have processes read through an outage."""
     with (
         EtcdServer(directory / "etcd") as etcd,
         S3Server(directory / "s3") as s3,
         Site(directory / "etcd-outage", s3, etcd) as site,
     ):
         stored, before = site.put("read.bin"), site.epoch
-        with Readers(directory / "r", site.address, stored.url, processes=clients) as readers:
+        with Readers(directory / "r", site.address, stored.url, processes=CLIENTS) as readers:
             readers.release().wait_reads(1)
             back_s = outage(site, readers, seconds=outage_s)
             readers.wait_reads(1)
             reports = readers.finish()
-        return reports, stored, (before, site.epoch), back_s
+        return Outcome(reports, stored.sha256, site.epoch - before, back_s)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--outage-s", type=float, default=30.0)
-    parser.add_argument("--clients", type=int, default=2)
-    asked = parser.parse_args()
-    print(
-        f"3 nodes, leases of {LEASE_TTL_S:g} s, {asked.clients} reading processes, "
-        f"etcd away for {asked.outage_s:g} s"
-    )
-    with tempfile.TemporaryDirectory() as directory:
-        reports, stored, (before, after), back_s = run(
-            Path(directory), outage_s=asked.outage_s, clients=asked.clients
-        )
-    wrong = sum(digest != stored.sha256 for report in reports for digest in report.digests)
-    print(f"{sum(report.reads for report in reports)} reads of {len(stored.data)} bytes")
-    print(f"{sum(len(report.errors) for report in reports)} errors, {wrong} wrong")
-    print(f"longest read {max(report.longest_read_s for report in reports):.2f} s")
-    print(f"epoch {before} before, {after} after; members back {back_s:.2f} s after etcd")
+def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
+    """Take etcd away once."""
+    outage_s = 1 if is_quick else 30
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as directory:
+        outcome = run(Path(directory), outage_s=outage_s)
+    reports = outcome.reports
+    errors = sum(len(report.errors) for report in reports)
+    inputs = {"nodes": 3, "readers": CLIENTS, "outage_s": outage_s, "lease_s": LEASE_TTL_S}
+    return inputs, [
+        Measure("reads", sum(report.reads for report in reports)),
+        Measure("reads that failed", errors, bound="="),
+        Measure("readers of wrong bytes", outcome.wrong_reads, bound="="),
+        Measure("epochs that passed", outcome.moved_epochs, bound="="),
+        Measure("longest read", max(report.longest_read_s for report in reports), "s"),
+        Measure("from etcd's return until all members are back", outcome.back_s, "s"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark("An etcd that is away", measure)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
+from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 
 RUNS, RUNS_QUICK = 20, 2
 HEAVY = ("grpc", "numpy", "google.protobuf", "obstore", "typer", "asyncio")
@@ -43,8 +43,8 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
     commands = (NOTHING, IMPORT, CONNECT, HELP)
     for command in commands:
         milliseconds(command)  # Compiles what is not compiled yet.
-    rounds = [[milliseconds(command) for command in commands] for _ in range(runs)]
-    nothing, imported, connected, helped = (list(column) for column in zip(*rounds, strict=True))
+    times = [[milliseconds(c) for c in commands] for _ in rounds(runs, "imports")]
+    nothing, imported, connected, helped = (list(column) for column in zip(*times, strict=True))
     added = [max(0.0, after - before) for before, after in zip(nothing, imported, strict=True)]
     return {"runs": runs}, [
         Measure.of("interpreter alone", nothing, "ms"),

@@ -20,12 +20,14 @@ from penstock.checksums import block_checksums
 from penstock.objects import ObjectId
 from penstock_node.store.store import Store
 from penstock_node.store.tier import Tier
-from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
+from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
 
-MIB = 1024 * 1024
+CAPACITY_BYTES_MIN = 64 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 """The smallest: what matters to a start is how many there are."""
+STORED_BYTES = CHUNK_BYTES + 4096
+"""What a chunk takes of its tier, with what is kept beside it."""
 START_TARGET_S = 1.0
 IMPORTS = "import penstock.cli.app, penstock_node.command"
 """All that `penstock node` imports."""
@@ -39,7 +41,7 @@ class Size:
     chunks: int
 
 
-FULL = Size(runs=10, chunks=8_000)
+FULL = Size(runs=10, chunks=20_000)
 QUICK = Size(runs=1, chunks=50)
 
 
@@ -66,8 +68,8 @@ def start_and_stop(node: NodeProcess) -> Start:
 
 
 def new_node(directory: Path, name: str, size: Size) -> NodeProcess:
-    """Return a standalone node with room for the chunks."""
-    capacity_bytes = max(64 * MIB, size.chunks * CHUNK_BYTES * 2)
+    """Return a standalone node that the chunks fill."""
+    capacity_bytes = max(CAPACITY_BYTES_MIN, size.chunks * STORED_BYTES)
     spec = NodeSpec(name, (TierSpec("owned", capacity_bytes),))
     return NodeProcess(directory, spec, shared={"cluster": "bench"})
 
@@ -103,7 +105,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
         full_node = new_node(directory, "filled", size)
         start_and_stop(full_node)  # Forms its cluster, and compiles what is not compiled yet.
         fill(full_node, size)
-        for run in range(size.runs):
+        for run in rounds(size.runs, "starts of a node"):
             empty.append(start_and_stop(new_node(directory, f"empty-{run}", size)))
             filled.append(start_and_stop(full_node))
             imports.append(imports_s(IMPORTS))
@@ -118,7 +120,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
         ),
         Measure.of("of it processor time", [start.cpu_s for start in empty], "s"),
         Measure.of(
-            f"exec to ready, {size.chunks:,} chunks cached",
+            f"exec to ready, full of {size.chunks:,} chunks",
             [start.seconds for start in filled],
             "s",
             bound="≤",

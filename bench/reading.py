@@ -14,8 +14,8 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import obstore
@@ -23,10 +23,11 @@ import obstore
 import penstock
 from penstock import operator
 from penstock.reader import WORKERS_MAX
-from penstock_node.testbed.benchmark import Inputs, Measure, percentile, run_benchmark
+from penstock_node.testbed.benchmark import Inputs, Measure, percentile, rounds, run_benchmark
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.model import model_path
+from penstock_node.testbed.parallel import Threads, read_range
 from penstock_node.testbed.processes import PartFailed, wait_until
 from penstock_node.testbed.readers import Readers
 from penstock_node.testbed.s3 import S3Counters, S3Server
@@ -82,6 +83,11 @@ class Setting:
         return ",".join(node.address for node in self.cluster.running)
 
     @property
+    def group(self) -> str:
+        """Of the figures."""
+        return f"chunks of {self.chunk_bytes // KIB:,} KiB"
+
+    @property
     def chunk_count(self) -> int:
         """Of the object."""
         return -(-len(self.data) // self.chunk_bytes)
@@ -116,9 +122,9 @@ class Bench:
     def run(self, size: Size) -> Samples:
         """Take all samples."""
         self._cache.read_into(URL, self._buffer)  # Connects, opens, fills.
-        for _ in range(size.rounds):
+        for _ in rounds(size.rounds, f"reading, {self._setting.group}"):
             self._round(size)
-        for number in range(size.crowd_rounds):
+        for number in rounds(size.crowd_rounds, f"{size.crowd} processes, cold"):
             self._crowd_round(size.crowd, number)
         return self.samples
 
@@ -148,15 +154,9 @@ class Bench:
 
     def _read_direct(self) -> None:
         """Read the object from its origin as Penstock does: the same ranges, as many at once."""
-        chunk_bytes, length = self._setting.chunk_bytes, len(self._buffer)
-
-        def read(start: int) -> None:
-            stop = min(start + chunk_bytes, length)
-            part = obstore.get_range(self._bucket, KEY, start=start, end=stop)
-            self._buffer[start:stop] = memoryview(part)
-
-        with ThreadPoolExecutor(WORKERS_MAX) as pool:
-            list(pool.map(read, range(0, length, chunk_bytes)))
+        with Threads(WORKERS_MAX) as threads:
+            read = partial(read_range, self._bucket, KEY)
+            threads.fill(self._buffer, self._setting.chunk_bytes, read)
 
     def _block_offsets(self, count: int) -> list[int]:
         blocks = len(self._buffer) // BLOCK_BYTES
@@ -202,7 +202,7 @@ class Bench:
 
 def measures_of(samples: Samples, setting: Setting, size: Size) -> Iterator[Measure]:
     """Yield the figures of one cluster."""
-    megabytes, group = len(setting.data) / 1e6, f"chunks of {setting.chunk_bytes // KIB:,} KiB"
+    megabytes, group = len(setting.data) / 1e6, setting.group
 
     def speed(name: str, times: Sequence[float]) -> Measure:
         return Measure.of(name, [megabytes / took for took in times], "MB/s", group=group)

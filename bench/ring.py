@@ -6,7 +6,6 @@
 runs. Chance is seeded, so balance and movement are the same everywhere; times are not.
 """
 
-import argparse
 import hashlib
 import json
 import random
@@ -16,13 +15,10 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from penstock.placement import PlacedNode
 from penstock.ring import Ring, diff
+from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 
 MB = 1e6
 
@@ -48,20 +44,8 @@ QUICK = Size(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One figure, and the most that it should be; None where there is no target."""
-
-    name: str
-    value: float
-    unit: str = ""
-    target: float | None = None
-
-    @property
-    def verdict(self) -> str:
-        if self.target is None:
-            return ""
-        return "met" if self.value <= self.target else "missed"
+def at_most(name: str, value: float, unit: str = "", *, target: float) -> Measure:
+    return Measure(name, value, unit, bound="≤", target=target)
 
 
 def equal_nodes(count: int, *, prefix: str = "node") -> list[PlacedNode]:
@@ -110,20 +94,21 @@ def measure_memory(size: Size) -> Iterator[Measure]:
         ring.changed_to(changed)
         changing = max(changing, tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
-    yield Measure("memory at rest", at_rest / MB, "MB", 45.0)
-    yield Measure("memory while changing, both rings", changing / MB, "MB", 130.0)
+    yield at_most("memory at rest", at_rest / MB, "MB", target=45.0)
+    yield at_most("memory while changing, both rings", changing / MB, "MB", target=130.0)
     yield Measure("memory while building", at_build / MB, "MB")
 
 
 def measure_times(size: Size) -> Iterator[Measure]:
     nodes, per_100 = equal_nodes(size.nodes), size.points_per_100
     builds = [seconds(lambda: Ring.build(nodes, per_100)) for _ in range(size.builds)]
-    yield Measure("first build, median", statistics.median(builds), "s", 2.0)
+    yield Measure.of("first build", builds, "s", bound="≤", target=2.0)
     ring = Ring.build(nodes, per_100)
     changes = [
-        seconds(partial(ring.changed_to, changed)) for changed in some_changes(nodes, size.changes)
+        seconds(partial(ring.changed_to, changed)) * 1e3
+        for changed in some_changes(nodes, size.changes)
     ]
-    yield Measure("change, median", statistics.median(changes) * 1e3, "ms", 40.0)
+    yield Measure.of("change", changes, "ms", bound="≤", target=40.0)
     ids = chunk_ids(size.lookups)
     for n in (1, 2, 3):
         yield Measure(f"owners, {n}", nanoseconds_a_lookup(ring, ids, n), "ns")
@@ -148,8 +133,7 @@ def measure_balance(size: Size) -> Iterator[Measure]:
     for count, seeds, target in ((size.nodes_few, size.seeds, 1.05), (size.nodes, 5, 1.06)):
         ratios = [largest_to_mean(count, size.points_per_100, seed) for seed in range(seeds)]
         name = f"largest/mean of {count} equal nodes, {len(ratios)} seeds"
-        yield Measure(f"{name}, median", statistics.median(ratios), "", target)
-        yield Measure(f"{name}, worst", max(ratios))
+        yield Measure.of(name, ratios, bound="≤", target=target)
 
 
 def largest_to_mean(count: int, points_per_100: int, seed: int) -> float:
@@ -164,8 +148,8 @@ def measure_weights(size: Size) -> Iterator[Measure]:
         shares = Ring.build(nodes, size.points_per_100).shares()
         errors += [abs(shares[node.id] / (node.weight / 600) - 1) * 100 for node in nodes]
     name = f"error of shares 1:2:3, {size.seeds} seeds"
-    yield Measure(f"{name}, median", statistics.median(errors), "%", 2.0)
-    yield Measure(f"{name}, worst", max(errors), "%", 4.0)
+    yield Measure.of(f"{name}, median", errors, "%", bound="≤", target=2.0)
+    yield at_most(f"{name}, worst", max(errors), "%", target=4.0)
 
 
 def fair_shares(nodes: Sequence[PlacedNode]) -> dict[str, float]:
@@ -191,8 +175,8 @@ def measure_movement(size: Size) -> Iterator[Measure]:
         to_real.append(moved / gains(ring.shares(), after.shares()))
         to_fair.append(moved / gains(fair_shares(nodes), fair_shares(changed)))
     name = f"moved/least of {size.changes} changes"
-    yield Measure(f"{name}, by real shares, worst", max(to_real), "", 1.05)
-    yield Measure(f"{name}, by weights, worst", max(to_fair), "", 1.05)
+    yield at_most(f"{name}, by real shares, worst", max(to_real), target=1.05)
+    yield at_most(f"{name}, by weights, worst", max(to_fair), target=1.05)
 
 
 def digest_of_owners(size: Size) -> str:
@@ -202,34 +186,13 @@ def digest_of_owners(size: Size) -> str:
     return hashlib.blake2b(json.dumps(owners).encode(), digest_size=8).hexdigest()
 
 
-def show(measures: Sequence[Measure], size: Size, digest: str, *, with_targets: bool) -> None:
-    table = Table(title=f"Ring of {size.nodes} nodes, {size.points_per_100} points a weight of 100")
-    table.add_column("measure")
-    for name in ("value", "target", ""):
-        table.add_column(name, justify="right")
-    for measure in measures:
-        shown = "" if measure.target is None else f"≤ {measure.target:g} {measure.unit}"
-        verdict = measure.verdict if with_targets else ""
-        table.add_row(measure.name, f"{measure.value:,.4g} {measure.unit}", shown, verdict)
-    table.caption = f"owners of 1,000 chunks: {digest}"
-    Console().print(table)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="small rings, seconds in all")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = parser.parse_args(arguments)
-    size = QUICK if options.quick else FULL
+def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
+    """Take all figures."""
+    size = QUICK if is_quick else FULL
     parts = (measure_memory, measure_times, measure_balance, measure_weights, measure_movement)
-    measures = [measure for part in parts for measure in part(size)]
-    digest = digest_of_owners(size)
-    show(measures, size, digest, with_targets=not options.quick)
-    if options.json:
-        rows = [asdict(measure) | {"verdict": measure.verdict} for measure in measures]
-        report = {"inputs": asdict(size), "digest": digest, "measures": rows}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    measures = [figure for at in rounds(len(parts), "the ring") for figure in parts[at](size)]
+    return asdict(size) | {"owners_of_1000_chunks": digest_of_owners(size)}, measures
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark("The ring", measure)

@@ -10,6 +10,7 @@ import typer
 from penstock.errors import InvalidConfiguration
 from penstock_node.allocation import keep_freed_memory
 from penstock_node.config import NodeConfig
+from penstock_node.descriptors import raise_descriptor_limit
 from penstock_node.logs import configure_logs
 from penstock_node.node import Node
 
@@ -47,6 +48,7 @@ def node(
     }
     configure_logs()
     keep_freed_memory()
+    raise_descriptor_limit()
     if directory is not None and config is not None:
         raise InvalidConfiguration("--config and --dir: give one of them")
     loaded = (

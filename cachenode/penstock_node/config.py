@@ -131,6 +131,16 @@ class NodeConfig(NodeKeys):
         }
         return ResolvedSecret(values, section.hosts)
 
+    def resolve_s3_secret(self, name: str) -> str:
+        """Return what clients sign with who have the key ``[s3_keys.name]``, as it is now.
+
+        Raises:
+            InvalidConfiguration: There is no value where it should stand.
+        """
+        return _read_reference(
+            self.s3_keys[name].secret_access_key, f"s3_keys.{name}.secret_access_key"
+        )
+
     def resolve_etcd_password(self) -> str:
         """Return etcd's password as it is now; empty when none is configured.
 

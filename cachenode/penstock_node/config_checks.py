@@ -35,13 +35,29 @@ def _safety(keys: NodeKeys) -> Iterator[Problem]:
 
 
 def _s3_auth(keys: NodeKeys) -> Iterator[Problem]:
-    closed = keys.s3_port is None or is_loopback(keys.listen_host)
-    if keys.s3_auth != "keys" and not closed and not keys.insecure:
+    if keys.s3_port is None:
+        return
+    if keys.s3_auth == "anonymous" and not (is_loopback(keys.listen_host) or keys.insecure):
         yield Problem(
             ("s3_auth",),
-            f"{keys.s3_auth!r} would let anyone read through {keys.listen_host}; "
-            'set s3_auth = "keys", or insecure = true, or leave s3_port out',
+            f"'anonymous' would let anyone read through {keys.listen_host}; "
+            'set s3_auth = "keys", or "ignore" with s3_trusted_networks, or insecure = true, or '
+            "leave s3_port out",
         )
+    if keys.s3_auth == "keys" and not keys.s3_keys:
+        yield Problem(
+            ("s3_keys",),
+            "there is none, so that nobody could read; add [s3_keys.NAME] with access_key_id and "
+            'secret_access_key = { env = "NAME" } or { file = "PATH" }',
+        )
+    names: dict[str, str] = {}
+    for name, key in keys.s3_keys.items():
+        other = names.setdefault(key.access_key_id, name)
+        if other != name:
+            yield Problem(
+                ("s3_keys", name, "access_key_id"),
+                f"[s3_keys.{other}] has the same; give each its own",
+            )
 
 
 def _ports(keys: NodeKeys) -> Iterator[Problem]:

@@ -27,10 +27,13 @@ ENVIRONMENT_DELIMITER = "__"
 SOCKET_PATH_BYTES_MAX = 107
 """Of a Unix socket's path on Linux, without the zero at its end."""
 
+LOOPBACK_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
 Role: TypeAlias = Literal["memory", "local", "owned"]
 S3Auth: TypeAlias = Literal["anonymous", "keys", "ignore"]
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]{3,128}")
 _SECRET_HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 _REFERENCE_FORMS = 'want { env = "NAME" } or { file = "PATH" }'
 
@@ -108,6 +111,19 @@ def _checked_socket(path: str) -> str:
     return path
 
 
+def _parsed_network(value: Any) -> Any:
+    try:
+        return ipaddress.ip_network(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("want a network such as 10.0.0.0/8 or fd00::/8, or an address") from None
+
+
+def _checked_access_key(access_key_id: str) -> str:
+    if not _ACCESS_KEY.fullmatch(access_key_id):
+        raise ValueError("want 3 to 128 letters, digits, dots, dashes and underscores")
+    return access_key_id
+
+
 def _checked_endpoint(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -118,9 +134,12 @@ def _checked_endpoint(endpoint: str) -> str:
 
 
 Size: TypeAlias = Annotated[int, BeforeValidator(_parsed_size), Field(gt=0)]
+SizeFromZero: TypeAlias = Annotated[int, BeforeValidator(_parsed_size), Field(ge=0)]
 Duration: TypeAlias = Annotated[float, BeforeValidator(_parsed_duration), Field(ge=0)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535)]
 Host: TypeAlias = Annotated[str, AfterValidator(_checked_host)]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+ParsedNetwork: TypeAlias = Annotated[Network, BeforeValidator(_parsed_network)]
 SecretHost: TypeAlias = Annotated[str, AfterValidator(_checked_secret_host)]
 AbsolutePath: TypeAlias = Annotated[Path, AfterValidator(_absolute)]
 Weight: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_parsed_weight)]
@@ -197,12 +216,27 @@ class AuthSection(Section):
     tokens_file: AbsolutePath
 
 
+class S3KeySection(Section):
+    """A key that clients of the S3 gateway sign with."""
+
+    access_key_id: Annotated[str, AfterValidator(_checked_access_key)]
+    secret_access_key: SecretReference
+    volumes: tuple[str, ...] = ()
+    """Which it may read; none named: all."""
+
+
 class TierSection(Section):
     """One directory with a byte budget. ``role`` has no default: no machine owns by accident."""
 
     path: AbsolutePath
     capacity: Size
     role: Role
+    free_floor: SizeFromZero | None = None
+    """Bytes that the file system keeps free, whoever fills it; by default 2 % of it, at most
+    10 GiB, and nothing for the role ``memory``."""
+    read_only_path: AbsolutePath | None = None
+    """The same directory through a read-only mount. With it chunks' descriptors are given to any
+    reader of this machine: they cannot be opened for writing."""
 
 
 class OriginSection(Section):
@@ -263,6 +297,10 @@ class NodeKeys(BaseSettings):
     join_after: Duration = 0.0
     """Seconds during which a new node keeps weight 0."""
     s3_auth: S3Auth = "anonymous"
+    """Of the S3 gateway. anonymous: whoever reaches the port reads. keys: whoever signs with one
+    of ``s3_keys``. ignore: whoever asks from ``s3_trusted_networks``, whatever the signature."""
+    s3_trusted_networks: tuple[ParsedNetwork, ...] = LOOPBACK_NETWORKS
+    s3_keys: dict[str, S3KeySection] = {}
     admin_open: bool = False
     """Metrics and the web page without a token."""
     allow_file_roots: tuple[AbsolutePath, ...] = ()

@@ -14,6 +14,7 @@ from penstock_node.config import NodeConfig
 from penstock_node.coordination import ClusterDefaults
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
 from penstock_node.origin import SecretSettings
+from penstock_node.store.tier import Tier
 
 
 def refuse_what_is_missing(config: NodeConfig) -> None:
@@ -42,6 +43,21 @@ def coordinator(config: NodeConfig) -> Coordinator:
         username=etcd.username or None,
         password=config.resolve_etcd_password() or None,
     )
+
+
+def tiers(config: NodeConfig) -> list[Tier]:
+    """Return the tiers, not open yet."""
+    return [
+        Tier(
+            section.path,
+            section.capacity,
+            section.role,
+            free_floor_bytes=section.free_floor,
+            read_only_path=section.read_only_path,
+            is_open=False,
+        )
+        for section in config.tiers
+    ]
 
 
 def where(config: NodeConfig) -> str:

@@ -14,10 +14,8 @@ from typing import Any
 import structlog
 from google.protobuf.json_format import MessageToDict
 
-from penstock.cache import Cache, Tls, connect
+from penstock.core import Core, Options
 from penstock.membership.view import Member
-from penstock.planes.grpc import GrpcPlane
-from penstock.rpc import Channels
 from penstock_node import configured
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
@@ -27,7 +25,9 @@ from penstock_node.config_keys import is_loopback
 from penstock_node.coordination import Announcement, Coordination
 from penstock_node.coordination.state import ClusterState
 from penstock_node.fill import Filler
+from penstock_node.host_reads import HostReads
 from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
+from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.moves import cached_moves
@@ -38,19 +38,26 @@ from penstock_node.operations import Operations
 from penstock_node.origin import Origins
 from penstock_node.peers import Peers
 from penstock_node.serve.admin import AdminServer
+from penstock_node.serve.bulk import BulkService
 from penstock_node.serve.cache_service import CacheService
+from penstock_node.serve.calls import Calls
 from penstock_node.serve.chunks_service import ChunksService
 from penstock_node.serve.grpc_server import GrpcServer, peer_credentials
 from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.store.store import Store
-from penstock_node.store.tier import Tier
+from penstock_node.transport.engine import Engine
+from penstock_node.transport.http import HttpSession
+from penstock_node.transport.listening import bind
 
 _log = structlog.get_logger(__name__)
 
-DISK_THREADS = 16
 CALL_THREADS = 64
 """For blocking calls to other nodes; they wait far more than they work."""
+STOP_GRACE_S = 5.0
+"""How long requests in hand may take when the node stops."""
+CAPACITY_LOOK_S = 0.5
+"""Between looks whether a disk was lost or is back."""
 SETTLED_LOOK_S = 30.0
 """Between looks whether what belongs elsewhere has left, by eviction."""
 
@@ -118,17 +125,13 @@ class Node:
         self.id = node_id(state_dir)
 
     def _open_store(self) -> None:
-        self.metrics = NodeMetrics(version=VERSION)
-        tiers = []
-        for section in self.config.tiers:
-            tier = Tier(section.path, section.capacity, section.role)
-            self._stack.callback(tier.close)
-            tiers.append(tier)
-        self.store = Store(tiers)
+        self.inflight = Inflight()
+        self.metrics = NodeMetrics(version=VERSION, inflight=self.inflight)
+        self.store = Store(configured.tiers(self.config))
         self._stack.callback(self.store.close)
-        self.disk_threads = self._threads(DISK_THREADS, "disk")
+        self.store.open()
+        self.disk_threads = self._threads(self.store.threads_wanted, "disk")
         self.call_threads = self._threads(CALL_THREADS, "call")
-        self.store.start_scan()
 
     def _threads(self, count: int, name: str) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(count, thread_name_prefix=f"penstock-{name}")
@@ -146,10 +149,17 @@ class Node:
         self.grpc = GrpcServer(
             config.listen_host, choices("grpc_port", config.grpc_port), tls=config.tls
         )
+        self.bulk_socket = bind(
+            config.listen_host, choices("bulk_port", config.bulk_port), key="bulk_port"
+        )
+        self._stack.callback(self.bulk_socket.close)
         self.admin = AdminServer(config.listen_host, choices("admin_port", config.admin_port))
         self.node_file = NodeFile(
             id=self.id,
             grpc_address=configured.address(config.advertise_host, self.grpc.port),
+            bulk_address=configured.address(
+                config.advertise_host, self.bulk_socket.getsockname()[1]
+            ),
             admin_address=configured.address(config.advertise_host, self.admin.port),
         )
 
@@ -165,15 +175,23 @@ class Node:
             where=configured.where(config),
         )
         self.cluster = Cluster(node_id=self.id, name=config.cluster)
-        self.channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
-        self._stack.callback(self.channels.close)
+        self.library = Core(
+            Options(
+                seeds=[self.node_file.grpc_address],
+                credentials=peer_credentials(config.tls) if config.tls else None,
+                uses_local_node=False,
+            ),
+            routing=self.cluster.routing,
+        )
+        self._stack.callback(self.library.close)
+        self.channels = self.library.channels
         self.origins = Origins(
             secrets=configured.secrets(config), allow_file_roots=config.allow_file_roots
         )
         self._stack.callback(self.origins.close)
         self.peers = Peers(
             cluster=self.cluster,
-            plane=GrpcPlane(self.channels),
+            plane_for=self.library.plane_for,
             channels=self.channels,
             threads=self.call_threads,
         )
@@ -205,6 +223,7 @@ class Node:
             peers=self.peers,
             origins=self.origins,
             threads=self.disk_threads,
+            inflight=self.inflight,
             metrics=self.metrics,
             on_changed=note_change,
         )
@@ -217,12 +236,13 @@ class Node:
                 host=config.advertise_host,
                 zone=config.zone,
                 grpc_address=told.grpc_address,
+                bulk_address=told.bulk_address,
                 admin_address=told.admin_address,
                 incarnation=incarnation(),
             ),
             machine_id=machine_id(config.state_dir),
             state_dir=config.state_dir,
-            owned_capacity_bytes=config.owned_capacity_bytes,
+            owned_capacity_bytes=self.store.owned_capacity_bytes,
             join_after_s=config.join_after,
             weight=None if config.weight == "auto" else config.weight,
         )
@@ -230,14 +250,19 @@ class Node:
     async def _serve(self) -> None:
         """Begin to answer; until the node has joined, readers are sent to other nodes."""
         self.operations = self._operations()
+        self.calls = Calls(cluster=self.cluster, opener=self.opener, listings=self.listings)
+        self.chunks = self._chunks()
+        self.host_reads = self._host_reads()
+        self._stack.push_async_callback(self.host_reads.close)
         self.grpc.add(
             cache=self._cache_service(),
             chunks=self._chunks_service(),
-            placements=PlacementsService(self.cluster),
+            placements=PlacementsService(self.calls),
             operator=OperatorService(
                 self.operations, cluster=self.cluster, coordination=self.coordination
             ),
         )
+        self._start_engine()
         admin = asyncio.create_task(
             self.admin.serve(
                 self.metrics.registry,
@@ -271,27 +296,35 @@ class Node:
             version=VERSION,
         )
 
+    def _start_engine(self) -> None:
+        bulk = BulkService(
+            chunks=self.chunks,
+            calls=self.calls,
+            cluster=self.cluster,
+            metrics=self.metrics,
+            loop=asyncio.get_running_loop(),
+            opens_here=self.config.tls is None,
+        )
+        self.engine = Engine()
+        self.engine.listen(self.bulk_socket, lambda _: HttpSession(bulk))
+        self.engine.start()
+        self._stack.push_async_callback(self._stop_engine)
+
+    async def _stop_engine(self) -> None:
+        await asyncio.to_thread(self.engine.stop, grace_s=STOP_GRACE_S)
+
     def _cache_service(self) -> CacheService:
         return CacheService(
-            cluster=self.cluster,
+            self.calls,
             opener=self.opener,
-            listings=self.listings,
-            reader=self._own_reader(),
-            threads=self.call_threads,
+            host_reads=self.host_reads,
+            inflight=self.inflight,
+            metrics=self.metrics,
+            threads=self.disk_threads,
         )
 
-    def _own_reader(self) -> Cache:
-        """Return the library, connected to this node as any client is."""
-        tls = self.config.tls
-        reader = connect(
-            self.node_file.grpc_address,
-            tls=Tls(ca=tls.ca, cert=tls.cert, key=tls.key) if tls else None,
-        )
-        self._stack.callback(reader.close)
-        return reader
-
-    def _chunks_service(self) -> ChunksService:
-        chunks = Chunks(
+    def _chunks(self) -> Chunks:
+        return Chunks(
             cluster=self.cluster,
             coordination=self.coordination,
             store=self.store,
@@ -299,11 +332,24 @@ class Node:
             peers=self.peers,
             threads=self.disk_threads,
         )
-        return ChunksService(
-            chunks,
+
+    def _host_reads(self) -> HostReads:
+        return HostReads(
             cluster=self.cluster,
+            chunks=self.chunks,
             store=self.store,
+            reader=self.library.reader,
+            nodes=self.library.nodes,
+            inflight=self.inflight,
+            threads=self.call_threads,
+        )
+
+    def _chunks_service(self) -> ChunksService:
+        return ChunksService(
+            self.chunks,
+            cluster=self.cluster,
             metrics=self.metrics,
+            inflight=self.inflight,
             threads=self.disk_threads,
         )
 
@@ -314,6 +360,8 @@ class Node:
         await self.cluster.take(self.coordination.state)
         self._following = asyncio.create_task(self._follow(), name="follow the cluster")
         self._stack.push_async_callback(_cancel, self._following)
+        telling = asyncio.create_task(self._tell_capacity(), name="tell the owned capacity")
+        self._stack.push_async_callback(_cancel, telling)
 
     async def _follow(self) -> None:
         """Put each new state into force and tell the others how far this node is."""
@@ -333,10 +381,21 @@ class Node:
                     await news.wait()
             news.clear()
 
+    async def _tell_capacity(self) -> None:
+        """Let the others know what the disks that work can own: the automatic weight follows."""
+        told = self.store.owned_capacity_bytes
+        while True:
+            await asyncio.sleep(CAPACITY_LOOK_S)
+            now = self.store.owned_capacity_bytes
+            if now != told:
+                _log.warning("the owned capacity changes", before=told, now=now)
+                self.coordination.announce(owned_capacity_bytes=now)
+                told = now
+
     async def _announce_settled(self) -> bool:
         """Say so, and return True, when this node holds no chunk that belongs elsewhere by now."""
         epoch, ring = self.cluster.epoch, self.cluster.ring
-        if not self.store.scan_done.is_set():
+        if not self.store.is_scanned:
             return False
         moves = await asyncio.to_thread(cached_moves, self.store, self.id, ring)
         if not moves:

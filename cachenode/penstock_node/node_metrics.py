@@ -42,11 +42,23 @@ def _store_metrics(store: Store) -> Iterable[Metric]:
         "tier",
         "role",
     )
+    yield gauge(
+        "penstock_disk_healthy",
+        "Whether the disk is in use: 0 while it errs, hangs, is read-only or not mounted.",
+        [((str(tier.path),), tier.is_healthy) for tier in usage],
+        "disk",
+    )
     totals = store.statistics
     for name, text, value in (
         ("penstock_evicted_bytes", "Bytes evicted.", totals.evicted_bytes),
         ("penstock_corrupt_chunks", "Copies found bad and dropped.", totals.corrupt_chunks),
         ("penstock_store_write_errors", "Writes that a disk refused.", totals.write_errors),
+        ("penstock_store_read_errors", "Reads that a disk refused.", totals.read_errors),
+        (
+            "penstock_store_shortages",
+            "Files not opened for want of descriptors or memory.",
+            totals.shortages,
+        ),
         ("penstock_store_not_kept", "Chunks that no tier could keep.", totals.not_kept),
     ):
         yield counter(name, text, [((), value)])

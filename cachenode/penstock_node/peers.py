@@ -72,8 +72,7 @@ class Peers:
         (outcome,) = plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, CorruptData):  # It is told, and looks at its copy.
             context = replace(context, recheck=True)
-            plane = self._plane_for(member)
-        (outcome,) = plane.read(member, context, [piece], deadline=deadline)
+            (outcome,) = plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, Landed):
             return Payload(data.toreadonly(), block_checksums(data), "peer", loan)
         raise outcome

@@ -5,40 +5,52 @@ import json
 import os
 import re
 import threading
+from pathlib import Path
 
 from penstock.errors import ClusterUnavailable, InvalidRequest
 
+UNIX = "unix:"
+DEFAULT_SOCKET = "/run/penstock/node.sock"
 DEFAULT_ADDRESS = "127.0.0.1:7400"
+"""Where no local node has made its socket."""
 
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 _ETCD = re.compile(r"etcd://(?P<endpoints>[^/]+)/(?P<cluster>[A-Za-z0-9._-]+)")
 
 
 def seed_addresses(address: str | None) -> list[str]:
-    """Return the gRPC addresses of nodes to begin with.
+    """Return where to begin: gRPC addresses of nodes, or a local node's socket.
 
     Args:
-        address: ``host:port,…`` or ``etcd://host:port,…/cluster``; None for
-            ``PENSTOCK_ADDRESS``, else this host.
+        address: ``host:port,…``, ``unix:PATH`` or ``etcd://host:port,…/cluster``; None for
+            ``PENSTOCK_ADDRESS``, else this machine's node: its socket, else its usual port.
 
     Raises:
         InvalidRequest: It is none of these.
         ClusterUnavailable: etcd does not answer, or knows no node of the cluster.
     """
-    address = address or os.environ.get("PENSTOCK_ADDRESS") or DEFAULT_ADDRESS
+    address = address or os.environ.get("PENSTOCK_ADDRESS") or _this_machine()
     if address.startswith("etcd://"):
         return _members_from_etcd(address)
+    if address.startswith(UNIX):
+        if not Path(address.removeprefix(UNIX)).is_absolute():
+            raise InvalidRequest(f"{address!r}: want unix:/absolute/path/of/node.sock")
+        return [address]
     seeds = [part.strip() for part in address.split(",") if part.strip()]
     for seed in seeds:
         match = _HOST_PORT.fullmatch(seed)
         if match is None or int(match[2]) > 65_535:
             raise InvalidRequest(
                 f"{seed!r} is not an address; want host:port (a node's gRPC port, 7400 by "
-                "default) or etcd://host:port/cluster"
+                "default) unix:PATH or etcd://host:port/cluster"
             )
     if not seeds:
         raise InvalidRequest("an empty address; want host:port or etcd://host:port/cluster")
     return seeds
+
+
+def _this_machine() -> str:
+    return UNIX + DEFAULT_SOCKET if Path(DEFAULT_SOCKET).is_socket() else DEFAULT_ADDRESS
 
 
 def _members_from_etcd(address: str) -> list[str]:

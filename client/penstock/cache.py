@@ -23,8 +23,10 @@ from penstock.errors import (
     InvalidConfiguration,
     InvalidRequest,
     NodeUnavailable,
+    NotPermitted,
     ObjectChanged,
 )
+from penstock.host_view import Verify, view_object
 from penstock.membership.view import Member, View
 from penstock.object_file import ObjectFile
 from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
@@ -122,7 +124,7 @@ class Cache:
         return self._core
 
     @property
-    def view(self) -> View:
+    def cluster_view(self) -> View:
         """The cluster's placement and members as known here, at most some seconds old."""
         return self._open_core().nodes.view()
 
@@ -226,6 +228,40 @@ class Cache:
             self._read_handle(handle, target, offset, stop=stop)
 
         return ObjectFile(handle.opened.info(plane=core.plane_name), read_into)
+
+    def view(
+        self, url: str, verify: Verify = "node", *, stop: threading.Event | None = None
+    ) -> memoryview:
+        """Return the whole object as read-only memory over the local node's files: no copy.
+
+        All of it is in memory when this returns. It stays valid for as long as any view of it
+        lives, whatever the node evicts; the node counts its chunks as in use until then.
+
+        Args:
+            url: The object.
+            verify: ``node`` trusts the node, which checked each chunk when it brought it in;
+                ``full`` checks every block first.
+            stop: Set from another thread to give up early.
+
+        Raises:
+            NotPermitted: No node of this machine gives this program files; read the object.
+            InvalidConfiguration: The object has more chunks than this process may have maps.
+        """
+        core = self._open_core()
+        handle = core.opens.open(url)
+        local = core.local_node()
+        if local is None:
+            raise NotPermitted(
+                "a view needs a node on this machine and its socket: connect to unix:PATH, with "
+                "plane auto or host; or read the object"
+            )
+        return view_object(
+            lambda: core.connect(local),
+            handle.ticket,
+            handle.opened.id,
+            verify=verify,
+            stop=stop,
+        )
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Tell the objects below ``prefix``, whole path segments, in the order of their names."""

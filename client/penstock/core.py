@@ -5,18 +5,25 @@ Not responsible for: the public interface (`cache`). A forked child throws its p
 away and makes its own.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.address import UNIX
 from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
 from penstock.errors import NodeUnavailable
+from penstock.host_calls import HostCalls
+from penstock.host_connection import HostConnection, HostConnections
+from penstock.local_node import LocalNode, LocalNodes
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.membership.view import Member
 from penstock.opens import Opens
 from penstock.planes.bulk import BulkPlane
 from penstock.planes.grpc import GrpcPlane
+from penstock.planes.host import HostPlane
+from penstock.planes.landing import Landing
 from penstock.planes.plane import Plane
 from penstock.reader import WORKERS_MAX, Reader
 from penstock.routing import Routing
@@ -34,7 +41,7 @@ class Options:
     """What a library instance was told."""
 
     seeds: list[str]
-    """Addresses to begin with: ``host:port`` of gRPC ports."""
+    """Addresses to begin with: ``host:port`` of gRPC ports, or ``unix:PATH``."""
     plane: str = "auto"
     """One of `PLANES`."""
     falls_back: bool = False
@@ -44,6 +51,10 @@ class Options:
     """Of gRPC."""
     workers: int = WORKERS_MAX
     """Threads that one read uses at most."""
+    uses_local_node: bool = True
+    """Whether this machine's node is asked first; a node does not ask itself."""
+    landing: type[Landing] = Landing
+    """How bytes get into place; whoever measures may have one that checks nothing."""
 
 
 class Core:
@@ -57,39 +68,72 @@ class Core:
             routing: What is known of the cluster, where somebody else keeps it up to date.
         """
         self._wanted = options.plane
+        self._token = options.token or ""
         self.channels = Channels(token=options.token, credentials=options.credentials)
         self.connections = BulkConnections()
+        self.host_connections = HostConnections(token=self._token)
         self.routing = routing or Routing()
-        # Credentials are for gRPC alone: what they protect is not asked for without them.
-        has_credentials = options.token is not None or options.credentials is not None
-        calls_bulk = not has_credentials and options.plane != "grpc"
-        self.nodes = Nodes(
-            [Endpoint(self.channels, seed) for seed in options.seeds],
-            channels=self.channels,
-            bulk=BulkCalls(self.connections) if calls_bulk else None,
-            routing=self.routing,
-        )
+        self.nodes = self._nodes(options)
         self.opens = Opens(self.nodes)
         self.pool = ThreadPoolExecutor(options.workers, thread_name_prefix="penstock-read")
         self._grpc = GrpcPlane(self.channels)
         self._bulk = BulkPlane(self.connections)
+        self._local_nodes = LocalNodes(
+            self.host_connections, path=_socket_path(options), members=self._members
+        )
+        self._uses_local = options.uses_local_node and options.plane in ("auto", "host")
         self.reader = Reader(
             nodes=self.nodes,
             routing=self.routing,
             plane_for=self.plane_for,
             pool=self.pool,
             workers=options.workers,
+            local=self.local_node,
             fallback=_origin_fallback() if options.falls_back else None,
         )
+
+    def _nodes(self, options: Options) -> Nodes:
+        # Credentials are for gRPC alone: what they protect is not asked for without them.
+        has_credentials = options.token is not None or options.credentials is not None
+        calls_bulk = not has_credentials and options.plane != "grpc"
+        host_calls = HostCalls(self.host_connections)
+        return Nodes(
+            [
+                Endpoint(host_calls, seed.removeprefix(UNIX))
+                if seed.startswith(UNIX)
+                else Endpoint(self.channels, seed)
+                for seed in options.seeds
+            ],
+            channels=self.channels,
+            bulk=BulkCalls(self.connections) if calls_bulk else None,
+            routing=self.routing,
+        )
+
+    def _members(self) -> Iterable[Member]:
+        view = self.routing.view
+        return view.members.values() if view else ()
+
+    def local_node(self) -> LocalNode | None:
+        """Return this machine's node, if it is to be used, there is one and it answers."""
+        return self._local_nodes.find() if self._uses_local else None
+
+    def connect(self, local: LocalNode) -> HostConnection:
+        """Return a connection of the caller's own to this machine's node.
+
+        Raises:
+            NodeUnavailable: It does not answer.
+        """
+        return HostConnection(local.path, token=self._token)
 
     @property
     def plane_name(self) -> str:
         """The plane that reads go by, as far as is known now."""
         if self._wanted != "auto":
             return self._wanted
-        view = self.routing.view
-        members = view.members.values() if view else ()
-        return "bulk" if all(member.bulk_address for member in members) else "grpc"
+        if self.local_node() is not None:
+            return HostPlane.name
+        are_all_bulk = all(member.bulk_address for member in self._members())
+        return BulkPlane.name if are_all_bulk else GrpcPlane.name
 
     def plane_for(self, member: Member) -> Plane:
         """Return the fastest plane that reaches the node.
@@ -97,6 +141,9 @@ class Core:
         Raises:
             NodeUnavailable: The one that was asked for does not.
         """
+        local = self.local_node()
+        if local is not None and member.id == local.member.id and not local.is_suspected:
+            return HostPlane(local.path, connections=self.host_connections, bulk=self._bulk)
         if self._wanted == "grpc" or (self._wanted == "auto" and not member.bulk_address):
             return self._grpc
         if not member.bulk_address:
@@ -107,7 +154,14 @@ class Core:
         """Stop threads and close connections."""
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.connections.close()
+        self.host_connections.close()
         self.channels.close()
+
+
+def _socket_path(options: Options) -> str:
+    """Return the socket that the user named; empty: none."""
+    paths = [seed.removeprefix(UNIX) for seed in options.seeds if seed.startswith(UNIX)]
+    return paths[0] if paths else ""
 
 
 def _origin_fallback() -> "OriginFallback":

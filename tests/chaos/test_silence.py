@@ -31,7 +31,7 @@ def node_that_opens(site: Site, url: str) -> NodeProcess:
     """Return the node that answers for ``url``: the first owner of the object's key."""
     key = f"s3://{site.name}/{url.removeprefix('penstock://models/')}"
     with site.cluster.connect() as cache:
-        placement = cache.view.placement
+        placement = cache.cluster_view.placement
     ring = Ring.build(placement.nodes, placement.points_per_100)
     key_id = hashlib.blake2b(key.encode(), digest_size=CHUNK_ID_BYTES).digest()
     return site.cluster[ring.owners(key_id, 1)[0]]

@@ -182,7 +182,7 @@ def test_a_second_node_with_an_id_that_is_in_use_is_refused_and_the_first_goes_o
     assert site.epochs() == {epoch}
     with site.cluster.connect(first) as cache:
         assert cache.read(stored.url) == stored.data
-        assert cache.view.members["n1"].grpc_address == first.address
+        assert cache.cluster_view.members["n1"].grpc_address == first.address
 
 
 def test_a_tier_that_cannot_be_written_is_refused_by_its_path(site: Site, tmp_path: Path) -> None:

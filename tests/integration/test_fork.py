@@ -99,7 +99,7 @@ def test_a_cache_made_before_a_fork_and_never_used_works_in_the_child(
 ) -> None:
     context = multiprocessing.get_context("fork")
     answers: SimpleQueue[bool] = context.SimpleQueue()
-    address = ",".join(member.grpc_address for member in cache.view.members.values())
+    address = ",".join(member.grpc_address for member in cache.cluster_view.members.values())
     with penstock.connect(address) as unused:
         worker = context.Process(target=_read_in_worker, args=(unused, 1, answers))
         worker.start()

@@ -45,7 +45,7 @@ def site(module_site: Site) -> Iterator[Site]:
 
 
 def weights(cache: penstock.Cache) -> dict[str, int]:
-    return {node.id: node.weight for node in cache.view.placement.nodes}
+    return {node.id: node.weight for node in cache.cluster_view.placement.nodes}
 
 
 @pytest.mark.parametrize("order", [("n3", "n2", "n1"), ("n2", "n3", "n1")], ids="-".join)

@@ -58,7 +58,7 @@ def source_of(store: Store, obj: ObjectId, index: int) -> str | None:
 
 
 def disk_bytes(path: Path) -> int:
-    return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file())
+    return sum(file.stat().st_blocks * 512 for file in path.rglob("[!.]*") if file.is_file())
 
 
 def copies(root: Path, obj: ObjectId, index: int) -> list[Path]:
@@ -97,8 +97,9 @@ def open_store(tmp_path: Path) -> Iterator[Opener]:
 
 
 def scan(store: Store) -> None:
-    store.start_scan().join(DEADLINE_S)
-    assert store.scan_done.is_set()
+    store.start_scan()
+    assert store.wait_scanned(DEADLINE_S)
+    assert store.is_scanned
 
 
 def test_an_owned_chunk_goes_to_memory_and_to_the_owned_tier(
@@ -244,7 +245,7 @@ def test_a_restarted_store_serves_before_its_scan_and_knows_all_after_it(
     assert read(store, model(1), 3) == payload_of(model(1), 3)
     assert store.holds(model(2), 0)
     assert not store.holds(model(3), 0)
-    assert not store.scan_done.is_set()
+    assert not store.is_scanned
     scan(store)
     assert store.cached_chunks == 8
     assert sum(usage.used_bytes for usage in store.tier_usage()) == disk_bytes(tmp_path)
@@ -357,11 +358,11 @@ def test_closing_stops_a_scan_that_runs(open_store: Opener) -> None:
         put(store, model(number), 0)
     store = open_store(owned=100)
 
-    thread = store.start_scan()
+    store.start_scan()
     store.close()
 
-    assert not thread.is_alive()
-    assert store.scan_done.is_set()
+    assert store.wait_scanned(0)
+    assert store.is_scanned
 
 
 class Reader(threading.Thread):

@@ -119,5 +119,5 @@ def epochs(scene: Scene) -> set[int]:
     found = set()
     for node in scene.cluster.running:
         with scene.cluster.connect(node) as cache:
-            found.add(cache.view.placement.epoch)
+            found.add(cache.cluster_view.placement.epoch)
     return found

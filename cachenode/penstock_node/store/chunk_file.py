@@ -209,14 +209,11 @@ def read_checksums(descriptor: int, chunk: ChunkFile) -> bytes:
     """Return the checksums of ``chunk`` from its open file, whose footer must be this chunk's.
 
     Raises:
-        CorruptData: It is damaged or cut, another chunk's, or cannot be read.
+        CorruptData: It is damaged or cut, or another chunk's.
+        OSError: The disk cannot read it.
     """
-    try:
-        file_bytes = os.fstat(descriptor).st_size
-        at = max(0, file_bytes - FOOTER_BYTES_MAX)
-        end = os.pread(descriptor, FOOTER_BYTES_MAX, at)
-    except OSError as error:
-        raise CorruptData(f"the footer cannot be read: {error}") from error
+    file_bytes = os.fstat(descriptor).st_size
+    end = os.pread(descriptor, FOOTER_BYTES_MAX, max(0, file_bytes - FOOTER_BYTES_MAX))
     footer = parse_footer(end, file_bytes=file_bytes)
     if (footer.object, footer.index) != (chunk.object, chunk.index):
         raise CorruptData(

@@ -15,7 +15,9 @@ class TierStatistics:
     write_errors: int = 0
     """A full disk counts, even if the write then succeeded."""
     read_errors: int = 0
-    """Files that could not be opened, directories that could not be listed."""
+    """Files that could not be opened or read, directories that could not be listed."""
+    shortages: int = 0
+    """Files not opened because the process, or its machine, had no descriptor or memory left."""
     not_kept: int = 0
     """Chunks that found no room, or whose write failed."""
 

@@ -1,12 +1,13 @@
 """The store of a node: its tiers together.
 
-Responsible for: which tier a chunk goes to and is read from, and numbers over all tiers.
+Responsible for: which tier a chunk goes to and is read from, and numbers over all tiers. A tier
+whose disk is out of use is as good as empty; the others go on.
 Not responsible for: what should be cached (fills, hand-over), who may read it, the network.
 """
 
 import functools
 import math
-import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,22 @@ import structlog
 import xxhash
 
 from penstock.checksums import verify_blocks
-from penstock.errors import CorruptData
+from penstock.errors import CorruptData, Overloaded
 from penstock.objects import ObjectId
 from penstock_node.store.chunk_file import ChunkFile
+from penstock_node.store.disk import INSIDE_MAX
+from penstock_node.store.disk_watch import DiskWatch
 from penstock_node.store.eviction import Reason
+from penstock_node.store.open_tier import Payload
 from penstock_node.store.statistics import TierStatistics
 from penstock_node.store.stored_chunk import StoredChunk
-from penstock_node.store.tier import Payload, Role, Tier
+from penstock_node.store.tier import Role, Tier
 
 __all__ = ["Store", "StoredChunk", "TierUsage", "choose_tier"]
 
 _READ_ORDER: tuple[Role, ...] = ("memory", "local", "owned")
+CLOSE_TIMEOUT_S = 2.0
+"""How long a scan is waited for: it hangs if its disk does."""
 
 _log = structlog.get_logger("penstock.store")
 
@@ -37,8 +43,11 @@ class TierUsage:
     path: Path
     role: Role
     used_bytes: int
-    """All of the capacity until the tier has been scanned."""
+    """All of the capacity until the tier has been scanned; nothing while its disk is out."""
     capacity_bytes: int
+    """Nothing while its disk is out."""
+    is_healthy: bool
+    """Whether its disk is in use."""
 
 
 class Store:
@@ -46,9 +55,20 @@ class Store:
 
     def __init__(self, tiers: Sequence[Tier]) -> None:
         self._tiers = sorted(tiers, key=lambda tier: _READ_ORDER.index(tier.role))
-        self.scan_done = threading.Event()
-        """Set when every tier has been scanned, or cannot be."""
-        self._scan_thread: threading.Thread | None = None
+        self._watch: DiskWatch | None = None
+
+    def open(self) -> None:
+        """Open the tiers that are not open, scan them, and look after their disks from now on.
+
+        A disk that cannot be used is left out, and taken in as soon as it can be.
+
+        Raises:
+            InvalidConfiguration: Another process uses a tier, or no tier of a role that there
+                should be can be used.
+        """
+        assert self._watch is None, "the store is opened once"
+        self._watch = DiskWatch(self._tiers)
+        self._watch.start()
 
     def get(self, obj: ObjectId, index: int) -> StoredChunk | None:
         """Return a good copy of a chunk, open, from memory if it is there; None if there is none.
@@ -58,6 +78,7 @@ class Store:
 
         Raises:
             InvalidRequest: The object has no such chunk.
+            Overloaded: Too many threads wait for a disk, or the process lacks descriptors.
         """
         return _first_copy(self._tiers, ChunkFile(obj, index), is_use=True)
 
@@ -109,8 +130,14 @@ class Store:
         # A tier that was added takes new chunks, and those kept elsewhere before stay there.
         if any(tier.holds_id(chunk.chunk_id) for tier in self._of_role(role)):
             return True
-        tier = choose_tier(self._of_role(role), chunk.chunk_id)
+        healthy = [tier for tier in self._of_role(role) if tier.disk.is_healthy]
+        tier = choose_tier(healthy, chunk.chunk_id)
         return tier is not None and tier.put(chunk, payload, checksums=checksums, reason=reason)
+
+    def wants_in_memory(self, chunk_id: bytes) -> bool:
+        """Tell whether there is a memory tier and the chunk is not in it."""
+        memory = self._of_role("memory")
+        return bool(memory) and not any(tier.holds_id(chunk_id) for tier in memory)
 
     def promote(self, obj: ObjectId, index: int) -> None:
         """Copy a chunk from disk to the memory tier, if there is one and it is not there."""
@@ -118,7 +145,10 @@ class Store:
         memory = self._of_role("memory")
         if not memory or any(tier.holds(chunk) for tier in memory):
             return
-        stored = _first_copy(self._tiers, chunk, is_use=False)
+        try:
+            stored = _first_copy(self._tiers, chunk, is_use=False)
+        except Overloaded:
+            return  # There are better times for it.
         if stored is None:
             return
         with stored:
@@ -159,8 +189,18 @@ class Store:
             yield from tier.chunks()
 
     @property
+    def keeps_copies(self) -> bool:
+        """Whether a tier takes chunks that other nodes own."""
+        return bool(self._of_role("memory") or self._of_role("local"))
+
+    @property
+    def threads_wanted(self) -> int:
+        """How many threads should work here: each disk that hangs keeps some for itself."""
+        return INSIDE_MAX * (len(self._tiers) + 1)
+
+    @property
     def owned_capacity_bytes(self) -> int:
-        """What the owned tiers can take together."""
+        """What the owned tiers can take together, but for those whose disks are out."""
         return sum(tier.capacity_bytes for tier in self._of_role("owned"))
 
     @property
@@ -185,30 +225,41 @@ class Store:
     def tier_usage(self) -> list[TierUsage]:
         """Return each tier's numbers: memory first, then local, then owned."""
         return [
-            TierUsage(tier.path, tier.role, tier.used_bytes, tier.capacity_bytes)
+            TierUsage(
+                path=tier.path,
+                role=tier.role,
+                used_bytes=tier.used_bytes,
+                capacity_bytes=tier.capacity_bytes,
+                is_healthy=tier.disk.is_healthy,
+            )
             for tier in self._tiers
         ]
 
-    def start_scan(self) -> threading.Thread:
-        """Index, on a thread of its own, what is on disk; chunks are served meanwhile."""
-        assert self._scan_thread is None, "the store is scanned once"
-        self._scan_thread = threading.Thread(target=self._scan, name="penstock-scan", daemon=True)
-        self._scan_thread.start()
-        return self._scan_thread
+    def start_scan(self) -> None:
+        """Index, on a thread a tier, what is on disk; chunks are served meanwhile."""
+        for tier in self._tiers:
+            tier.start_scan()
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether every tier has been scanned, or cannot be."""
+        return all(tier.is_scanned or tier.scan_has_ended for tier in self._tiers)
+
+    def wait_scanned(self, timeout_s: float) -> bool:
+        """Wait until no scan runs; False if one still does."""
+        give_up_at = time.monotonic() + timeout_s
+        remaining_s = (max(0.0, give_up_at - time.monotonic()) for _ in self._tiers)
+        return all(map(Tier.wait_scanned, self._tiers, remaining_s))
 
     def close(self) -> None:
-        """Stop the scan and unlock the tiers. Chunks that readers hold stay readable."""
+        """Stop what runs and unlock the tiers. Chunks that readers hold stay readable."""
         for tier in self._tiers:
             tier.stop_scan()
-        if self._scan_thread is not None:
-            self._scan_thread.join()
+        if self._watch is not None:
+            self._watch.stop()
+        self.wait_scanned(CLOSE_TIMEOUT_S)
         for tier in self._tiers:
             tier.close()
-
-    def _scan(self) -> None:
-        for tier in self._tiers:
-            tier.scan()
-        self.scan_done.set()
 
     def _of_role(self, role: Role) -> list[Tier]:
         return [tier for tier in self._tiers if tier.role == role]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from penstock.checksums import BLOCK_BYTES, CHECKSUM_BYTES, verify_blocks
 from penstock.errors import CorruptData
+from penstock_node.store.disk import Disk
 
 VERIFY_BYTES = 16 * BLOCK_BYTES
 """Read and verified at a time: stays in the processor's cache."""
@@ -30,6 +31,8 @@ class StoredChunk:
         length: int,
         checksums: bytes,
         source: Literal["memory", "disk"],
+        disk: Disk,
+        is_passable: bool,
         on_close: Callable[[], None],
     ) -> None:
         self.length = length
@@ -37,6 +40,11 @@ class StoredChunk:
         self.checksums = checksums
         """Of the payload's blocks, joined: see `penstock.checksums`."""
         self.source: Literal["memory", "disk"] = source
+        self.disk = disk
+        """Where it lies: who works on the descriptor is inside (``with stored.disk.busy()``),
+        and tells it of errors (`Disk.note`)."""
+        self.is_passable = is_passable
+        """Whether the descriptor may go to another process: nobody can open it for writing."""
         self._descriptor = descriptor
         self._on_close = on_close
 
@@ -64,24 +72,42 @@ class StoredChunk:
         """
         assert 0 <= start <= stop <= self.length, f"{start}…{stop} of {self.length}"
         try:
-            data = os.pread(self.fileno(), stop - start, start)
+            with self.disk.busy():
+                return self._read(start, stop)
         except OSError as error:
+            self.disk.note(error)
             raise CorruptData(f"the chunk's file cannot be read: {error}") from error
+
+    def _read(self, start: int, stop: int) -> bytes:
+        data = os.pread(self.fileno(), stop - start, start)
         if len(data) != stop - start:
             raise CorruptData(f"the chunk's file ends after {start + len(data)} bytes")
         return data
 
     def verify(self) -> None:
-        """Read the whole payload and check it against the checksums.
+        """Read the whole payload and check it against the checksums; inside its disk already.
 
         Raises:
-            CorruptData: It does not match, is short, or cannot be read.
+            CorruptData: It does not match, or is short.
+            OSError: The disk cannot read it.
         """
         for start in range(0, self.length, VERIFY_BYTES):
             stop = min(self.length, start + VERIFY_BYTES)
             first, last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
             checksums = self.checksums[first * CHECKSUM_BYTES : last * CHECKSUM_BYTES]
-            verify_blocks(self.read(start, stop), checksums)
+            verify_blocks(self._read(start, stop), checksums)
+            self.disk.progress()
+
+    def detach(self) -> Callable[[], None]:
+        """Close the file; return what ends this reader's hold on the chunk, to be called once.
+
+        For a reader elsewhere that has a descriptor of its own: its chunk goes on to count as
+        open, and costs this process no descriptor.
+        """
+        assert self._descriptor >= 0, "the chunk is closed"
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+        return self._on_close
 
     def close(self) -> None:
         """Close the file; again does nothing."""

@@ -1,47 +1,39 @@
-"""One tier: chunks in one directory, within one byte budget.
+"""One tier: chunks in one directory within one byte budget, for as long as its disk is well.
 
-Responsible for: serving, keeping, checking and giving up chunks of one directory, so that its
-budget holds at every instant and a failing disk costs chunks, never the node.
-Not responsible for: which tier a chunk belongs in (`store`), the sum (`ledger`), the order of
-eviction (`eviction`), single file operations (`tier_directory`).
-
-Nothing is synced: a crash may leave any bytes under any name, and a chunk found on disk is
-believed only after its footer and its whole payload were checked.
+Responsible for: opening the directory, giving it up while its disk is out and taking it back
+after; letting threads onto the disk in bounded numbers; numbers that leave a lost disk out.
+Not responsible for: what happens in the open directory (`open_tier`), the verdict (`disk`), when
+to look at the disk (`disk_watch`), which tier a chunk belongs in (`store`).
 """
 
-import contextlib
-import errno
-import functools
 import os
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import structlog
 
-from penstock.errors import CorruptData
-from penstock_node.store.chunk_file import ChunkFile, Footer, encode_footer, read_checksums
-from penstock_node.store.eviction import EvictionPolicy, Reason, S3Fifo, Victim
-from penstock_node.store.ledger import Departure, Ledger, OpenFile
-from penstock_node.store.quarantine import Quarantine
+from penstock.errors import InvalidConfiguration, Overloaded
+from penstock_node.store.chunk_file import ChunkFile
+from penstock_node.store.disk import Disk
+from penstock_node.store.eviction import Reason, Victim
+from penstock_node.store.free_space import FreeSpace
+from penstock_node.store.open_tier import OpenTier, Payload
 from penstock_node.store.statistics import Counters, TierStatistics
 from penstock_node.store.stored_chunk import StoredChunk
-from penstock_node.store.tier_directory import TierDirectory, list_chunks
+from penstock_node.store.tier_directory import Identity, TierDirectory, is_at, probe
 
 Role: TypeAlias = Literal["memory", "local", "owned"]
-Payload: TypeAlias = bytes | bytearray | memoryview
 
-SCAN_BATCH_NAMES = 512
-"""Indexed at a time; readers wait for about half a millisecond."""
-TRIM_BATCH_BYTES = 256 * 1024 * 1024
-"""Unlinked at a time when a tier is over its capacity, which was lowered."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+WRITE_PATIENCE_S = 2.0
+"""How long one waits for a chunk to be written; a disk that hangs must not hold up readers."""
 
 _log = structlog.get_logger("penstock.store")
 
 
 class Tier:
-    """Chunks in a directory. Thread-safe; no lock is held while the disk works."""
+    """Chunks in a directory. Thread-safe; empty while its disk is out of use."""
 
     def __init__(
         self,
@@ -49,61 +41,150 @@ class Tier:
         capacity_bytes: int,
         role: Role,
         *,
-        policy: EvictionPolicy | None = None,
+        free_floor_bytes: int | None = None,
+        read_only_path: Path | None = None,
+        is_open: bool = True,
     ) -> None:
-        """Lock the directory, make what is missing in it, and sweep what a crash left.
+        """Describe a tier, and open it unless its disk is to be out of use until `open`.
 
         Args:
             path: Of the directory; on a tmpfs of its own for the role ``memory``.
             capacity_bytes: For chunk files in allocated blocks. Directories come on top.
             role: What the tier is for.
-            policy: The order of eviction; S3-FIFO by default.
+            free_floor_bytes: What the file system keeps free. None: nothing for the role
+                ``memory``, else 2 % of it, at most 10 GiB.
+            read_only_path: The directory once more, mounted read-only: descriptors of chunks
+                opened there may be passed on.
+            is_open: Open it now.
 
         Raises:
-            InvalidConfiguration: It cannot be written, or another process uses it.
+            InvalidConfiguration: It cannot be used, or another process uses it.
         """
         assert capacity_bytes > 0, f"tier {path} has capacity_bytes={capacity_bytes}"
-        self.path, self.capacity_bytes, self.role = Path(path), capacity_bytes, role
-        self._directory = TierDirectory(self.path)
-        self._source: Literal["memory", "disk"] = "memory" if role == "memory" else "disk"
-        self._closing = threading.Event()
+        self.path, self.role = Path(path), role
+        self.disk = Disk(self.path)
+        self._capacity_bytes = capacity_bytes
+        self._free_floor_bytes = 0 if role == "memory" else None
+        if free_floor_bytes is not None:
+            self._free_floor_bytes = free_floor_bytes
+        self._read_only_path = read_only_path
         self._counters = Counters()
-        quarantined_bytes = sum(size_bytes for _, size_bytes in self._directory.quarantined)
-        self._ledger = Ledger(
-            capacity_bytes=capacity_bytes,
-            policy=policy or S3Fifo(capacity_bytes=capacity_bytes),
-            unscanned_bytes=0
-            if self._directory.is_new
-            else max(0, capacity_bytes - quarantined_bytes),
-            quarantined_bytes=quarantined_bytes,
-        )
-        self._quarantine = Quarantine(self._directory, self._ledger, capacity_bytes=capacity_bytes)
+        self._closing = threading.Event()
+        self._identity: Identity | None = None
+        self._opened: OpenTier | None = None
+        self._scan_thread: threading.Thread | None = None
+        self.scan_has_ended = False
+        """Whether the scan is over, if only because the disk cannot be listed."""
+        if is_open:
+            try:
+                self.open()
+            except OSError as error:
+                raise refusal(self.path, error) from error
 
     def __repr__(self) -> str:
         return (
-            f"<Tier {self.role} {self.path}: {len(self._ledger)} chunks, "
+            f"<Tier {self.role} {self.path}: {self.chunk_count} chunks, "
             f"{self.used_bytes} of {self.capacity_bytes} bytes>"
         )
+
+    # Opening, losing and taking back.
+
+    def open(self) -> None:
+        """Lock the directory, make what is missing in it, sweep what a crash left; use it.
+
+        Raises:
+            InvalidConfiguration: Another process uses it, or its read-only mount is none.
+            OSError: It cannot be used.
+        """
+        assert not self.disk.is_healthy, f"{self!r} is open"
+        self._opened = None  # Frees the old index before there is a new one.
+        directory = TierDirectory(self.path, read_only_path=self._read_only_path)
+        try:
+            self._opened = self._open(directory)
+        except BaseException:
+            directory.close()
+            raise
+        self._identity, self.scan_has_ended = directory.identity, False
+        self.disk.take_back()
+
+    def _open(self, directory: TierDirectory) -> OpenTier:
+        return OpenTier(
+            directory,
+            disk=self.disk,
+            counters=self._counters,
+            free_space=FreeSpace(self.path, floor_bytes=self._free_floor_bytes),
+            capacity_bytes=self._capacity_bytes,
+            source="memory" if self.role == "memory" else "disk",
+            is_passable=self._read_only_path is not None,
+        )
+
+    def look(self, *, must_probe: bool) -> None:
+        """See whether the disk is well, and take it out if not. May hang with the disk.
+
+        Args:
+            must_probe: Also write and read; else only what costs the disk nothing.
+
+        Raises:
+            OSError: The disk cannot tell.
+        """
+        opened = self._usable
+        if opened is None:
+            return
+        trouble = opened.directory.trouble()
+        if trouble:
+            self.disk.take_out(trouble)
+        elif must_probe:
+            probe(self.path)
+
+    def is_back(self) -> bool:
+        """Tell whether a disk that is out works, and has the tier's directory. May hang with it.
+
+        Raises:
+            OSError: It does not work.
+        """
+        if self._opened is not None:
+            self._opened.close()  # An unmounted file system is gone only once nothing holds it.
+        if self._identity is None:
+            return True  # Opening it will tell.
+        if not is_at(self.path, self._identity):
+            return False
+        probe(self.path)
+        return True
+
+    @property
+    def _usable(self) -> OpenTier | None:
+        return self._opened if self.disk.is_healthy else None
+
+    # Numbers.
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What it can take; nothing while its disk is out."""
+        return self._capacity_bytes if self.disk.is_healthy else 0
 
     @property
     def used_bytes(self) -> int:
         """What counts against the capacity: see `ledger`. All of it until the scan is done."""
-        return self._ledger.used_bytes
+        opened = self._usable
+        return opened.ledger.used_bytes if opened else 0
 
     @property
     def cached_bytes(self) -> int:
         """What the chunks that it holds take."""
-        return self._ledger.cached_bytes
+        opened = self._usable
+        return opened.ledger.cached_bytes if opened else 0
 
     @property
     def chunk_count(self) -> int:
         """How many chunks it holds, as far as it has been scanned."""
-        return len(self._ledger)
+        opened = self._usable
+        return len(opened.ledger) if opened else 0
 
     @property
     def is_scanned(self) -> bool:
-        """Whether it knows every chunk in its directory."""
-        return self._ledger.is_scanned
+        """Whether it knows every chunk in its directory; there is none while the disk is out."""
+        opened = self._usable
+        return opened is None or opened.ledger.is_scanned
 
     @property
     def statistics(self) -> TierStatistics:
@@ -112,103 +193,62 @@ class Tier:
 
     def chunks(self) -> list[Victim]:
         """Return the ids and sizes of the chunks it holds, as far as it has been scanned."""
-        return self._ledger.chunks()
-
-    def holds(self, chunk: ChunkFile) -> bool:
-        """Tell whether the chunk is here, good or bad; counts as no use."""
-        return self.holds_id(chunk.chunk_id) or (
-            not self._ledger.is_scanned and self._directory.holds(chunk)
-        )
+        opened = self._usable
+        return opened.ledger.chunks() if opened else []
 
     def holds_id(self, chunk_id: bytes) -> bool:
         """Tell whether the chunk is here, as far as the tier has been scanned."""
-        return chunk_id in self._ledger
+        opened = self._usable
+        return opened is not None and chunk_id in opened.ledger
 
-    # Reading.
+    def holds(self, chunk: ChunkFile) -> bool:
+        """Tell whether the chunk is here, good or bad; counts as no use. A busy disk says no."""
+        if self.holds_id(chunk.chunk_id) or self.is_scanned:
+            return self.holds_id(chunk.chunk_id)
+        try:
+            with self.disk.use():
+                opened = self._usable
+                return opened is not None and opened.directory.holds(chunk)
+        except Overloaded:
+            return False
+
+    # Chunks.
 
     def get(
         self, chunk: ChunkFile, *, is_use: bool = True, must_verify: bool = False
     ) -> StoredChunk | None:
         """Return the chunk, open; None if there is no good copy here.
 
-        Its payload is verified the first time after a restart, else if ``must_verify``.
-        A bad copy is taken out and counted.
+        Its payload is verified the first time after a restart, or after the disk was out, else
+        if ``must_verify``. A bad copy is taken out and counted.
+
+        Raises:
+            Overloaded: Too many threads wait for the disk, or the process lacks descriptors.
         """
-        self._look_on_disk(chunk)
-        file = self._ledger.acquire(chunk.chunk_id, is_use=is_use)
-        if file is None:
-            return None
-        with contextlib.ExitStack() as on_failure:
-            # Held until the copy is taken out: that needs to know which file was read.
-            on_failure.callback(self._ledger.release, file)
-            try:
-                stored = self._open(chunk, file, must_verify=must_verify)
-            except CorruptData as error:
-                self._take_out_bad(file, error)
+        opened = self._usable
+        if opened is None or not opened.may_hold(chunk.chunk_id):
+            return None  # Known without the disk.
+        with self.disk.use():
+            opened = self._usable
+            if opened is None:
                 return None
-            except OSError as error:
-                self._give_up_opening(file, error)
-                return None
-            on_failure.pop_all()
-            return stored
-
-    def _open(self, chunk: ChunkFile, file: OpenFile, *, must_verify: bool) -> StoredChunk:
-        if file.size_bytes != chunk.allocated_bytes:
-            raise CorruptData(f"the name tells {file.size_bytes} bytes")
-        descriptor = self._directory.open(chunk)
-        try:
-            return self._check(descriptor, chunk, file, must_verify=must_verify)
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-    def _check(
-        self, descriptor: int, chunk: ChunkFile, file: OpenFile, *, must_verify: bool
-    ) -> StoredChunk:
-        if not self._ledger.is_current(file):
-            raise FileNotFoundError(errno.ENOENT, "it left while it was opened")
-        stored = StoredChunk(
-            descriptor,
-            length=chunk.payload_bytes,
-            checksums=read_checksums(descriptor, chunk),
-            source=self._source,
-            on_close=functools.partial(self._ledger.release, file),
-        )
-        if must_verify or not self._ledger.is_verified(chunk.chunk_id):
-            stored.verify()
-            self._ledger.verified(file)
-        return stored
-
-    def _give_up_opening(self, file: OpenFile, error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            # Too many open files, a failing disk: says nothing about the chunk.
-            self._counters.add(read_errors=1)
-            _log.warning("cannot open a chunk", tier=str(self.path), error=str(error))
-            return
-        departure = self._ledger.take_file(file)
-        if departure is not None:  # Somebody else has removed the file; it takes no bytes.
-            self._ledger.settle([departure], unlinked=[departure])
-
-    def _look_on_disk(self, chunk: ChunkFile) -> None:
-        """Index a chunk that the scan has not reached."""
-        if self._ledger.is_scanned or not self._ledger.begin_change(chunk.chunk_id):
-            return
-        if self._directory.holds(chunk):
-            self._ledger.found(chunk.chunk_id, chunk.allocated_bytes)
-        else:
-            self._ledger.end_change(chunk.chunk_id)
+            return opened.get(chunk, is_use=is_use, must_verify=must_verify)
 
     def recheck(self, chunk: ChunkFile) -> bool:
-        """Read and verify the copy now, and take it out if it is bad; True if it is good."""
+        """Read and verify the copy now, and take it out if it is bad; True if it is good.
+
+        Raises:
+            Overloaded: As `get`.
+        """
         stored = self.get(chunk, is_use=False, must_verify=True)
         if stored is not None:
             stored.close()
         return stored is not None
 
-    # Writing.
-
     def put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
         """Keep the chunk, evicting others if need be; True if it is here afterwards.
+
+        A write that hangs goes on by itself, with its payload, while the caller is told False.
 
         Args:
             chunk: Where it goes.
@@ -218,135 +258,83 @@ class Tier:
         """
         if self.holds_id(chunk.chunk_id):
             return True
-        if not self._reserve(chunk.allocated_bytes):
-            self._counters.add(not_kept=1)
-            return False
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(self._ledger.cancel, chunk.allocated_bytes)
-            footer = encode_footer(Footer(chunk.object, chunk.index, checksums))
+        written: Future[bool] = Future()
+
+        def write() -> None:
             try:
-                if self._write(chunk, payload, footer, reason=reason):
-                    on_failure.pop_all()
-            except OSError as error:
-                self._counters.add(write_errors=1, not_kept=1)
-                _log.warning("a chunk was not kept", tier=str(self.path), error=str(error))
+                written.set_result(self._put(chunk, payload, checksums=checksums, reason=reason))
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                written.set_exception(error)
+
+        # Not of a pool: those would have to be waited for when the process ends.
+        threading.Thread(target=write, name="penstock-write", daemon=True).start()
+        try:
+            return written.result(WRITE_PATIENCE_S)
+        except (Overloaded, TimeoutError) as error:
+            self._counters.add(not_kept=1)
+            _log.warning("a chunk is not waited for", tier=str(self.path), error=repr(error))
+            return False
+
+    def _put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
+        with self.disk.use():
+            opened = self._usable
+            if opened is None:
                 return False
-        return True
-
-    def _reserve(self, size_bytes: int) -> bool:
-        room = self._ledger.plan_room(size_bytes)
-        if room is None:
-            return False
-        unlinked = self._unlink(room.doomed)
-        return self._ledger.settle_room(room, unlinked=unlinked)
-
-    def _write(self, chunk: ChunkFile, payload: Payload, footer: bytes, *, reason: Reason) -> bool:
-        """Write and publish; False if another thread has kept the chunk first."""
-        try:
-            temporary = self._directory.write(chunk, payload, footer)
-            return self._publish(temporary, chunk, reason=reason)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            # The disk is fuller than the budget knows: somebody else writes to it.
-            self._counters.add(write_errors=1)
-            doomed = self._ledger.plan_eviction(chunk.allocated_bytes)
-            self._ledger.settle(doomed, unlinked=self._unlink(doomed))
-        temporary = self._directory.write(chunk, payload, footer)
-        return self._publish(temporary, chunk, reason=reason)
-
-    def _publish(self, temporary: Path, chunk: ChunkFile, *, reason: Reason) -> bool:
-        if not self._ledger.begin_change(chunk.chunk_id):
-            self._directory.discard(temporary)
-            return False
-        try:
-            self._directory.publish(temporary, chunk)
-        except BaseException:
-            self._ledger.end_change(chunk.chunk_id)
-            self._directory.discard(temporary)
-            raise
-        self._ledger.published(chunk.chunk_id, chunk.allocated_bytes, reason=reason)
-        return True
-
-    # Taking out.
+            return opened.put(chunk, payload, checksums=checksums, reason=reason)
 
     def drop(self, chunk: ChunkFile) -> int:
-        """Take the chunk out; return what it took in bytes, 0 if it was not here."""
-        self._look_on_disk(chunk)
-        departure = self._ledger.take(chunk.chunk_id)
-        if departure is None:
+        """Take the chunk out; return what it took in bytes, 0 if it was not here.
+
+        Raises:
+            Overloaded: Too many threads wait for the disk.
+        """
+        opened = self._usable
+        if opened is None or not opened.may_hold(chunk.chunk_id):
             return 0
-        unlinked = self._unlink([departure])
-        self._ledger.settle([departure], unlinked=unlinked)
-        return sum(gone.size_bytes for gone in unlinked)
-
-    def _unlink(self, doomed: list[Departure]) -> list[Departure]:
-        """Remove files; return those that are gone."""
-        gone = []
-        for departure in doomed:
-            try:
-                self._directory.unlink(departure.chunk_id, departure.size_bytes)
-            except OSError as error:
-                self._counters.add(write_errors=1)
-                _log.warning("cannot remove a chunk", tier=str(self.path), error=str(error))
-            else:
-                gone.append(departure)
-        self._counters.add(evicted_bytes=sum(departure.size_bytes for departure in gone))
-        return gone
-
-    def _take_out_bad(self, file: OpenFile, error: CorruptData) -> None:
-        departure = self._ledger.take_file(file)
-        if departure is None:  # Another reader has found out first.
-            return
-        self._counters.add(corrupt_chunks=1)
-        chunk = departure.chunk_id.hex()
-        _log.warning("a bad chunk", tier=str(self.path), chunk=chunk, error=str(error))
-        try:
-            self._quarantine.take_in(departure)
-        except OSError:
-            # Not worth keeping then: what matters is that it goes.
-            self._ledger.settle([departure], unlinked=self._unlink([departure]))
+        with self.disk.use():
+            opened = self._usable
+            return opened.drop(chunk) if opened else 0
 
     # The scan.
 
+    def start_scan(self) -> None:
+        """Index, on a thread of its own, what is on disk; chunks are served meanwhile."""
+        self._scan_thread = threading.Thread(target=self.scan, name="penstock-scan", daemon=True)
+        self._scan_thread.start()
+
     def scan(self) -> None:
-        """Index every chunk in the directory, from names alone; usable while others read.
+        """Index every chunk in the directory; see `OpenTier.scan`."""
+        with self.disk.busy():
+            opened = self._usable
+            if opened is not None and not self._closing.is_set():
+                opened.scan(should_stop=self._should_stop)
+        self.scan_has_ended = True
 
-        After it the budget is exact, and what is over a lowered capacity is evicted. A disk
-        that cannot be listed is served from by path, and keeps nothing that it has no room for.
-        """
-        try:
-            for listing in self._directory.listings():
-                self._scan_listing(listing)
-                if self._closing.is_set():
-                    return
-        except OSError as error:
-            self._counters.add(read_errors=1)
-            _log.error("a tier cannot be scanned", tier=str(self.path), error=str(error))
-            return
-        finally:
-            self._ledger.end_listing()
-        self._ledger.scanned()
-        self._trim()
-
-    def _scan_listing(self, listing: Path) -> None:
-        self._ledger.begin_listing()
-        for batch in list_chunks(listing, batch=SCAN_BATCH_NAMES):
-            self._ledger.listed(batch)
-
-    def _trim(self) -> None:
-        while not self._closing.is_set():
-            doomed = self._ledger.plan_trim(bytes_max=TRIM_BATCH_BYTES)
-            unlinked = self._unlink(doomed)
-            self._ledger.settle(doomed, unlinked=unlinked)
-            if not unlinked:
-                return
+    def _should_stop(self) -> bool:
+        return self._closing.is_set() or not self.disk.is_healthy
 
     def stop_scan(self) -> None:
         """Ask a scan that runs in another thread to return soon."""
         self._closing.set()
 
+    def wait_scanned(self, timeout_s: float) -> bool:
+        """Wait until no scan runs; False if one still does."""
+        if self._scan_thread is not None:
+            self._scan_thread.join(timeout_s)
+        return self._scan_thread is None or not self._scan_thread.is_alive()
+
     def close(self) -> None:
         """Let another process use the directory. Chunks that readers hold stay readable."""
         self._closing.set()
-        self._directory.close()
+        is_hung = self.disk.is_in_use and not self.disk.is_healthy
+        if self._opened is not None and not is_hung:  # Closing a file could hang as well.
+            self._opened.close()
+
+
+def refusal(path: Path, error: OSError) -> InvalidConfiguration:
+    """Return what to tell of a directory that cannot be opened."""
+    return InvalidConfiguration(
+        f"tier {path} cannot be used: {error.strerror}; make it a directory that uid "
+        f"{os.geteuid()} can write, on a file system mounted read-write, or set "
+        f"another path for the tier"
+    )

@@ -1,9 +1,11 @@
 """The directory of a tier, and what is done in it.
 
-Responsible for: making the directory ours alone, and single operations on its files.
-Not responsible for: which files, and how many bytes (`ledger`, `tier`).
+Responsible for: making the directory ours alone, knowing it again, and single operations on its
+files.
+Not responsible for: which files, and how many bytes (`ledger`, `open_tier`); what errors mean.
 
-    .penstock-lock    held by the one process that uses the tier
+    .penstock-lock    held by the one process that uses the tier; holds the tier's own name
+    .penstock-probe   written and read to see whether the disk works
     chunks/abc/…      chunk files, each published whole by a rename
     tmp/…             files being written; swept at start
     quarantine/…      a few bad files, for whoever looks into a disk; named by when they came
@@ -15,8 +17,10 @@ import fcntl
 import itertools
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from penstock.errors import InvalidConfiguration
 from penstock_node.store.chunk_file import (
@@ -26,38 +30,71 @@ from penstock_node.store.chunk_file import (
     relative_path,
     write_chunk,
 )
+from penstock_node.store.disk import FULL
 
 FILE_MODE = 0o400
 DIRECTORY_MODE = 0o700
+LOCK_FILE = ".penstock-lock"
+PROBE_FILE = ".penstock-probe"
+_NAME_BYTES = 32
+
+
+class Identity(NamedTuple):
+    """What tells a tier's directory from any other that may come to lie at its path."""
+
+    device: int
+    inode: int
+    """Both of the directory, as long as its file system stays mounted."""
+    name: bytes
+    """Drawn when the tier was first used; lies in it."""
 
 
 class TierDirectory:
     """A locked, writable directory. Operations raise OSError when the disk refuses them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only_path: Path | None = None) -> None:
         """Lock and prepare ``path``.
 
+        Args:
+            path: Made if it is not there.
+            read_only_path: The same directory, mounted read-only: chunks are opened there.
+
         Raises:
-            InvalidConfiguration: It cannot be written, or another process uses it.
+            InvalidConfiguration: Another process uses it, or ``read_only_path`` is not that.
+            OSError: It cannot be used.
         """
         self.path = path
         self._chunks, self._tmp = path / "chunks", path / "tmp"
         self._quarantine = path / "quarantine"
+        self._open_below = (read_only_path or path) / "chunks"
         self._numbers = itertools.count()
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock_descriptor = _lock(path / LOCK_FILE)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock_descriptor = _lock(path / ".penstock-lock")
-            try:
-                self._prepare()
-            except OSError:
-                self.close()
-                raise
-        except OSError as error:
+            if read_only_path is not None:
+                self._check_read_only(read_only_path)
+            self.identity = self._identified()
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_read_only(self, path: Path) -> None:
+        is_same = _is_file_of(path / LOCK_FILE, self._lock_descriptor)
+        if not is_same or not os.statvfs(path).f_flag & os.ST_RDONLY:
             raise InvalidConfiguration(
-                f"tier {path} cannot be used: {error.strerror}; make it a directory that uid "
-                f"{os.geteuid()} can write, on a file system mounted read-write, or set "
-                f"another path for the tier"
-            ) from error
+                f"read_only_path {path} is not a read-only mount of the tier {self.path}; make it "
+                f"one (mount --bind {self.path} {path} && mount -o remount,bind,ro {path}), or "
+                f"leave it out"
+            )
+
+    def _identified(self) -> Identity:
+        name = os.pread(self._lock_descriptor, _NAME_BYTES, 0)
+        if not name:
+            name = uuid.uuid4().hex.encode()
+            os.pwrite(self._lock_descriptor, name, 0)
+        found = self.path.stat()
+        return Identity(found.st_dev, found.st_ino, name)
 
     def _prepare(self) -> None:
         for folder in (self._chunks, self._tmp, self._quarantine):
@@ -78,6 +115,17 @@ class TierDirectory:
             os.close(self._lock_descriptor)
             self._lock_descriptor = -1
 
+    def trouble(self) -> str:
+        """Return why nothing can be kept here any more, as far as memory tells; empty if well.
+
+        Raises:
+            OSError: The disk cannot tell.
+        """
+        if not _is_file_of(self.path / LOCK_FILE, self._lock_descriptor):
+            return "it was unmounted, removed or replaced"
+        is_read_only = os.statvfs(self.path).f_flag & os.ST_RDONLY
+        return "it is mounted read-only" if is_read_only else ""
+
     def path_of(self, chunk_id: bytes, size_bytes: int) -> Path:
         """Return the path of a chunk whose file takes ``size_bytes``."""
         return self._chunks / relative_path(chunk_id, size_bytes // PAGE_BYTES)
@@ -89,7 +137,7 @@ class TierDirectory:
     def open(self, chunk: ChunkFile) -> int:
         """Return a read-only descriptor of the chunk's file."""
         return os.open(
-            self._chunks / chunk.relative_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._open_below / chunk.relative_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         )
 
     def write(
@@ -152,6 +200,53 @@ def list_chunks(directory: Path, *, batch: int) -> Iterator[list[tuple[bytes, in
                 for chunk_id, pages in filter(None, map(parse_name, names))
                 if relative_path(chunk_id, pages).parent.name == directory.name
             ]
+
+
+def probe(path: Path) -> None:
+    """Write a few bytes below ``path`` down to the disk, and read them back.
+
+    A full disk is a disk that works.
+
+    Raises:
+        OSError: The disk refuses, or returns other bytes.
+    """
+    try:
+        _write_and_read(path / PROBE_FILE, uuid.uuid4().bytes)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+
+
+def _write_and_read(path: Path, told: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, told, 0)
+        os.fsync(descriptor)
+        if os.pread(descriptor, len(told), 0) != told:
+            raise OSError(errno.EIO, "it returns other bytes than were written", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def is_at(path: Path, identity: Identity) -> bool:
+    """Tell whether the directory at ``path`` is the tier's, mounted anew perhaps.
+
+    Another directory is most likely the one on which the tier is usually mounted.
+    """
+    try:
+        found = path.stat()
+        is_same = (found.st_dev, found.st_ino) == (identity.device, identity.inode)
+        return is_same or (path / LOCK_FILE).read_bytes() == identity.name
+    except FileNotFoundError:
+        return False
+
+
+def _is_file_of(path: Path, descriptor: int) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(descriptor))
 
 
 def _lock(path: Path) -> int:

@@ -1,8 +1,9 @@
 """How benchmarks tell what they measured: figures beside their targets, inputs and machine.
 
-Responsible for: medians over runs, the table on the terminal, the same as JSON, and the flags
-that every benchmark has.
-Not responsible for: measuring. Nothing here fails because a target was missed: machines differ.
+Responsible for: medians over runs, the table on the terminal, the same as JSON, progress on
+standard error, and the flags that every benchmark has.
+Not responsible for: measuring (`testbed.contest` and the scripts of ``bench/``). Nothing here
+fails because a target was missed: machines differ.
 """
 
 import argparse
@@ -10,18 +11,21 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 Bound = Literal["", "≤", "≥", "="]
 Inputs = Mapping[str, Any]
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_PROGRESS = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class Measure:
     """One figure: the median of its runs, and what it should be if anything says so."""
 
     name: str
-    value: float
+    value: float | None
+    """None where it could not be measured; ``note`` says why."""
     unit: str = ""
     runs: int = 1
     lowest: float | None = None
@@ -40,6 +45,8 @@ class Measure:
     target: float = 0.0
     group: str = ""
     """What it was measured on, where a benchmark measures on several."""
+    note: str = ""
+    """Stands in the place of a value that is None."""
 
     @classmethod
     def of(
@@ -67,10 +74,12 @@ class Measure:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the figure is as it should be; None without a target.
+        """Whether the figure is as it should be; None without a target or without a value.
 
         What should be equal must be so in every run: there is no chance in it.
         """
+        if self.value is None:
+            return None
         match self.bound:
             case "≤":
                 return self.value <= self.target
@@ -79,6 +88,19 @@ class Measure:
             case "=":
                 return {self.value, self.lowest, self.highest} <= {self.target, None}
         return None
+
+    @property
+    def shown(self) -> tuple[str, str, str, str, str]:
+        """The figure as cells of a table: median, unit, range, target, verdict."""
+        value = self.note if self.value is None else _number(self.value)
+        target = f"{self.bound} {_number(self.target)}" if self.bound else ""
+        verdict = {None: "", True: "met", False: "missed"}[self.is_met]
+        return value, self.unit, self._range(), target, verdict
+
+    def _range(self) -> str:
+        if self.lowest is None or self.highest is None or self.runs == 1:
+            return ""
+        return f"{_number(self.lowest)} … {_number(self.highest)} ({self.runs})"
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
@@ -107,6 +129,11 @@ def _cpu_model() -> str:
     return next(models, platform.machine())
 
 
+def rounds(count: int, what: str) -> Iterator[int]:
+    """Yield the numbers of ``count`` rounds, and show on standard error how far they are."""
+    yield from track(range(count), what, console=_PROGRESS, transient=True)
+
+
 def run_benchmark(
     title: str,
     measure: Callable[[bool], tuple[Inputs, Sequence[Measure]]],
@@ -127,10 +154,15 @@ def run_benchmark(
     inputs, measures = measure(options.quick)
     console = Console()
     console.print(_table(title, measures, with_verdicts=not options.quick))
-    console.print(f"{_listed(inputs)}\n{_listed(on)}", highlight=False)
+    console.print(f"{listed(inputs)}\n{listed(on)}", highlight=False)
     if options.json:
-        rows = [asdict(row) | {"is_met": row.is_met} for row in measures]
-        report = {"inputs": dict(inputs), "machine": on, "measures": rows}
+        report = {
+            "title": title,
+            "command": f"python bench/{Path(sys.argv[0]).name}",
+            "inputs": dict(inputs),
+            "machine": on,
+            "measures": [asdict(row) | {"is_met": row.is_met} for row in measures],
+        }
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -146,30 +178,15 @@ def _table(title: str, measures: Sequence[Measure], *, with_verdicts: bool) -> T
             group = row.group
             table.add_section()
             table.add_row(group, style="bold")
-        table.add_row(
-            row.name,
-            _number(row.value),
-            row.unit,
-            _range(row),
-            f"{row.bound} {_number(row.target)}" if row.bound else "",
-            _verdict(row) if with_verdicts else "",
-        )
+        *cells, verdict = row.shown
+        table.add_row(row.name, *cells, verdict if with_verdicts else "")
     return table
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def listed(values: Mapping[str, Any]) -> str:
+    """Return names and values in a line, for people."""
     return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in values.items())
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) >= 10 else f"{value:,.4g}"
-
-
-def _range(row: Measure) -> str:
-    if row.lowest is None or row.highest is None or row.runs == 1:
-        return ""
-    return f"{_number(row.lowest)} … {_number(row.highest)} ({row.runs})"
-
-
-def _verdict(row: Measure) -> str:
-    return {None: "", True: "met", False: "missed"}[row.is_met]

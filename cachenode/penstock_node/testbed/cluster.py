@@ -30,6 +30,8 @@ class TierSpec:
 
     role: str
     capacity_bytes: int
+    path: Path | None = None
+    """Its directory; by default one below the node's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ class NodeProcess:
     @property
     def tier_paths(self) -> list[Path]:
         """The directories of its tiers."""
-        return [self.directory / f"{tier.role}{at}" for at, tier in enumerate(self.spec.tiers)]
+        return [
+            tier.path or self.directory / f"{tier.role}{at}"
+            for at, tier in enumerate(self.spec.tiers)
+        ]
 
     @property
     def file(self) -> NodeFile:
@@ -240,7 +245,7 @@ class LocalCluster:
 
     def _view_of(self, node: NodeProcess) -> Any:
         with self.connect(node) as cache:
-            return cache.view
+            return cache.cluster_view
 
     @property
     def running(self) -> list[NodeProcess]:

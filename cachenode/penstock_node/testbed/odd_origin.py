@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote
 
+HELD_MAX_S = 50.0
+
 
 @dataclass(frozen=True, slots=True)
 class OddObject:
@@ -37,6 +39,8 @@ class OddObject:
     """Answer with this status instead."""
     failing_answers: int = 0
     """How many answers have that status; 0 for all."""
+    held_until: threading.Event | None = None
+    """Bodies are sent once it is set."""
 
 
 @dataclass(slots=True)
@@ -178,6 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.end_headers()
         if self.command == "GET":
+            if served.held_until is not None:
+                served.held_until.wait(HELD_MAX_S)
             self.wfile.write(served.data[start : start + sent])
         # A body that ends early can only be told by the connection's end.
         self.close_connection = self.close_connection or sent < stop - start

@@ -192,7 +192,7 @@ class _Reader:
     def run(self) -> None:
         """Connect, tell so, and read as told."""
         with penstock.connect(self._spec.address) as cache:
-            self._report.epoch = cache.view.placement.epoch
+            self._report.epoch = cache.cluster_view.placement.epoch
             self._tell()
             while not (self._directory / "go").exists():
                 self._check_parent()
@@ -219,7 +219,7 @@ class _Reader:
             return
         digest = hashlib.sha256(data).hexdigest()
         self._report.add(digest, seconds=time.monotonic() - begun)
-        self._report.epoch = cache.view.placement.epoch
+        self._report.epoch = cache.cluster_view.placement.epoch
 
     def _tell(self) -> None:
         whole = self._report_file.with_suffix(".tmp")

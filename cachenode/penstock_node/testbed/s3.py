@@ -195,16 +195,19 @@ class S3Server:
         if status not in (HTTPStatus.OK, HTTPStatus.CONFLICT):
             raise PartFailed(f"{self.endpoint} does not make the bucket {name!r}: {text}")
 
-    def bucket(self, name: str) -> S3Store:
-        """Return the bucket for direct use, past any cache."""
+    def bucket(self, name: str, *, endpoint: str | None = None) -> S3Store:
+        """Return the bucket for direct use, past any cache; through ``endpoint`` if one is given.
+
+        Such an endpoint is a proxy in front of this server.
+        """
         config: S3Config = {
-            "endpoint": self.endpoint,
+            "endpoint": endpoint or self.endpoint,
             "region": "us-east-1",
             "skip_signature": True,
             "virtual_hosted_style_request": False,
         }
         if "AWS_ENDPOINT_URL_S3" in os.environ:
-            config["aws_endpoint_url_s3"] = self.endpoint  # The environment's would win.
+            config["aws_endpoint_url_s3"] = config["endpoint"]  # The environment's would win.
         client_options: ClientConfig = {"allow_http": True, "timeout": "60s"}
         return S3Store(
             name,

@@ -45,6 +45,7 @@ class HttpRequest:
 
 
 Handler: TypeAlias = Callable[[HttpRequest], Outcome]
+Refusal: TypeAlias = Callable[[HTTPStatus, str], Reply]
 
 
 class BadRequest(Exception):
@@ -136,12 +137,20 @@ def body_length(request: HttpRequest) -> int:
 class HttpSession:
     """HTTP/1.1 on one connection, for one handler."""
 
-    __slots__ = ("_awaited", "_handler", "is_last")
+    __slots__ = ("_awaited", "_handler", "_refuse", "is_last")
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, refuse: Refusal | None = None) -> None:
+        """Begin to speak.
+
+        Args:
+            handler: Answers requests.
+            refuse: Answers what is no request that is taken, by status and reason; the
+                connection ends with that. By default a line of text.
+        """
         self.is_last = False
         """See `Session.is_last`."""
         self._handler = handler
+        self._refuse = refuse or refusal
         self._awaited: tuple[HttpRequest, int] | None = None  # A head whose body is coming.
 
     def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
@@ -149,7 +158,7 @@ class HttpSession:
         try:
             request = self._take(inbox)
         except BadRequest as error:
-            return refusal(error.status, str(error))
+            return self._refuse(error.status, str(error))
         if request is None:
             return None
         request.interim = interim

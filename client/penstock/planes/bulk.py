@@ -48,8 +48,15 @@ class BulkPlane:
     name = "bulk"
     pieces_max = 8
 
-    def __init__(self, connections: BulkConnections) -> None:
+    def __init__(self, connections: BulkConnections, *, landing: type[Landing] = Landing) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            connections: Made and closed by the caller.
+            landing: How bytes get into place; whoever measures may have one that checks nothing.
+        """
         self._connections = connections
+        self._landing = landing
         self._of_thread = threading.local()
 
     def read(
@@ -121,7 +128,7 @@ class BulkPlane:
         """Take in one answer; what it says is wrong leaves the connection usable."""
         if head.status != _PARTIAL:
             return error_of(head, connection.receive_body(head.length, deadline), connection)
-        landing = Landing(
+        landing = self._landing(
             piece, context.object.chunk_length(piece.index), _checksums(head), self._bounce()
         )
         if head.length != landing.stop - landing.start:

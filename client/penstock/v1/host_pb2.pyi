@@ -74,26 +74,28 @@ class HostRead(google.protobuf.message.Message):
     TICKET_FIELD_NUMBER: builtins.int
     URL_FIELD_NUMBER: builtins.int
     INDEXES_FIELD_NUMBER: builtins.int
-    EPOCH_FIELD_NUMBER: builtins.int
+    LENGTHS_FIELD_NUMBER: builtins.int
     ONLY_IF_CACHED_FIELD_NUMBER: builtins.int
     RECHECK_FIELD_NUMBER: builtins.int
     INTO_MEMORY_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
     ticket: builtins.str
     url: builtins.str
-    epoch: builtins.int
-    """The sender's epoch, where it knows one."""
     only_if_cached: builtins.bool
     """Answer only from what is here or being read at this moment."""
     recheck: builtins.bool
     """Blocks read before did not match their checksums: look at the copies before answering."""
     into_memory: builtins.bool
-    """Answer from memory where there is such a tier: the chunks are about to be mapped."""
+    """Bring them into memory first where there is such a tier: they are about to be mapped."""
     traceparent: builtins.str
     """W3C trace context."""
     @property
     def indexes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """At most 128."""
+
+    @property
+    def lengths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """How many bytes of each are wanted, in the same order, for the node's counters; none: all."""
 
     def __init__(
         self,
@@ -101,13 +103,13 @@ class HostRead(google.protobuf.message.Message):
         ticket: builtins.str = ...,
         url: builtins.str = ...,
         indexes: collections.abc.Iterable[builtins.int] | None = ...,
-        epoch: builtins.int = ...,
+        lengths: collections.abc.Iterable[builtins.int] | None = ...,
         only_if_cached: builtins.bool = ...,
         recheck: builtins.bool = ...,
         into_memory: builtins.bool = ...,
         traceparent: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "indexes", b"indexes", "into_memory", b"into_memory", "only_if_cached", b"only_if_cached", "recheck", b"recheck", "ticket", b"ticket", "traceparent", b"traceparent", "url", b"url"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["indexes", b"indexes", "into_memory", b"into_memory", "lengths", b"lengths", "only_if_cached", b"only_if_cached", "recheck", b"recheck", "ticket", b"ticket", "traceparent", b"traceparent", "url", b"url"]) -> None: ...
 
 global___HostRead = HostRead
 
@@ -133,8 +135,8 @@ global___HostCall = HostCall
 
 @typing.final
 class HostDone(google.protobuf.message.Message):
-    """The files of the last answer are closed and unmapped: they no longer count as in use. Has no
-    answer. Ending the connection says the same.
+    """The files of all answers so far are closed and unmapped: they no longer count as in use. Has
+    no answer. Ending the connection says the same.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -1,0 +1,329 @@
+"""The host plane: chunks as open files for the programs of this machine, over a Unix socket.
+
+Responsible for: frames to requests and answers to frames, who is given files, and counting the
+chunks that readers have as in use until they say that they are done.
+Not responsible for: sockets (`transport`), where chunks come from (`host_chunks`).
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from penstock import wire
+from penstock.errors import InvalidRequest, Overloaded, PenstockError
+from penstock.host_frames import (
+    HEAD_BYTES,
+    INDEXES_MAX,
+    REQUEST_BYTES_MAX,
+    frame,
+    frame_bytes,
+)
+from penstock.ticket import Ticket
+from penstock.v1 import cache_pb2, host_pb2
+from penstock_node.chunk import Chunk
+from penstock_node.cluster import Cluster
+from penstock_node.metrics import NodeMetrics
+from penstock_node.serve.calls import Calls
+from penstock_node.serve.host_chunks import Found, Given, HostChunks, Wanted
+from penstock_node.serve.peer_process import peer_process, sees_our_files
+from penstock_node.transport.connection import Interim
+from penstock_node.transport.reply import Descriptors, Octets, OpenFile, Outcome, Part, Reply
+
+PLANE = "host"
+HOLDS_MAX = 1024 * 1024
+"""Chunks in use by readers at once, of all connections: enough for views of 4 TB."""
+TICKET_BELIEVED_S = 1.0
+"""How long a ticket that was verified is not verified again."""
+TICKETS_BELIEVED_MAX = 256
+RETRY_AFTER_S = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+class HostService:
+    """Answers requests of the socket, on the engine's workers and the event loop."""
+
+    def __init__(
+        self,
+        *,
+        chunks: HostChunks,
+        calls: Calls,
+        cluster: Cluster,
+        metrics: NodeMetrics,
+        loop: asyncio.AbstractEventLoop,
+        bulk_address: str,
+        gives_to_all: bool,
+        keeps_copies: bool,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            chunks: Finds them.
+            calls: Answers what is not a chunk.
+            cluster: Tickets, and the epoch.
+            metrics: What is counted.
+            loop: Where fills and calls run.
+            bulk_address: Where those read who are given no files.
+            gives_to_all: All tiers have a read-only path, so that anybody is given files.
+            keeps_copies: Whether the node keeps chunks that others own.
+        """
+        self.chunks = chunks
+        self.calls = calls
+        self.cluster = cluster
+        self.metrics = metrics
+        self.loop = loop
+        self.bulk_address = bulk_address
+        self.gives_to_all = gives_to_all
+        self.keeps_copies = keeps_copies
+        self.tickets = _Tickets(cluster)
+        self._lock = threading.Lock()
+        self._held = 0
+
+    @property
+    def held(self) -> int:
+        """How many chunks count as in use by readers of the host plane."""
+        return self._held
+
+    def hold(self, change: int) -> None:
+        """Count chunks as in use, or as no longer so."""
+        with self._lock:
+            self._held += change
+
+    def open_session(self, sock: socket.socket) -> "HostSession":
+        """Return what a new connection speaks."""
+        peer, sees = peer_process(sock), sees_our_files(sock)
+        _log.debug("a reader connects", pid=peer.pid, uid=peer.uid, sees_our_files=sees)
+        return HostSession(self, sees_our_files=sees)
+
+
+class HostSession:
+    """One connection of the host plane; see `penstock_node.transport.connection.Session`."""
+
+    is_last = False
+
+    def __init__(self, service: HostService, *, sees_our_files: bool) -> None:
+        self._service = service
+        self._sees_our_files = sees_our_files
+        self._is_greeted = False
+        self._holds: list[Callable[[], None]] = []
+
+    def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
+        """See `Session.step`."""
+        if len(inbox) < HEAD_BYTES:
+            return None
+        size = frame_bytes(inbox)
+        if size > HEAD_BYTES + REQUEST_BYTES_MAX:
+            return _refuse(InvalidRequest(f"a request of {size} bytes"), ends=True)
+        if len(inbox) < size:
+            return None
+        data = bytes(inbox[HEAD_BYTES:size])
+        del inbox[:size]
+        return self._answer(data)
+
+    def _answer(self, data: bytes) -> Outcome:
+        try:
+            request = host_pb2.HostRequest.FromString(data)
+        except DecodeError:
+            return _refuse(InvalidRequest("not a request of the host plane"), ends=True)
+        kind = request.WhichOneof("request")
+        if kind is None or not (self._is_greeted or kind == "hello"):
+            return _refuse(InvalidRequest(f"{kind}: want hello, then requests"), ends=True)
+        try:
+            match kind:
+                case "hello":
+                    return self._greet()
+                case "read":
+                    return self._read(request.read)
+                case "call":
+                    return self._later(self._called(request.call))
+                case "done":
+                    return self._done()
+        except PenstockError as error:
+            return _refuse(error)
+
+    def _greet(self) -> Outcome:
+        self._is_greeted = True
+        service = self._service
+        welcome = host_pb2.HostWelcome(
+            node=service.cluster.node_id,
+            cluster_uid=service.cluster.view.placement.cluster_uid,
+            gives_files=self._sees_our_files or service.gives_to_all,
+            keeps_copies=service.keeps_copies,
+        )
+        return _reply(host_pb2.HostResponse(welcome=welcome))
+
+    async def _called(self, call: host_pb2.HostCall) -> Reply:
+        try:
+            called = await self._service.calls.call(call.method, call.request)
+        except PenstockError as error:
+            return _refuse(error)
+        return _reply(host_pb2.HostResponse(called=called))
+
+    # Chunks.
+
+    def _read(self, read: host_pb2.HostRead) -> Outcome:
+        self._check(read)
+        if not read.ticket:
+            return self._later(self._read_url(read))
+        wanted = _wanted(read, self._service.tickets.verify(read.ticket))
+        found = self._service.chunks.at_hand(wanted)
+        if None in found:
+            return self._later(self._read_rest(read, wanted, found))
+        return self._chunks(read, found)
+
+    def _check(self, read: host_pb2.HostRead) -> None:
+        count = len(read.indexes)
+        if not 0 < count <= INDEXES_MAX:
+            raise InvalidRequest(f"{count} chunks in one request: want 1 to {INDEXES_MAX}")
+        if read.lengths and len(read.lengths) != count:
+            raise InvalidRequest(f"{len(read.lengths)} lengths for {count} chunks")
+        if self._service.held + count > HOLDS_MAX:
+            raise Overloaded(
+                f"readers have {self._service.held} chunks in use", retry_after_s=RETRY_AFTER_S
+            )
+
+    def _later(self, answering: Coroutine[Any, Any, Reply]) -> Outcome:
+        return asyncio.run_coroutine_threadsafe(answering, self._service.loop)
+
+    async def _read_rest(
+        self, read: host_pb2.HostRead, wanted: Wanted, found: list[Found]
+    ) -> Reply:
+        try:
+            return self._chunks(read, await self._service.chunks.wait(wanted, found))
+        except PenstockError as error:
+            return _refuse(error)
+
+    async def _read_url(self, read: host_pb2.HostRead) -> Reply:
+        chunks = self._service.chunks
+        try:
+            opened = await self._open(read.url)
+            wanted = _wanted(read, self._service.tickets.verify(opened.ticket))
+            found = await chunks.look(wanted)
+            if None in found:
+                found = await chunks.wait(wanted, found)
+        except PenstockError as error:
+            return _refuse(error)
+        return self._chunks(read, found, opened=opened)
+
+    async def _open(self, url: str) -> cache_pb2.Object:
+        response = await self._service.calls.open(cache_pb2.OpenRequest(urls=[url]))
+        (result,) = response.results
+        if result.WhichOneof("result") == "error":
+            raise wire.error_from_proto(result.error)
+        return result.object
+
+    def _chunks(
+        self,
+        read: host_pb2.HostRead,
+        found: Sequence[Found],
+        *,
+        opened: cache_pb2.Object | None = None,
+    ) -> Reply:
+        """Return the answer; the files in it are closed when it is sent, or cannot be."""
+        files: list[OpenFile] = []
+        told = [
+            self._tell(index, one, length, files)
+            for index, one, length in zip(
+                read.indexes, found, read.lengths or [0] * len(found), strict=True
+            )
+        ]
+        epoch = self._service.cluster.epoch
+        chunks = host_pb2.HostChunks(chunks=told, epoch=epoch, object=opened)
+        return _reply(host_pb2.HostResponse(chunks=chunks), files)
+
+    def _tell(
+        self, index: int, one: Found, length: int, files: list[OpenFile]
+    ) -> host_pb2.HostChunk:
+        if one is None:
+            return host_pb2.HostChunk(index=index, filling=host_pb2.HostFilling())
+        if isinstance(one, PenstockError):
+            self._service.metrics.chunk_read_failures.labels(error=one.name).inc()
+            return host_pb2.HostChunk(index=index, error=wire.error_to_proto(one))
+        if not (self._sees_our_files or one.is_passable):
+            one.content.close()
+            address = self._service.bulk_address
+            return host_pb2.HostChunk(index=index, over_bulk=host_pb2.HostOverBulk(address=address))
+        files.append(_GivenFile(one, self._hold))
+        whole = one.chunk.length
+        length = min(length, whole) or whole
+        self._service.metrics.served(plane=PLANE, source=one.source, length=length)
+        file = host_pb2.HostFile(length=whole, checksums=one.checksums, source=one.source)
+        return host_pb2.HostChunk(index=index, file=file)
+
+    def _hold(self, release: Callable[[], None]) -> None:
+        self._holds.append(release)
+        self._service.hold(1)
+
+    def _done(self) -> Reply:
+        holds, self._holds = self._holds, []
+        for release in holds:
+            release()
+        self._service.hold(-len(holds))
+        return Reply()
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self._done()
+
+
+class _GivenFile:
+    """A file on its way to a reader; once it is sent, the reader's hold on the chunk is left."""
+
+    __slots__ = ("_content", "_hold")
+
+    def __init__(self, given: Given, hold: Callable[[Callable[[], None]], None]) -> None:
+        self._content = given.content
+        self._hold = hold
+
+    def fileno(self) -> int:
+        return self._content.fileno()
+
+    def close(self) -> None:
+        self._hold(self._content.detach())
+
+
+class _Tickets:
+    """Verifies tickets, each of them once a second."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._believed: dict[str, tuple[float, Ticket]] = {}
+
+    def verify(self, token: str) -> Ticket:
+        """Return the ticket in ``token``; raises as `Cluster.verify`."""
+        now = time.monotonic()
+        until, ticket = self._believed.get(token, (0.0, None))
+        if ticket is not None and now < until:
+            return ticket
+        ticket = self._cluster.verify(token)
+        if len(self._believed) >= TICKETS_BELIEVED_MAX:
+            self._believed = {}
+        self._believed[token] = (now + TICKET_BELIEVED_S, ticket)
+        return ticket
+
+
+def _wanted(read: host_pb2.HostRead, ticket: Ticket) -> Wanted:
+    return Wanted(
+        [Chunk(ticket.object, ticket.volume, index) for index in read.indexes],
+        only_if_cached=read.only_if_cached,
+        recheck=read.recheck,
+        into_memory=read.into_memory,
+    )
+
+
+def _reply(response: host_pb2.HostResponse, files: Sequence[OpenFile] = ()) -> Reply:
+    data = frame(response)
+    part: Part = Descriptors(data, files) if files else Octets(data)
+    return Reply([part])
+
+
+def _refuse(error: PenstockError, *, ends: bool = False) -> Reply:
+    reply = _reply(host_pb2.HostResponse(error=wire.error_to_proto(error)))
+    reply.ends = ends
+    return reply

@@ -1,0 +1,191 @@
+"""The gateway: from requests to the operations that answer them.
+
+Responsible for: which operations there are, letting callers in, and saying what is not served.
+Not responsible for: HTTP itself (`transport.http`), each operation (`objects`, `listing`).
+
+It reads and never writes. A request is taken on a worker of the engine; what is at hand is
+answered there, and what has to be waited for on the event loop.
+"""
+
+import asyncio
+import functools
+import socket
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.volumes import penstock_url
+from penstock_node.cluster import Cluster
+from penstock_node.listing import Listings
+from penstock_node.metrics import NodeMetrics
+from penstock_node.opening import Opener
+from penstock_node.serve.s3.access import Access
+from penstock_node.serve.s3.addressing import Target, parse_target
+from penstock_node.serve.s3.body import ChunkReads, Sending
+from penstock_node.serve.s3.buckets import Bucket, bucket_names, find_bucket
+from penstock_node.serve.s3.errors import S3Error, in_s3_words, not_implemented
+from penstock_node.serve.s3.exchange import Exchange, error_reply, new_request_id
+from penstock_node.serve.s3.listing import BucketListing
+from penstock_node.serve.s3.listing_xml import bucket_list, bucket_location
+from penstock_node.serve.s3.objects import Answer, Objects
+from penstock_node.serve.s3.recent import RecentOpens
+from penstock_node.transport.http import HttpRequest, HttpSession
+from penstock_node.transport.reply import Outcome, Reply
+
+ANSWER_S = 60.0
+"""Longest until an answer begins."""
+REGION: Final = "us-east-1"
+"""What clients are told. Signatures of any region are taken."""
+SERVED = (
+    "HeadObject, GetObject, ListObjectsV2, ListObjects, ListBuckets, HeadBucket and "
+    "GetBucketLocation"
+)
+
+_METHODS = ("GET", "HEAD")
+# A query that names one of these asks for something else than the object or the list of keys.
+_OTHER_OPERATIONS = (
+    "abac accelerate acl analytics attributes cors encryption intelligent-tiering inventory "
+    "legal-hold lifecycle logging metadataConfiguration metadataTable metrics notification "
+    "object-lock ownershipControls policy policyStatus publicAccessBlock renameObject replication "
+    "requestPayment restore retention select session tagging torrent uploadId uploads versionId "
+    "versioning versions website"
+)
+_SUBRESOURCES = frozenset(_OTHER_OPERATIONS.split())
+
+_log = structlog.get_logger("penstock.s3")
+
+
+class S3Gateway:
+    """Serves the cluster's volumes to S3's clients; see the module."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        opener: Opener,
+        listings: Listings,
+        reads: ChunkReads,
+        metrics: NodeMetrics,
+        access: Access,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            cluster: Its volumes.
+            opener: Opens objects.
+            listings: Lists volumes.
+            reads: Chunks for this machine's readers, whoever owns them.
+            metrics: What is counted.
+            access: Who may read.
+            loop: Where whatever takes time runs.
+        """
+        self._cluster = cluster
+        self._access = access
+        self._loop = loop
+        self._objects = Objects(
+            RecentOpens(opener), Sending(reads=reads, metrics=metrics, loop=loop)
+        )
+        self._listing = BucketListing(listings)
+
+    def open_session(self, sock: socket.socket) -> HttpSession:
+        """Return what speaks on a new connection: see `Engine.listen`."""
+        try:
+            peer = str(sock.getpeername()[0])
+        except (OSError, IndexError):  # Gone again, or of no address.
+            peer = ""
+        return HttpSession(functools.partial(self._answer, peer=peer), refuse=_refuse_malformed)
+
+    def _answer(self, request: HttpRequest, *, peer: str) -> Outcome:
+        """Answer one request; on a worker's thread. See `transport.http.Handler`."""
+        request_id = new_request_id()
+        try:
+            answer = self._begin(request, peer=peer, request_id=request_id)
+        except (S3Error, PenstockError) as error:
+            return self._refused(error, request, request_id)
+        if isinstance(answer, Reply):
+            return answer
+        return asyncio.run_coroutine_threadsafe(
+            self._finished(answer, request, request_id), self._loop
+        )
+
+    async def _finished(self, answer: Answer, request: HttpRequest, request_id: str) -> Reply:
+        assert not isinstance(answer, Reply), "a reply is sent at once"
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await answer
+        except (S3Error, PenstockError) as error:
+            return self._refused(error, request, request_id)
+        except TimeoutError:
+            late = S3Error(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "ServiceUnavailable",
+                f"nothing came within {ANSWER_S:.0f} s; try again later",
+            )
+            return self._refused(late, request, request_id)
+
+    def _begin(self, request: HttpRequest, *, peer: str, request_id: str) -> Answer:
+        target = parse_target(request.target)
+        if request.method not in _METHODS:
+            raise _read_only(request.method)
+        caller = self._access.admit(request, target, peer=peer)
+        exchange = Exchange(request, target, caller, request_id)
+        _refuse_other_operations(target)
+        if not target.bucket:
+            return self._service(exchange)
+        bucket = find_bucket(self._cluster.volumes, target.bucket, caller)
+        if not target.key:
+            return self._bucket(exchange, bucket)
+        location = bucket.locate(target.key)
+        return self._objects.answer(exchange, penstock_url(location.volume.name, location.path))
+
+    def _service(self, exchange: Exchange) -> Answer:
+        if exchange.target.key:
+            raise S3Error(HTTPStatus.BAD_REQUEST, "InvalidBucketName", "write /BUCKET/KEY")
+        return exchange.document(bucket_list(bucket_names(self._cluster.volumes, exchange.caller)))
+
+    def _bucket(self, exchange: Exchange, bucket: Bucket) -> Answer:
+        if exchange.is_head:
+            return exchange.empty(HTTPStatus.OK, [("x-amz-bucket-region", REGION)])
+        if "location" in exchange.target:
+            return exchange.document(bucket_location())
+        return self._listing.answer(exchange, bucket)
+
+    def _refused(
+        self, error: S3Error | PenstockError, request: HttpRequest, request_id: str
+    ) -> Reply:
+        told = error if isinstance(error, S3Error) else in_s3_words(error)
+        if told.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.info("a request failed", request=request_id, code=told.code, why=str(told))
+        return error_reply(
+            told,
+            resource=request.target.partition("?")[0],
+            request_id=request_id,
+            is_head=request.method == "HEAD",
+        )
+
+
+def _refuse_other_operations(target: Target) -> None:
+    other = sorted(_SUBRESOURCES.intersection(name for name, _ in target.query))
+    if other:
+        raise not_implemented(f"?{other[0]} is not served here; this gateway serves {SERVED}")
+
+
+def _read_only(method: str) -> S3Error:
+    return S3Error(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "MethodNotAllowed",
+        f"{method}: this gateway only reads ({SERVED}); write to the volume's origin",
+    )
+
+
+def _refuse_malformed(status: HTTPStatus, reason: str) -> Reply:
+    """Refuse what is no request that can be answered; its connection ends."""
+    if status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.LENGTH_REQUIRED):
+        error = _read_only("a request with a body")
+    else:
+        code = "NotImplemented" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "InvalidRequest"
+        error = S3Error(status, code, reason)
+    return error_reply(error, resource="", request_id=new_request_id(), is_head=False, ends=True)

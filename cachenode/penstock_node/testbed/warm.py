@@ -1,0 +1,164 @@
+"""A standalone node that holds one object, and the same bytes as plain files for its peers.
+
+Responsible for: the object, its copies and the node on one file system, a tmpfs where there is
+room, and connections to the node with as many streams as asked for.
+Not responsible for: measuring.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import penstock
+from penstock.core import Core, Options
+from penstock.planes.landing import Landing
+from penstock.reader import WORKERS_MAX
+from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
+from penstock_node.testbed.contest import Sample
+from penstock_node.testbed.destination import Destination, random_file
+from penstock_node.testbed.peers import PeerAbsent
+
+MIB = 1024 * 1024
+URL = "penstock://models/model.bin"
+_TMPFS = Path("/dev/shm")  # noqa: S108 - a tmpfs, where the machine has one
+_SPARE_BYTES = 256 * MIB
+_COPIES = 3
+"""The origin's, the peers' and the node's."""
+
+
+class Unverified(Landing):
+    """Puts blocks into place and believes them: to tell what verifying costs."""
+
+    def _is_right(self, span: memoryview, at: int) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def scratch(room_bytes: int) -> Iterator[Path]:
+    """Make a directory, on a tmpfs if one has so much room; it is gone in the end.
+
+    So disks, which no two machines share, stay out of figures that are about moving bytes.
+    """
+    has_room = _TMPFS.is_dir() and shutil.disk_usage(_TMPFS).free > room_bytes + _SPARE_BYTES
+    parent = _TMPFS if has_room else None
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=parent) as name:
+        yield Path(name)
+
+
+class WarmSite:
+    """One object, cached whole by a standalone node. As a context manager it starts the node."""
+
+    def __init__(self, directory: Path, *, object_bytes: int, chunk_bytes: int) -> None:
+        """Make the object and its copies; the node starts later.
+
+        Args:
+            directory: Holds all of it; of `scratch`, with room for `_COPIES` of the object.
+            object_bytes: Of the object; a multiple of ``chunk_bytes``.
+            chunk_bytes: Of the cluster, and of the plain files.
+        """
+        assert object_bytes % chunk_bytes == 0, "peers' files would differ in length"
+        self.directory = directory
+        origin = directory / "origin"
+        origin.mkdir()
+        self.object_path = origin / "model.bin"
+        checksums = random_file(self.object_path, size_bytes=object_bytes, seed=3)
+        self.files = directory / "files"
+        """Below it one file for each of `paths`: the object, cut as the node cuts it."""
+        self.chunk_bytes = chunk_bytes
+        self.destination = Destination(object_bytes, checksums)
+        self.chunk_checksums = self.destination.chunk_checksums(chunk_bytes)
+        self.paths = [f"/v1/chunk/{index}" for index in range(len(self.chunk_checksums))]
+        """Of the plain files, named as the bulk port names chunks."""
+        self._write_files()
+        self.node = NodeProcess(
+            directory,
+            NodeSpec(
+                "warm",
+                (TierSpec("owned", object_bytes * 2 + _SPARE_BYTES),),
+                {"socket": str(directory / "node.sock"), "allow_file_roots": [str(origin)]},
+            ),
+            shared={
+                "cluster": "warm",
+                "settings": {"chunk_size": chunk_bytes},
+                "volumes": {"models": {"url": f"file://{origin}/"}},
+            },
+        )
+
+    def _write_files(self) -> None:
+        (self.files / "v1/chunk").mkdir(parents=True)
+        with self.object_path.open("rb") as source:
+            for path in self.paths:
+                (self.files / path[1:]).write_bytes(source.read(self.chunk_bytes))
+
+    def connect(
+        self, *, plane: str, streams: int = WORKERS_MAX, landing: type[Landing] = Landing
+    ) -> penstock.Cache:
+        """Return the library, connected to the node over one plane.
+
+        Args:
+            plane: ``bulk``, ``host`` or ``grpc``.
+            streams: Threads, and so connections, that one read uses at most.
+            landing: `Unverified`, to measure what verifying costs.
+        """
+        options = Options(seeds=[self.node.address], plane=plane, workers=streams, landing=landing)
+        return penstock.Cache(lambda: Core(options), address=self.node.address)
+
+    def read_over(self, cache: penstock.Cache, plane: str) -> Sample:
+        """Return what it takes to read the whole object over a plane.
+
+        Raises:
+            PeerAbsent: The library reads by another plane here.
+        """
+        read = partial(cache.read_into, URL, self.destination.view)
+        sample = self.destination.timed(read, server_pid=self.node.process.pid)
+        check_plane(cache, plane)
+        return sample
+
+    @property
+    def file_system(self) -> str:
+        """What its files lie on."""
+        return "tmpfs" if self.directory.is_relative_to(_TMPFS) else "disk"
+
+    def __enter__(self) -> Self:
+        self.node.start()
+        try:
+            with self.connect(plane="grpc") as cache:
+                self.read_over(cache, "grpc")
+        except BaseException:
+            self.node.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.node.stop()
+
+
+def check_plane(cache: penstock.Cache, plane: str) -> None:
+    """Make sure that what was read so far came by one plane.
+
+    Raises:
+        PeerAbsent: It did not; so figures would be of another plane.
+    """
+    took = cache.stats()["plane"]
+    if set(took) != {plane}:
+        raise PeerAbsent(f"absent: reads go by {' and '.join(took)} here, not by {plane}")
+
+
+@contextlib.contextmanager
+def warm_site(*, object_bytes: int, chunk_bytes: int, copies: int = 0) -> Iterator[WarmSite]:
+    """Run one in a directory of its own, with room for ``copies`` more of the object."""
+    with (
+        scratch(object_bytes * (_COPIES + copies)) as directory,
+        WarmSite(directory, object_bytes=object_bytes, chunk_bytes=chunk_bytes) as site,
+    ):
+        yield site

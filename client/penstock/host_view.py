@@ -1,0 +1,221 @@
+"""Views: a whole object as memory, over the files that the node of this machine keeps it in.
+
+Responsible for: asking for all chunks of an object, mapping each file in its place, checking what
+was asked to be checked, and telling the node when nobody looks any more.
+Not responsible for: maps (`mapping`), opening objects, sockets (`host_connection`).
+
+A view has a connection of its own: for as long as that is open, the node counts the chunks as in
+use. It ends with the last view, also in a forked child that has inherited it.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Literal, TypeAlias
+
+from penstock.checksums import verify_blocks
+from penstock.deadline import Deadline
+from penstock.errors import (
+    Cancelled,
+    CorruptData,
+    InvalidRequest,
+    NodeUnavailable,
+    NotPermitted,
+    Overloaded,
+    PenstockError,
+)
+from penstock.host_connection import Answer, HostConnection
+from penstock.host_frames import INDEXES_MAX
+from penstock.mapping import MappedRange, check_maps, maps_max
+from penstock.objects import ObjectId
+from penstock.v1 import host_pb2
+from penstock.wire import error_from_proto
+
+Verify: TypeAlias = Literal["node", "full"]
+
+PROGRESS_TIMEOUT_S = 60.0
+"""Longest that a view waits for its next chunk."""
+CHECKERS_MAX = 8
+"""Threads that check blocks, at most one a processor."""
+
+
+def view_object(
+    connect: Callable[[], HostConnection],
+    ticket: Callable[[], str],
+    obj: ObjectId,
+    *,
+    verify: Verify = "node",
+    stop: threading.Event | None = None,
+    map_count_max: int | None = None,
+) -> memoryview:
+    """Return all of ``obj`` as read-only memory that lies in the node's files.
+
+    No byte is copied. All pages are there when it returns: a file that cannot be read is an
+    error, and never a signal.
+
+    Args:
+        connect: Makes a connection to the node, which is the view's from then on.
+        ticket: Returns a ticket that is good for a while.
+        obj: The object.
+        verify: ``node`` trusts the node, which checks chunks as it brings them in; ``full``
+            checks every block before anything is returned.
+        stop: Set from another thread to give up early.
+        map_count_max: How many maps a process may have; by default what the kernel says.
+
+    Raises:
+        NotPermitted: The node gives this program no files.
+        InvalidConfiguration: The object has more chunks than this process may have maps.
+        InvalidRequest: ``verify`` is neither, or this is not Linux.
+        CorruptData: A chunk's bytes are wrong, also after the node has looked at its copies.
+        NodeUnavailable: The node does not answer.
+    """
+    if verify not in ("node", "full"):
+        raise InvalidRequest(f"verify={verify!r}: want node or full")
+    if obj.size == 0:
+        return memoryview(b"")
+    mapped = MappedRange(obj.size)  # First: it says when this is no system for views.
+    check_maps(obj.chunk_count, limit=map_count_max or maps_max())
+    connection = connect()
+    weakref.finalize(mapped.owner, connection.close)
+    if not connection.welcome.gives_files:
+        raise _no_files(connection)
+    building = _Building(connection, ticket, obj, mapped, stop or threading.Event())
+    building.fill(range(obj.chunk_count), recheck=False)
+    bad = building.bad or (building.check() if verify == "full" else [])
+    if bad:
+        building.fill(bad, recheck=True)
+        _refuse_bad(building.bad or (building.check() if verify == "full" else []))
+    return mapped.view()
+
+
+class _Building:
+    """A view that is being made."""
+
+    def __init__(
+        self,
+        connection: HostConnection,
+        ticket: Callable[[], str],
+        obj: ObjectId,
+        mapped: MappedRange,
+        stop: threading.Event,
+    ) -> None:
+        self._connection, self._ticket, self._object = connection, ticket, obj
+        self._mapped, self._stop = mapped, stop
+        self._checksums: dict[int, bytes] = {}
+        self.bad: list[int] = []
+        """Chunks whose files could not be mapped; of the last `fill`."""
+
+    def fill(self, indexes: Iterable[int], *, recheck: bool) -> None:
+        """Map the chunks' files, in the order in which they come.
+
+        Args:
+            indexes: Of the chunks.
+            recheck: Files that came before were bad: the node looks at them first.
+        """
+        self.bad = []
+        rest = iter(indexes)
+        waiting: list[int] = []
+        deadline = self._deadline()
+        while waiting := waiting + list(islice(rest, INDEXES_MAX - len(waiting))):
+            filling = self._ask(waiting, deadline, recheck=recheck)
+            if len(filling) < len(waiting):
+                deadline = self._deadline()
+            elif deadline.remaining_s == 0:
+                raise NodeUnavailable(f"no chunk came within {PROGRESS_TIMEOUT_S:.0f} s")
+            waiting = filling
+
+    def _ask(self, indexes: list[int], deadline: Deadline, *, recheck: bool) -> list[int]:
+        request = host_pb2.HostRequest(
+            read=host_pb2.HostRead(
+                ticket=self._ticket(), indexes=indexes, recheck=recheck, into_memory=True
+            )
+        )
+        try:
+            with self._connection.ask(request, deadline) as answer:
+                return self._take(answer, indexes)
+        except NodeUnavailable:
+            self._check_wanted()
+            raise
+
+    def _deadline(self) -> Deadline:
+        self._check_wanted()
+        return Deadline.after(PROGRESS_TIMEOUT_S, is_over=self._stop.is_set)
+
+    def _check_wanted(self) -> None:
+        if self._stop.is_set():
+            raise Cancelled
+
+    def _take(self, answer: Answer, indexes: list[int]) -> list[int]:
+        """Map what has come; return what is still on its way."""
+        chunks = answer.message.chunks.chunks
+        if [chunk.index for chunk in chunks] != indexes:
+            raise NodeUnavailable("the node of this machine answers for other chunks")
+        filling = []
+        for chunk in chunks:
+            match chunk.WhichOneof("state"):
+                case "file":
+                    self._map(answer, chunk)
+                case "error":
+                    _raise(error_from_proto(chunk.error), self._stop)
+                    filling.append(chunk.index)
+                case "over_bulk":
+                    raise _no_files(self._connection)
+                case _:
+                    filling.append(chunk.index)
+        return filling
+
+    def _map(self, answer: Answer, chunk: host_pb2.HostChunk) -> None:
+        index, file = chunk.index, chunk.file
+        length = self._object.chunk_length(index)
+        if not answer.files:
+            raise Overloaded("this process may not open enough files: raise its limit (ulimit -n)")
+        descriptor = answer.take_file()
+        try:
+            if file.length != length:
+                raise CorruptData(f"chunk {index} has {file.length} bytes, not {length}")
+            at = index * self._object.chunk_size
+            self._mapped.map_file(descriptor, at=at, length=length, offset=file.offset)
+        except CorruptData:
+            self.bad.append(index)
+        finally:
+            os.close(descriptor)
+        self._checksums[index] = file.checksums
+
+    def check(self) -> list[int]:
+        """Check every block; return the chunks that have bad ones."""
+        indexes = range(self._object.chunk_count)
+        with ThreadPoolExecutor(min(CHECKERS_MAX, os.cpu_count() or 1)) as checkers:
+            good = checkers.map(self._is_good, indexes)
+            return [index for index, is_good in zip(indexes, good, strict=True) if not is_good]
+
+    def _is_good(self, index: int) -> bool:
+        start = index * self._object.chunk_size
+        stop = start + self._object.chunk_length(index)
+        with self._mapped.view() as view, view[start:stop] as chunk:
+            try:
+                verify_blocks(chunk, self._checksums[index])
+            except CorruptData:
+                return False
+        return True
+
+
+def _raise(error: PenstockError, stop: threading.Event) -> None:
+    """Raise what asking again does not help; wait for what it does."""
+    if not isinstance(error, Overloaded):
+        raise error
+    stop.wait(error.retry_after_s)
+
+
+def _refuse_bad(bad: list[int]) -> None:
+    if bad:
+        raise CorruptData(f"{len(bad)} chunks are bad, the first is chunk {bad[0]}")
+
+
+def _no_files(connection: HostConnection) -> NotPermitted:
+    return NotPermitted(
+        f"the node at {connection.address} gives this program no files, so there is no view: "
+        "give the node's tiers a read_only_path, or read the object instead"
+    )

@@ -1,0 +1,157 @@
+"""Many files as one piece of memory: contiguous, read-only, never copied.
+
+Responsible for: reserving addresses, mapping files into them one after another, having the pages
+there before anybody looks, and unmapping all of it with the last view.
+Not responsible for: which files, whether their bytes are right (`host_view`). Linux only.
+"""
+
+import ctypes
+import errno
+import functools
+import mmap
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock.errors import CorruptData, InvalidConfiguration, InvalidRequest, Overloaded
+
+_MAPS_MAX_FILE = Path("/proc/sys/vm/max_map_count")
+_MAPS_FILE = Path("/proc/self/maps")
+_SPARE_MAPS = 1024
+"""Left for the rest of the program: its libraries, threads and allocations are maps too."""
+_MAP_FIXED = 0x10
+_MADV_POPULATE_READ = 22
+_FAILED = ctypes.c_void_p(-1).value
+_SCRATCH_BYTES = 1024 * 1024
+
+
+def maps_max() -> int:
+    """Return how many maps a process of this machine may have."""
+    return int(_MAPS_MAX_FILE.read_text())
+
+
+def check_maps(wanted: int, *, limit: int) -> None:
+    """Refuse ``wanted`` maps more than this process has, if ``limit`` may not hold them.
+
+    Raises:
+        InvalidConfiguration: With the value that ``vm.max_map_count`` should have.
+    """
+    with _MAPS_FILE.open("rb") as maps:
+        needed = sum(1 for _ in maps) + wanted + _SPARE_MAPS
+    if needed > limit:
+        raise InvalidConfiguration(
+            f"a view over {wanted} chunks needs {needed} maps in this process, and "
+            f"vm.max_map_count is {limit}: set it to {2 * needed} "
+            f"(sysctl -w vm.max_map_count={2 * needed}), or read the object instead"
+        )
+
+
+class MappedRange:
+    """A range of this process's addresses that files are mapped into.
+
+    It lives for as long as any view of it: a slice of the memoryview, an array over it. With
+    the last of them the files are unmapped.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        """Reserve addresses for ``size_bytes`` bytes, more than none.
+
+        Raises:
+            InvalidRequest: This system is not Linux, or has no such range left.
+        """
+        if sys.platform != "linux":
+            raise InvalidRequest(f"views need Linux, and this is {sys.platform}: read the object")
+        self.size_bytes = size_bytes
+        try:
+            # The interpreter's own object is the owner: whatever is mapped over its range is
+            # unmapped with it, and every view keeps it alive.
+            self.owner = mmap.mmap(
+                -1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ
+            )
+        except (OSError, OverflowError) as error:
+            raise InvalidRequest(f"no room for a view of {size_bytes} bytes: {error}") from error
+        self._address = int(np.frombuffer(self.owner, np.uint8).ctypes.data)
+
+    def map_file(self, descriptor: int, *, at: int, length: int, offset: int = 0) -> None:
+        """Map ``length`` bytes of a file, and have them in memory.
+
+        The caller may close the file afterwards.
+
+        Args:
+            descriptor: Of the file, open for reading.
+            at: Where in the range; whole pages, as ``offset``.
+            length: In bytes. Of a last page that is not whole, the rest shows what follows in
+                the file: no view may reach there.
+            offset: Of the first byte in the file.
+
+        Raises:
+            CorruptData: The file is shorter, or cannot be read.
+            InvalidConfiguration: This process has as many maps as it may.
+            Overloaded: The machine has no memory left.
+        """
+        assert 0 <= at < at + length <= self.size_bytes, f"{at}…{at + length}"
+        assert at % mmap.PAGESIZE == 0, f"{at} is within a page"
+        size = os.fstat(descriptor).st_size
+        if size < offset + length:
+            raise CorruptData(f"a chunk's file has {size} bytes, not {offset + length}")
+        self._map(descriptor, at, length, offset)
+        self._populate(descriptor, at, length, offset)
+
+    def _map(self, descriptor: int, at: int, length: int, offset: int) -> None:
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED
+        address = self._address + at
+        mapped = _libc().mmap(address, length, mmap.PROT_READ, flags, descriptor, offset)
+        if mapped == _FAILED:
+            error = ctypes.get_errno()
+            if error == errno.ENOMEM:
+                raise InvalidConfiguration(
+                    f"no more maps in this process: vm.max_map_count is {maps_max()}; raise it "
+                    "(sysctl -w vm.max_map_count=…), or close views"
+                )
+            raise CorruptData(f"a chunk's file cannot be mapped: {os.strerror(error)}")
+
+    def _populate(self, descriptor: int, at: int, length: int, offset: int) -> None:
+        """Fault all pages in: what cannot be read is an error now, and no signal later."""
+        if _libc().madvise(self._address + at, length, _MADV_POPULATE_READ) == 0:
+            return
+        error = ctypes.get_errno()
+        if error == errno.EINVAL:  # Linux before 5.14.
+            _read_through(descriptor, offset, length)
+        elif error == errno.ENOMEM:
+            raise Overloaded("the machine has no memory left for a view")
+        else:
+            raise CorruptData(f"a chunk's file cannot be read: {os.strerror(error)}")
+
+    def view(self) -> memoryview:
+        """Return the whole range, read-only."""
+        return memoryview(self.owner)
+
+
+@functools.cache
+def _libc() -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_long,
+    )
+    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return libc
+
+
+def _read_through(descriptor: int, offset: int, length: int) -> None:
+    scratch = bytearray(_SCRATCH_BYTES)
+    for at in range(offset, offset + length, len(scratch)):
+        try:
+            size = os.preadv(descriptor, [scratch], at)
+        except OSError as error:
+            raise CorruptData(f"a chunk's file cannot be read: {error}") from error
+        if size < min(len(scratch), offset + length - at):
+            raise CorruptData(f"a chunk's file ends at byte {at + size}")

@@ -1,0 +1,288 @@
+"""The host plane: open files of chunks from the node of this machine, read in place.
+
+One message asks for many chunks. The node answers with descriptors, which are read straight into
+the caller's memory and closed. A chunk that is on its way is asked for again, while those that
+are here are read; one whose file this program is not given is read over the node's bulk port.
+"""
+
+import functools
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+from penstock.checksums import BLOCK_BYTES, checksums_between
+from penstock.deadline import Deadline
+from penstock.errors import (
+    CorruptData,
+    NodeUnavailable,
+    NotCached,
+    NotOwner,
+    Overloaded,
+    PenstockError,
+)
+from penstock.host_connection import Answer, HostConnection, HostConnections
+from penstock.membership.view import Member
+from penstock.objects import cover_blocks
+from penstock.planes.landing import Landing
+from penstock.planes.plane import Landed, Outcome, PieceRequest, Plane, ReadContext, Source
+from penstock.v1 import host_pb2
+from penstock.wire import error_from_proto
+
+EVICTIONS_MAX = 3
+"""How often a chunk may be gone between the node's answer and the read over bulk."""
+DONE = host_pb2.HostRequest(done=host_pb2.HostDone())
+
+_SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
+
+
+class HostPlane:
+    """Reads pieces from the files of the node whose socket lies at ``path``."""
+
+    name = "host"
+    pieces_max = 16
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        connections: HostConnections,
+        bulk: Plane,
+        landing: type[Landing] = Landing,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            path: Of the node's socket.
+            connections: Made and closed by the caller.
+            bulk: Reads what no file is given for.
+            landing: How bytes get into place; whoever measures may have one that checks nothing.
+        """
+        self._path = path
+        self._connections = connections
+        self._bulk = bulk
+        self._landing = landing
+        self._of_thread = threading.local()
+
+    def read(
+        self,
+        member: Member,
+        context: ReadContext,
+        pieces: Sequence[PieceRequest],
+        *,
+        deadline: Deadline,
+    ) -> list[Outcome]:
+        """Read ``pieces`` of what ``member``, this machine's node, has; see `Plane.read`."""
+        assert len(pieces) <= self.pieces_max, f"{len(pieces)} pieces in one request"
+        reading = _Reading(context, pieces, deadline)
+        for _ in range(EVICTIONS_MAX):
+            self._ask(reading)
+            if not reading.over_bulk:
+                break
+            self._read_over_bulk(member, reading)
+        reading.fail_waiting(Overloaded("the chunk leaves as soon as it comes in; ask again"))
+        return reading.outcomes
+
+    def _ask(self, reading: "_Reading") -> None:
+        try:
+            self._ask_until_there(reading, fresh=False)
+        except _Stale:
+            self._ask_again(reading)
+        except PenstockError as error:
+            reading.fail_waiting(error)
+
+    def _ask_again(self, reading: "_Reading") -> None:
+        """Ask over a new connection: the one that was kept was of a node that has ended."""
+        try:
+            self._ask_until_there(reading, fresh=True)
+        except PenstockError as error:
+            reading.fail_waiting(error)
+
+    def _ask_until_there(self, reading: "_Reading", *, fresh: bool) -> None:
+        with self._connections.borrow(self._path, fresh=fresh) as connection:
+            while reading.waiting:
+                with _answer(connection, reading) as answer:
+                    has_files = bool(answer.files)
+                    self._take(answer, reading)
+                if has_files:
+                    connection.tell(DONE)
+
+    def _take(self, answer: Answer, reading: "_Reading") -> None:
+        """Read what has come; what has not stays in ``reading.waiting``."""
+        chunks = answer.message.chunks.chunks
+        if [chunk.index for chunk in chunks] != reading.indexes:
+            raise NodeUnavailable(f"the node at {self._path} answers for other chunks")
+        for at, chunk in zip(tuple(reading.waiting), chunks, strict=True):
+            match chunk.WhichOneof("state"):
+                case "file":
+                    outcome = self._land(answer, chunk.file, reading, at)
+                    reading.settle(at, outcome)
+                case "over_bulk":
+                    reading.send_over_bulk(at, chunk.over_bulk.address)
+                case "error":
+                    reading.settle(at, error_from_proto(chunk.error))
+                case _:
+                    reading.check_time()
+
+    def _land(
+        self, answer: Answer, file: host_pb2.HostFile, reading: "_Reading", at: int
+    ) -> Outcome:
+        piece = reading.pieces[at]
+        try:
+            descriptor = answer.take_file()
+        except IndexError:
+            return _no_descriptor(answer)
+        try:
+            reading.check_time()
+            self._read_file(descriptor, file, piece, reading.context)
+        except PenstockError as error:
+            return error
+        finally:
+            os.close(descriptor)
+        source = _SOURCES.get(file.source, "disk")  # A later version's word: the bytes are good.
+        return Landed(source, answer.message.chunks.epoch)
+
+    def _read_file(
+        self,
+        descriptor: int,
+        file: host_pb2.HostFile,
+        piece: PieceRequest,
+        context: ReadContext,
+    ) -> None:
+        chunk_length = context.object.chunk_length(piece.index)
+        if file.length != chunk_length:
+            raise CorruptData(f"chunk {piece.index} has {file.length} bytes, not {chunk_length}")
+        start, stop = cover_blocks(piece.start, piece.stop, chunk_length)
+        checksums = checksums_between(file.checksums, start, stop)
+        landing = self._landing(piece, chunk_length, checksums, self._bounce())
+        landing.fill(functools.partial(_read_at, descriptor, file.offset))
+
+    def _bounce(self) -> memoryview:
+        """Return a block of memory that is this thread's."""
+        bounce: memoryview | None = getattr(self._of_thread, "bounce", None)
+        if bounce is None:
+            bounce = self._of_thread.bounce = memoryview(bytearray(BLOCK_BYTES))
+        return bounce
+
+    def _read_over_bulk(self, member: Member, reading: "_Reading") -> None:
+        for address, positions in reading.over_bulk.items():
+            local = replace(member, bulk_address=address)
+            for batch in _batches(positions, self._bulk.pieces_max):
+                outcomes = self._bulk.read(
+                    local,
+                    replace(reading.context, only_if_cached=True, recheck=False),
+                    [reading.pieces[at] for at in batch],
+                    deadline=reading.deadline,
+                )
+                for at, outcome in zip(batch, outcomes, strict=True):
+                    reading.settle_over_bulk(at, outcome)
+        reading.over_bulk.clear()
+
+    def close(self) -> None:
+        """Nothing of its own: the connections belong to whoever made them."""
+
+    def abandon(self) -> None:
+        """Nothing of its own."""
+
+
+class _Reading:
+    """One read: which pieces have an outcome, and which are waited for."""
+
+    def __init__(
+        self, context: ReadContext, pieces: Sequence[PieceRequest], deadline: Deadline
+    ) -> None:
+        self.context, self.pieces, self.deadline = context, pieces, deadline
+        self.waiting = dict.fromkeys(range(len(pieces)))
+        """Positions of pieces that the node has yet to answer for, in order."""
+        self.over_bulk: defaultdict[str, list[int]] = defaultdict(list)
+        """Positions of pieces to be read over bulk, by address."""
+        self._outcomes: dict[int, Outcome] = {}
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """One outcome a piece, in order; all of them are settled."""
+        return [self._outcomes[at] for at in range(len(self.pieces))]
+
+    @property
+    def indexes(self) -> list[int]:
+        """Of the chunks that are waited for."""
+        return [self.pieces[at].index for at in self.waiting]
+
+    def request(self) -> host_pb2.HostRequest:
+        """Return what to ask the node."""
+        wanted = [self.pieces[at] for at in self.waiting]
+        return host_pb2.HostRequest(
+            read=host_pb2.HostRead(
+                ticket=self.context.ticket,
+                indexes=[piece.index for piece in wanted],
+                lengths=[piece.stop - piece.start for piece in wanted],
+                only_if_cached=self.context.only_if_cached,
+                recheck=self.context.recheck,
+                traceparent=self.context.traceparent,
+            )
+        )
+
+    def check_time(self) -> None:
+        """Raise `NodeUnavailable` when the time is over, or nobody waits any more."""
+        if self.deadline.remaining_s == 0:
+            raise NodeUnavailable("the node of this machine did not deliver within the deadline")
+
+    def settle(self, at: int, outcome: Outcome) -> None:
+        """Take note of an outcome."""
+        self._outcomes[at] = outcome
+        del self.waiting[at]
+
+    def send_over_bulk(self, at: int, address: str) -> None:
+        """Have a piece read over bulk."""
+        del self.waiting[at]
+        self.over_bulk[address].append(at)
+
+    def settle_over_bulk(self, at: int, outcome: Outcome) -> None:
+        """Take note of what the bulk plane brought: a chunk that has left is waited for again."""
+        if isinstance(outcome, NotCached | NotOwner):
+            self.waiting[at] = None
+        else:
+            self._outcomes[at] = outcome
+
+    def fail_waiting(self, error: PenstockError) -> None:
+        """End the pieces that are waited for."""
+        for at in tuple(self.waiting):
+            self.settle(at, error)
+
+
+class _Stale(PenstockError):
+    """A connection that was kept turned out to be broken before anything was answered."""
+
+
+def _answer(connection: HostConnection, reading: _Reading) -> Answer:
+    try:
+        return connection.ask(reading.request(), reading.deadline)
+    except NodeUnavailable as error:
+        if connection.is_reused and reading.deadline.remaining_s > 0:
+            raise _Stale(str(error)) from error
+        raise
+
+
+def _no_descriptor(answer: Answer) -> PenstockError:
+    if answer.are_cut:
+        return Overloaded(
+            "this process has as many files open as it may: raise its limit (ulimit -n)"
+        )
+    return NodeUnavailable("the node of this machine names a file that it did not send")
+
+
+def _read_at(descriptor: int, offset: int, span: memoryview, at: int) -> None:
+    """Fill ``span`` from byte ``at`` of the chunk that begins at ``offset`` of the file."""
+    try:
+        size = os.preadv(descriptor, [span], offset + at)
+    except OSError as error:
+        raise CorruptData(f"a chunk's file cannot be read: {error}") from error
+    if size != len(span):
+        raise CorruptData(f"a chunk's file ends at byte {at + size}")
+
+
+def _batches(positions: Sequence[int], size: int) -> list[list[int]]:
+    rest = list(positions)
+    return [rest[first : first + size] for first in range(0, len(rest), size)]
