@@ -31,24 +31,17 @@ from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.moves import cached_moves
-from penstock_node.node_file import NodeFile, previous_ports, remove_node_file, write_node_file
+from penstock_node.node_file import remove_node_file, write_node_file
 from penstock_node.node_metrics import node_gauges
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
 from penstock_node.peers import Peers
-from penstock_node.serve.admin import AdminServer
-from penstock_node.serve.bulk import BulkService
-from penstock_node.serve.cache_service import CacheService
+from penstock_node.ports import Ports
 from penstock_node.serve.calls import Calls
-from penstock_node.serve.chunks_service import ChunksService
-from penstock_node.serve.grpc_server import GrpcServer, peer_credentials
-from penstock_node.serve.operator_service import OperatorService
-from penstock_node.serve.placements_service import PlacementsService
+from penstock_node.serve.grpc_server import peer_credentials
+from penstock_node.services import Services
 from penstock_node.store.store import Store
-from penstock_node.transport.engine import Engine
-from penstock_node.transport.http import HttpSession
-from penstock_node.transport.listening import bind
 
 _log = structlog.get_logger(__name__)
 
@@ -68,7 +61,7 @@ VERSION = version("penstock")
 class Node:
     """One node, from entering this async context manager to leaving it.
 
-    After entering, the node has joined its cluster and serves; `node_file` says where.
+    After entering, the node has joined its cluster and serves; `ports.file` says where.
     """
 
     def __init__(self, config: NodeConfig) -> None:
@@ -108,14 +101,14 @@ class Node:
         configured.refuse_what_is_missing(self.config)
         self._claim()
         self._open_store()
-        self._bind()
+        self.ports = Ports(self.config, self.id, self._stack)
         self._join_parts()
         await self._serve()
         await self._join()
         self.is_ready = True
-        await self.grpc.serving(is_ready=True)
-        write_node_file(self.config.state_dir, self.node_file)
-        _log.info("serving", node=self.id, grpc=self.node_file.grpc_address)
+        await self.ports.grpc.serving(is_ready=True)
+        write_node_file(self.config.state_dir, self.ports.file)
+        _log.info("serving", node=self.id, grpc=self.ports.file.grpc_address)
 
     def _claim(self) -> None:
         """Take the state directory, and with it the node's id."""
@@ -138,31 +131,6 @@ class Node:
         self._stack.callback(pool.shutdown, cancel_futures=True)
         return pool
 
-    def _bind(self) -> None:
-        """Bind the ports, so that the addresses are known before anyone is told."""
-        config, before = self.config, previous_ports(self.config.state_dir)
-
-        def choices(key: str, configured: int) -> list[int]:
-            # Any port will do: then rather the one that others may still know.
-            return [before[key], 0] if configured == 0 and key in before else [configured]
-
-        self.grpc = GrpcServer(
-            config.listen_host, choices("grpc_port", config.grpc_port), tls=config.tls
-        )
-        self.bulk_socket = bind(
-            config.listen_host, choices("bulk_port", config.bulk_port), key="bulk_port"
-        )
-        self._stack.callback(self.bulk_socket.close)
-        self.admin = AdminServer(config.listen_host, choices("admin_port", config.admin_port))
-        self.node_file = NodeFile(
-            id=self.id,
-            grpc_address=configured.address(config.advertise_host, self.grpc.port),
-            bulk_address=configured.address(
-                config.advertise_host, self.bulk_socket.getsockname()[1]
-            ),
-            admin_address=configured.address(config.advertise_host, self.admin.port),
-        )
-
     def _join_parts(self) -> None:
         """Make the parts that know of each other; none of them does anything yet."""
         config = self.config
@@ -177,7 +145,7 @@ class Node:
         self.cluster = Cluster(node_id=self.id, name=config.cluster)
         self.library = Core(
             Options(
-                seeds=[self.node_file.grpc_address],
+                seeds=[self.ports.file.grpc_address],
                 credentials=peer_credentials(config.tls) if config.tls else None,
                 uses_local_node=False,
             ),
@@ -229,7 +197,7 @@ class Node:
         )
 
     def _announcement(self) -> Announcement:
-        config, told = self.config, self.node_file
+        config, told = self.config, self.ports.file
         return Announcement(
             member=Member(
                 id=self.id,
@@ -238,6 +206,8 @@ class Node:
                 grpc_address=told.grpc_address,
                 bulk_address=told.bulk_address,
                 admin_address=told.admin_address,
+                s3_address=told.s3_address,
+                socket=told.socket,
                 incarnation=incarnation(),
             ),
             machine_id=machine_id(config.state_dir),
@@ -254,17 +224,12 @@ class Node:
         self.chunks = self._chunks()
         self.host_reads = self._host_reads()
         self._stack.push_async_callback(self.host_reads.close)
-        self.grpc.add(
-            cache=self._cache_service(),
-            chunks=self._chunks_service(),
-            placements=PlacementsService(self.calls),
-            operator=OperatorService(
-                self.operations, cluster=self.cluster, coordination=self.coordination
-            ),
-        )
-        self._start_engine()
+        services = self._services()
+        services.add_to_grpc()
+        self.engine = services.start_engine()
+        self._stack.push_async_callback(self._stop_engine)
         admin = asyncio.create_task(
-            self.admin.serve(
+            self.ports.admin.serve(
                 self.metrics.registry,
                 is_ready=lambda: self.is_ready,
                 cluster=self._status,
@@ -273,11 +238,11 @@ class Node:
             name="admin port",
         )
         self._stack.push_async_callback(self._stop_admin, admin)
-        await self.grpc.start()
-        self._stack.push_async_callback(self.grpc.stop)
+        await self.ports.grpc.start()
+        self._stack.push_async_callback(self.ports.grpc.stop)
 
     async def _stop_admin(self, admin: asyncio.Task[None]) -> None:
-        self.admin.stop()
+        self.ports.admin.stop()
         await admin
 
     async def _status(self) -> Mapping[str, Any]:
@@ -296,32 +261,26 @@ class Node:
             version=VERSION,
         )
 
-    def _start_engine(self) -> None:
-        bulk = BulkService(
-            chunks=self.chunks,
-            calls=self.calls,
+    def _services(self) -> Services:
+        return Services(
+            config=self.config,
+            ports=self.ports,
             cluster=self.cluster,
+            coordination=self.coordination,
+            store=self.store,
+            opener=self.opener,
+            listings=self.listings,
+            chunks=self.chunks,
+            host_reads=self.host_reads,
+            operations=self.operations,
+            calls=self.calls,
+            inflight=self.inflight,
             metrics=self.metrics,
-            loop=asyncio.get_running_loop(),
-            opens_here=self.config.tls is None,
+            disk_threads=self.disk_threads,
         )
-        self.engine = Engine()
-        self.engine.listen(self.bulk_socket, lambda _: HttpSession(bulk))
-        self.engine.start()
-        self._stack.push_async_callback(self._stop_engine)
 
     async def _stop_engine(self) -> None:
         await asyncio.to_thread(self.engine.stop, grace_s=STOP_GRACE_S)
-
-    def _cache_service(self) -> CacheService:
-        return CacheService(
-            self.calls,
-            opener=self.opener,
-            host_reads=self.host_reads,
-            inflight=self.inflight,
-            metrics=self.metrics,
-            threads=self.disk_threads,
-        )
 
     def _chunks(self) -> Chunks:
         return Chunks(
@@ -342,15 +301,6 @@ class Node:
             nodes=self.library.nodes,
             inflight=self.inflight,
             threads=self.call_threads,
-        )
-
-    def _chunks_service(self) -> ChunksService:
-        return ChunksService(
-            self.chunks,
-            cluster=self.cluster,
-            metrics=self.metrics,
-            inflight=self.inflight,
-            threads=self.disk_threads,
         )
 
     async def _join(self) -> None:

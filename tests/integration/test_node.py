@@ -162,9 +162,10 @@ def test_a_forged_ticket_is_refused(node: NodeProcess, channels: Channels) -> No
 
 
 def known_state(node: NodeProcess) -> ClusterState | None:
-    """What the node wrote down of its cluster, ticket keys and all."""
+    """What the node wrote down of its cluster, ticket keys and all; None before it has formed."""
     path = node.state_dir / "view.json"
-    return view_file.load(path, cluster="test") if path.exists() else None
+    state = view_file.load(path, cluster="test") if path.exists() else None
+    return state if state and state.placement else None
 
 
 def signed(node: NodeProcess, *, cluster_uid: str | None = None, expires_at: float) -> str:

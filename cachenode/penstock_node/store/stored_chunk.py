@@ -6,6 +6,7 @@ Not responsible for: whether the chunk may be read, how it is sent, verifying wh
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal
 
@@ -63,6 +64,14 @@ class StoredChunk:
         """Return the descriptor, for ``sendfile`` or to pass it on; it stays this object's."""
         assert self._descriptor >= 0, "the chunk is closed"
         return self._descriptor
+
+    def working(self) -> AbstractContextManager[None]:
+        """Return a ``with`` around an operation on `fileno`: its disk sees a stall."""
+        return self.disk.busy()
+
+    def failed(self, error: OSError) -> None:
+        """Have the disk judge an error that reading `fileno` met."""
+        self.disk.note(error)
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the payload's bytes from ``start`` to ``stop``, unverified.

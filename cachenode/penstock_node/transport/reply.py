@@ -6,10 +6,12 @@ Not responsible for: when to send (`engine`), what to say (protocols and service
 """
 
 import array
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -59,7 +61,7 @@ class Octets:
 
 
 class OpenFile(Protocol):
-    """A file that is open until it is closed: a stored chunk."""
+    """A file that is open until it is closed."""
 
     def fileno(self) -> int:
         """Return its descriptor."""
@@ -68,12 +70,22 @@ class OpenFile(Protocol):
         """Close it."""
 
 
+class SentFile(OpenFile, Protocol):
+    """A file whose disk is told when a thread is inside it: a stored chunk."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Return a ``with`` around an operation that may wait for the disk."""
+
+    def failed(self, error: OSError) -> None:
+        """Take note that the disk could not read it."""
+
+
 class FileSpan:
     """Bytes ``start`` to ``stop`` of a file, by sendfile: they never enter this process."""
 
     __slots__ = ("_at", "_file", "_stop")
 
-    def __init__(self, file: OpenFile, start: int, stop: int) -> None:
+    def __init__(self, file: SentFile, start: int, stop: int) -> None:
         self._file, self._at, self._stop = file, start, stop
 
     def send_to(self, target: socket.socket) -> bool:
@@ -81,13 +93,17 @@ class FileSpan:
 
         Its length has been told, so only a broken connection tells the reader of it.
         """
+        out, source = target.fileno(), self._file.fileno()
         while self._at < self._stop:
             try:
-                sent = os.sendfile(
-                    target.fileno(), self._file.fileno(), self._at, self._stop - self._at
-                )
+                with self._file.working():
+                    sent = os.sendfile(out, source, self._at, self._stop - self._at)
             except BlockingIOError:
                 return False
+            except OSError as error:
+                if error.errno == errno.EIO:  # Of sockets there are others.
+                    self._file.failed(error)
+                raise
             if sent == 0:
                 raise ConnectionAbortedError(f"a chunk's file ends at {self._at}")
             self._at += sent

@@ -1,0 +1,128 @@
+"""What a node answers, on each of its ports, from the same parts.
+
+Responsible for: making the services, and the engine that serves readers' connections.
+Not responsible for: the parts themselves, the order in which a node starts (`node`).
+"""
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from penstock_node.chunks import Chunks
+from penstock_node.cluster import Cluster
+from penstock_node.config import NodeConfig
+from penstock_node.coordination import Coordination
+from penstock_node.host_reads import HostReads
+from penstock_node.inflight import Inflight
+from penstock_node.listing import Listings
+from penstock_node.metrics import NodeMetrics
+from penstock_node.opening import Opener
+from penstock_node.operations import Operations
+from penstock_node.ports import Ports
+from penstock_node.serve.bulk import BulkService
+from penstock_node.serve.cache_service import CacheService
+from penstock_node.serve.calls import Calls
+from penstock_node.serve.chunks_service import ChunksService
+from penstock_node.serve.host import HostService
+from penstock_node.serve.host_chunks import HostChunks
+from penstock_node.serve.operator_service import OperatorService
+from penstock_node.serve.placements_service import PlacementsService
+from penstock_node.serve.s3.access import access_of
+from penstock_node.serve.s3.gateway import S3Gateway
+from penstock_node.store.store import Store
+from penstock_node.transport.engine import Engine
+from penstock_node.transport.http import HttpSession
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts that answers are made from."""
+
+    config: NodeConfig
+    ports: Ports
+    cluster: Cluster
+    coordination: Coordination
+    store: Store
+    opener: Opener
+    listings: Listings
+    chunks: Chunks
+    host_reads: HostReads
+    operations: Operations
+    calls: Calls
+    inflight: Inflight
+    metrics: NodeMetrics
+    disk_threads: Executor
+
+    def add_to_grpc(self) -> None:
+        """Put the services on the gRPC port."""
+        self.ports.grpc.add(
+            cache=CacheService(
+                self.calls,
+                opener=self.opener,
+                host_reads=self.host_reads,
+                inflight=self.inflight,
+                metrics=self.metrics,
+                threads=self.disk_threads,
+            ),
+            chunks=ChunksService(
+                self.chunks,
+                cluster=self.cluster,
+                metrics=self.metrics,
+                inflight=self.inflight,
+                threads=self.disk_threads,
+            ),
+            placements=PlacementsService(self.calls),
+            operator=OperatorService(
+                self.operations, cluster=self.cluster, coordination=self.coordination
+            ),
+        )
+
+    def start_engine(self) -> Engine:
+        """Serve the bulk port, the S3 port and the socket; on the event loop's thread."""
+        engine, loop = Engine(), asyncio.get_running_loop()
+        bulk = self._bulk(loop)
+        engine.listen(self.ports.bulk, lambda _: HttpSession(bulk))
+        if self.ports.s3 is not None:
+            engine.listen(self.ports.s3, self._s3(loop).open_session)
+        if self.ports.socket is not None:
+            engine.listen(self.ports.socket.socket, self._host(loop).open_session)
+        engine.start()
+        return engine
+
+    def _bulk(self, loop: asyncio.AbstractEventLoop) -> BulkService:
+        return BulkService(
+            chunks=self.chunks,
+            calls=self.calls,
+            cluster=self.cluster,
+            metrics=self.metrics,
+            loop=loop,
+            opens_here=self.config.tls is None,
+        )
+
+    def _s3(self, loop: asyncio.AbstractEventLoop) -> S3Gateway:
+        return S3Gateway(
+            cluster=self.cluster,
+            opener=self.opener,
+            listings=self.listings,
+            reads=self.host_reads,
+            metrics=self.metrics,
+            access=access_of(self.config),
+            loop=loop,
+        )
+
+    def _host(self, loop: asyncio.AbstractEventLoop) -> HostService:
+        return HostService(
+            chunks=HostChunks(
+                reads=self.host_reads,
+                memory=self.store,
+                copies=self.inflight.sends,
+                threads=self.disk_threads,
+            ),
+            calls=self.calls,
+            cluster=self.cluster,
+            metrics=self.metrics,
+            loop=loop,
+            bulk_address=self.ports.file.bulk_address,
+            gives_to_all=all(tier.read_only_path for tier in self.config.tiers),
+            keeps_copies=self.store.keeps_copies,
+        )
