@@ -114,7 +114,8 @@ class Cache:
             self._core.close()
 
     def _after_fork(self) -> None:
-        # The parent's locks may be held and its threads are gone: keep them, touch nothing.
+        # The parent's locks may be held and its threads are gone: keep what has them.
+        self._core.abandon()
         self._of_parents.append(self._core)
         self._core = self._make_core()
 

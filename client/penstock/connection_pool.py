@@ -40,7 +40,8 @@ class ConnectionPool(Generic[C]):
 
     def __init__(self, connect: Callable[[str], C]) -> None:
         """Keep nothing yet; ``connect`` makes a connection to an address, or raises."""
-        self._connect = connect
+        self.connect = connect
+        """Makes a connection of the caller's own."""
         self._forget()
 
     def _forget(self) -> None:
@@ -60,7 +61,7 @@ class ConnectionPool(Generic[C]):
         Raises:
             NodeUnavailable: Nothing answers there.
         """
-        connection = (None if fresh else self._take(address)) or self._connect(address)
+        connection = (None if fresh else self._take(address)) or self.connect(address)
         with self._lock:
             self._busy.add(connection)
         try:

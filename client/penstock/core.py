@@ -68,16 +68,16 @@ class Core:
             routing: What is known of the cluster, where somebody else keeps it up to date.
         """
         self._wanted = options.plane
-        self._token = options.token or ""
         self.channels = Channels(token=options.token, credentials=options.credentials)
         self.connections = BulkConnections()
-        self.host_connections = HostConnections(token=self._token)
+        self.host_connections = HostConnections(token=options.token or "")
         self.routing = routing or Routing()
         self.nodes = self._nodes(options)
         self.opens = Opens(self.nodes)
         self.pool = ThreadPoolExecutor(options.workers, thread_name_prefix="penstock-read")
         self._grpc = GrpcPlane(self.channels)
         self._bulk = BulkPlane(self.connections)
+        self._host_planes: dict[str, HostPlane] = {}
         self._local_nodes = LocalNodes(
             self.host_connections, path=_socket_path(options), members=self._members
         )
@@ -123,7 +123,7 @@ class Core:
         Raises:
             NodeUnavailable: It does not answer.
         """
-        return HostConnection(local.path, token=self._token)
+        return self.host_connections.connect(local.path)
 
     @property
     def plane_name(self) -> str:
@@ -143,19 +143,39 @@ class Core:
         """
         local = self.local_node()
         if local is not None and member.id == local.member.id and not local.is_suspected:
-            return HostPlane(local.path, connections=self.host_connections, bulk=self._bulk)
+            return self._host_plane(local.path)
         if self._wanted == "grpc" or (self._wanted == "auto" and not member.bulk_address):
             return self._grpc
         if not member.bulk_address:
             raise NodeUnavailable(f"{member.id} has no bulk port; use plane='auto'")
         return self._bulk
 
+    def _host_plane(self, path: str) -> HostPlane:
+        plane = self._host_planes.get(path)
+        if plane is None:  # Two threads may both make one: the first is used by all.
+            made = HostPlane(path, connections=self.host_connections, bulk=self._bulk)
+            plane = self._host_planes.setdefault(path, made)
+        return plane
+
     def close(self) -> None:
         """Stop threads and close connections."""
         self.pool.shutdown(wait=True, cancel_futures=True)
+        for plane in self._host_planes.values():
+            plane.close()
         self.connections.close()
         self.host_connections.close()
         self.channels.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what is the parent's, and tell nobody.
+
+        gRPC's channels stay as they are: closing them would talk to threads that the child does
+        not have.
+        """
+        for plane in self._host_planes.values():
+            plane.abandon()
+        self.connections.abandon()
+        self.host_connections.abandon()
 
 
 def _socket_path(options: Options) -> str:

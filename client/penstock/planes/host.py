@@ -5,13 +5,11 @@ the caller's memory and closed. A chunk that is on its way is asked for again, w
 are here are read; one whose file this program is not given is read over the node's bulk port.
 """
 
-import functools
 import os
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 from penstock.checksums import BLOCK_BYTES, checksums_between
 from penstock.deadline import Deadline
@@ -26,16 +24,15 @@ from penstock.errors import (
 from penstock.host_connection import Answer, HostConnection, HostConnections
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
+from penstock.planes.host_file import DONE, land_file, source_of
+from penstock.planes.host_small import SmallReads
 from penstock.planes.landing import Landing
-from penstock.planes.plane import Landed, Outcome, PieceRequest, Plane, ReadContext, Source
+from penstock.planes.plane import Landed, Outcome, PieceRequest, Plane, ReadContext
 from penstock.v1 import host_pb2
 from penstock.wire import error_from_proto
 
 EVICTIONS_MAX = 3
 """How often a chunk may be gone between the node's answer and the read over bulk."""
-DONE = host_pb2.HostRequest(done=host_pb2.HostDone())
-
-_SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
 
 
 class HostPlane:
@@ -65,6 +62,7 @@ class HostPlane:
         self._bulk = bulk
         self._landing = landing
         self._of_thread = threading.local()
+        self._small = SmallReads(lambda: connections.connect(path))
 
     def read(
         self,
@@ -76,6 +74,12 @@ class HostPlane:
     ) -> list[Outcome]:
         """Read ``pieces`` of what ``member``, this machine's node, has; see `Plane.read`."""
         assert len(pieces) <= self.pieces_max, f"{len(pieces)} pieces in one request"
+        if len(pieces) == 1:
+            outcome = self._small.read(
+                context, pieces[0], deadline, bounce=self._bounce(), landing=self._landing
+            )
+            if outcome is not None:
+                return [outcome]
         reading = _Reading(context, pieces, deadline)
         for _ in range(EVICTIONS_MAX):
             self._ask(reading)
@@ -141,8 +145,7 @@ class HostPlane:
             return error
         finally:
             os.close(descriptor)
-        source = _SOURCES.get(file.source, "disk")  # A later version's word: the bytes are good.
-        return Landed(source, answer.message.chunks.epoch)
+        return Landed(source_of(file.source), answer.message.chunks.epoch)
 
     def _read_file(
         self,
@@ -157,7 +160,7 @@ class HostPlane:
         start, stop = cover_blocks(piece.start, piece.stop, chunk_length)
         checksums = checksums_between(file.checksums, start, stop)
         landing = self._landing(piece, chunk_length, checksums, self._bounce())
-        landing.fill(functools.partial(_read_at, descriptor, file.offset))
+        land_file(descriptor, file.offset, landing)
 
     def _bounce(self) -> memoryview:
         """Return a block of memory that is this thread's."""
@@ -181,10 +184,12 @@ class HostPlane:
         reading.over_bulk.clear()
 
     def close(self) -> None:
-        """Nothing of its own: the connections belong to whoever made them."""
+        """Close the files that are kept; the connections belong to whoever made them."""
+        self._small.close()
 
     def abandon(self) -> None:
-        """Nothing of its own."""
+        """In a forked child: close its copies of the files that are kept."""
+        self._small.abandon()
 
 
 class _Reading:
@@ -271,16 +276,6 @@ def _no_descriptor(answer: Answer) -> PenstockError:
             "this process has as many files open as it may: raise its limit (ulimit -n)"
         )
     return NodeUnavailable("the node of this machine names a file that it did not send")
-
-
-def _read_at(descriptor: int, offset: int, span: memoryview, at: int) -> None:
-    """Fill ``span`` from byte ``at`` of the chunk that begins at ``offset`` of the file."""
-    try:
-        size = os.preadv(descriptor, [span], offset + at)
-    except OSError as error:
-        raise CorruptData(f"a chunk's file cannot be read: {error}") from error
-    if size != len(span):
-        raise CorruptData(f"a chunk's file ends at byte {at + size}")
 
 
 def _batches(positions: Sequence[int], size: int) -> list[list[int]]:
