@@ -11,8 +11,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COMES_WITH = {"pydantic-core": "pydantic"}  # Released together, and useless alone.
+# Released together, and useless alone; or its own lower half.
+COMES_WITH = {"pydantic-core": "pydantic", "botocore": "boto3"}
 OURS = {"penstock", "penstock_node"}
+FOR_TESTS = "cachenode/penstock_node/testbed/odd_disk"
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 
 
@@ -39,6 +41,8 @@ def kind_of(path: Path) -> str:
     place = path.relative_to(ROOT).as_posix()
     if place.startswith("client/"):
         return "client"
+    if place.startswith(FOR_TESTS):
+        return "dev"
     if place.startswith(DEMO_FOLDERS):
         return "demo"
     return "node" if place.startswith("cachenode/") else "dev"

@@ -82,4 +82,13 @@ def test_no_extra_pulls_a_deep_learning_framework(metadata: Message) -> None:
 def test_the_client_alone_asks_for_little(metadata: Message) -> None:
     client = {r.name for r in requirements(metadata) if r.marker is None}
 
-    assert client == {"grpcio", "protobuf", "numpy", "xxhash", "obstore", "typer", "rich"}
+    assert client == {
+        "grpcio",
+        "httptools",
+        "protobuf",
+        "numpy",
+        "xxhash",
+        "obstore",
+        "typer",
+        "rich",
+    }

@@ -31,7 +31,7 @@ STATFS_FIELDS = ("f_bavail", "f_bfree", "f_blocks", "f_bsize", "f_files", "f_frs
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
-class OddFileSystem:
+class _OddFileSystem:
     """The operations, by the kernel's names for them. Handles are descriptors."""
 
     use_ns = True
@@ -111,7 +111,7 @@ class OddFileSystem:
 if __name__ == "__main__":
     _backing, _mount_point, _mood_file = sys.argv[1:]
     mfusepy.FUSE(
-        OddFileSystem(Path(_backing), Path(_mood_file)),
+        _OddFileSystem(Path(_backing), Path(_mood_file)),
         _mount_point,
         foreground=True,
         fsname="penstock-test",
