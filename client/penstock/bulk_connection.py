@@ -1,4 +1,4 @@
-"""Connections to bulk ports: requests out, heads and bodies in, and a pool of idle ones.
+"""Connections to bulk ports: requests out, heads and bodies in.
 
 Responsible for: sockets, timeouts that end a silent or cancelled wait, parsing answers' heads.
 Not responsible for: what is asked and what the answers mean (`planes.bulk`, `bulk_calls`).
@@ -10,14 +10,13 @@ its own copies of the sockets says nothing to the nodes.
 import contextlib
 import socket
 import struct
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httptools
 
 from penstock.bulk_http import HEAD_END
+from penstock.connection_pool import ConnectionPool
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable
 
@@ -29,10 +28,6 @@ SILENCE_S = 8.0
 fills a chunk; a machine that is gone is found sooner, by the probes below."""
 PROBE_AFTER_S = 1
 PROBES_MAX = 3
-IDLE_S = 60.0
-"""Longest that a connection is kept for its next use; less than a node keeps it."""
-IDLE_MAX = 16
-"""Kept for one address: as many as there are threads that read."""
 HEAD_BYTES_MAX = 64 * 1024
 _RECEIVE_HEAD_BYTES = 1024
 """At a time: most heads, and little of the body, which would be copied once more."""
@@ -162,9 +157,17 @@ class BulkConnection:
                     raise NodeUnavailable(f"{self.address} closed the connection")
                 return size
 
-    def _check_patience(self, deadline: Deadline, silent_at: float) -> None:
+    def check(self, deadline: Deadline) -> None:
+        """Give up if the time is over: interim answers may come for ever.
+
+        Raises:
+            NodeUnavailable: The deadline has passed, or nobody waits any more.
+        """
         if deadline.remaining_s == 0:
             raise NodeUnavailable(f"{self.address} did not deliver within the deadline")
+
+    def _check_patience(self, deadline: Deadline, silent_at: float) -> None:
+        self.check(deadline)
         if time.monotonic() > silent_at:
             raise NodeUnavailable(f"{self.address} has been silent for {SILENCE_S:.0f} s")
 
@@ -199,80 +202,8 @@ def _set_up(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-class BulkConnections:
-    """A pool of connections by address. Thread-safe."""
+class BulkConnections(ConnectionPool[BulkConnection]):
+    """A pool of connections by address."""
 
     def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: dict[str, list[BulkConnection]] = {}
-        self._busy: set[BulkConnection] = set()
-        self._is_closed = False
-
-    @contextlib.contextmanager
-    def borrow(self, address: str, *, fresh: bool = False) -> Iterator[BulkConnection]:
-        """Lend a connection to ``address``; one that an exception passes by is not used again.
-
-        Args:
-            address: ``host:port`` of a bulk port.
-            fresh: Make a new one.
-
-        Raises:
-            NodeUnavailable: Nothing answers there.
-        """
-        connection = (None if fresh else self._take(address)) or BulkConnection(address)
-        with self._lock:
-            self._busy.add(connection)
-        try:
-            yield connection
-        except BaseException:
-            self._drop(connection)
-            raise
-        self._give_back(connection)
-
-    def _take(self, address: str) -> BulkConnection | None:
-        stale: list[BulkConnection] = []
-        oldest_at = time.monotonic() - IDLE_S
-        with self._lock:
-            idle = self._idle.get(address, [])
-            found = idle.pop() if idle else None
-            while found is not None and found.idle_since < oldest_at:
-                stale.append(found)
-                found = idle.pop() if idle else None
-        for connection in stale:
-            connection.close()
-        return found
-
-    def _give_back(self, connection: BulkConnection) -> None:
-        connection.is_reused = True
-        connection.idle_since = time.monotonic()
-        with self._lock:
-            self._busy.discard(connection)
-            idle = self._idle.setdefault(connection.address, [])
-            if not self._is_closed and len(idle) < IDLE_MAX:
-                idle.append(connection)
-                return
-        connection.close()
-
-    def _drop(self, connection: BulkConnection) -> None:
-        with self._lock:
-            self._busy.discard(connection)
-        connection.close()
-
-    def close(self) -> None:
-        """Close all connections; reads in flight fail with `NodeUnavailable`."""
-        with self._lock:
-            self._is_closed = True
-            idle = [connection for pool in self._idle.values() for connection in pool]
-            self._idle.clear()
-            busy = list(self._busy)
-        for connection in idle:
-            connection.close()
-        for connection in busy:
-            connection.shut_down()
-
-    def abandon(self) -> None:
-        """In a forked child: drop the parent's connections. Its threads do not exist here."""
-        self._forget()
+        super().__init__(BulkConnection)

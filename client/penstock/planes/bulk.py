@@ -114,6 +114,7 @@ class BulkPlane:
                 if outcomes:
                     head = connection.receive_head(deadline)
                 while head.status == _INTERIM:
+                    connection.check(deadline)
                     head = connection.receive_head(deadline)
                 outcomes.append(self._outcome(connection, context, piece, head, deadline))
 
