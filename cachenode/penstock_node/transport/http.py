@@ -111,8 +111,14 @@ def parse_head(head: bytes) -> HttpRequest:
         method=parser.get_method().decode("latin-1"),
         target=parsed.target.decode("latin-1"),
         headers=parsed.headers,
-        keeps_alive=parser.should_keep_alive(),
+        keeps_alive=_keeps_alive(parser.get_http_version(), parsed.headers),
     )
+
+
+def _keeps_alive(version: str, headers: dict[str, str]) -> bool:
+    """Tell whether the sender goes on; by then the parser has forgotten."""
+    options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
+    return "close" not in options and (version == "1.1" or "keep-alive" in options)
 
 
 def body_length(request: HttpRequest) -> int:
