@@ -73,8 +73,7 @@ def cache(request: pytest.FixtureRequest, parts: Parts) -> Iterator[penstock.Cac
 
 @pytest.fixture
 def plane(cache: penstock.Cache, request: pytest.FixtureRequest) -> str:
-    name: str = request.node.callspec.params["cache"]
-    return name
+    return str(request.node.callspec.params["cache"])
 
 
 def test_the_library_reads_any_range_as_a_slice_and_says_by_which_plane(
@@ -109,15 +108,15 @@ def test_errors_have_the_same_names_whatever_the_plane(cache: penstock.Cache, pa
     parts.origin.put(name, OddObject(b"new" * CHUNK_BYTES, etag='"new"'))
     parts.origin.put(down, OddObject(b"", status=503))
 
-    for error, read in (
-        (errors.ObjectNotFound, lambda: cache.read("penstock://data/absent")),
-        (errors.NotPermitted, lambda: cache.read("penstock://elsewhere/x")),
-        (errors.NotPermitted, lambda: cache.read("file:///etc/passwd")),
-        (errors.InvalidRequest, lambda: cache.read(url, len(DATA) + 1)),
-        (errors.OriginUnavailable, lambda: cache.read(down_url)),
+    for error, where, offset in (
+        (errors.ObjectNotFound, "penstock://data/absent", 0),
+        (errors.NotPermitted, "penstock://elsewhere/x", 0),
+        (errors.NotPermitted, "file:///etc/passwd", 0),
+        (errors.InvalidRequest, url, len(DATA) + 1),
+        (errors.OriginUnavailable, down_url, 0),
     ):
         with pytest.raises(PenstockError) as raised:
-            read()
+            cache.read(where, offset)
         assert type(raised.value) is error
     assert cache.read(url) == b"new" * CHUNK_BYTES
 

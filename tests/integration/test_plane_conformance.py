@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import grpc
 import pytest
@@ -30,7 +31,6 @@ from penstock.ticket import LEEWAY_S, Ticket, TicketKeys
 from penstock.v1 import cache_pb2, cache_pb2_grpc
 from penstock_node.coordination import view_file
 from penstock_node.coordination.state import ClusterState
-from penstock_node.fill import FLIGHTS_MAX
 from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
@@ -150,7 +150,7 @@ class Client:
         index: int = 0,
         start: int = 0,
         stop: int | None = None,
-        **context: object,
+        **context: Any,
     ) -> Answer:
         """Ask ``node`` for one piece, by default the whole chunk; ``context`` as `ReadContext`."""
         stop = opened.id.chunk_length(index) if stop is None else stop
@@ -164,12 +164,12 @@ class Client:
         spans: list[tuple[int, int, int]],
         *,
         deadline: Deadline | None = None,
-        **context: object,
+        **context: Any,
     ) -> list[Answer]:
         """Ask ``node`` for pieces, as many at a time as the plane takes."""
         plane = PLANES[self.name](self.core, self.parts.cluster[node])
         member = self.core.nodes.view().members[node]
-        wanted = replace(ReadContext(opened.ticket, opened.id, self.epoch), **context)  # type: ignore[arg-type]  # of many types
+        wanted = replace(ReadContext(opened.ticket, opened.id, self.epoch), **context)
         pieces = [PieceRequest(*span, memoryview(bytearray(span[2] - span[1]))) for span in spans]
         outcomes: list[Outcome] = []
         for at in range(0, len(pieces), plane.pieces_max):
@@ -636,61 +636,6 @@ def test_a_node_that_is_not_there_is_unavailable(client: Client) -> None:
     )
 
     assert [type(outcome) for outcome in outcomes] == [errors.NodeUnavailable] * len(spans)
-
-
-# Overloaded: a node of its own, that fills as much as it ever does --------------------------
-
-
-@pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    """One node that has as many chunks on their way as it takes."""
-    gate, count = threading.Event(), FLIGHTS_MAX + 4
-    with OddOrigin() as origin:
-        cluster = LocalCluster(
-            tmp_path_factory.mktemp("busy"),
-            [NodeSpec("n1", (TierSpec("owned", 128 * MIB),))],
-            etcd=None,
-            settings={"chunk_size": BLOCK_BYTES},
-            volumes={"data": {"url": origin.url}},
-        )
-        parts = Parts(origin, cluster)
-        name = parts.put(bytes(count * BLOCK_BYTES), held_until=gate)
-        with cluster:
-            begin_fills(parts, name)
-            yield parts
-            cluster["n1"].kill()  # It would wait for what never comes.
-        gate.set()
-
-
-def begin_fills(parts: Parts, name: str) -> None:
-    node = parts.cluster["n1"]
-    with (
-        closing(make_client("grpc", parts, node).core) as core,
-        grpc.insecure_channel(node.address) as channel,
-    ):
-        ticket = core.opens.open(f"penstock://data/{name}").opened.ticket
-        get = cache_pb2_grpc.ChunksStub(channel).Get
-        for half in (range(FLIGHTS_MAX // 2), range(FLIGHTS_MAX // 2, FLIGHTS_MAX)):
-            calls = [
-                get.future(
-                    cache_pb2.GetChunkRequest(ticket=ticket, index=index, stop=BLOCK_BYTES),
-                    timeout=DEADLINE_S,
-                )
-                for index in half
-            ]
-            assert all(call.result().filling for call in calls)
-
-
-@pytest.mark.parametrize("plane", BETWEEN_MACHINES)
-def test_a_node_with_too_much_to_do_asks_to_come_back(busy: Parts, plane: str) -> None:
-    client = make_client(plane, busy, busy.cluster["n1"])
-    with closing(client.core):
-        opened = client.open("object-0")
-
-        answer = client.ask("n1", opened, FLIGHTS_MAX + 1)
-
-    assert isinstance(answer.outcome, errors.Overloaded)
-    assert answer.outcome.retry_after_s > 0
 
 
 # What only raw requests can ask -------------------------------------------------------------
