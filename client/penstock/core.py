@@ -76,7 +76,8 @@ class Core:
         self.opens = Opens(self.nodes)
         self.pool = ThreadPoolExecutor(options.workers, thread_name_prefix="penstock-read")
         self._grpc = GrpcPlane(self.channels)
-        self._bulk = BulkPlane(self.connections)
+        self._landing = options.landing
+        self._bulk = BulkPlane(self.connections, landing=self._landing)
         self._host_planes: dict[str, HostPlane] = {}
         self._local_nodes = LocalNodes(
             self.host_connections, path=_socket_path(options), members=self._members
@@ -153,7 +154,12 @@ class Core:
     def _host_plane(self, path: str) -> HostPlane:
         plane = self._host_planes.get(path)
         if plane is None:  # Two threads may both make one: the first is used by all.
-            made = HostPlane(path, connections=self.host_connections, bulk=self._bulk)
+            made = HostPlane(
+                path,
+                connections=self.host_connections,
+                bulk=self._bulk,
+                landing=self._landing,
+            )
             plane = self._host_planes.setdefault(path, made)
         return plane
 

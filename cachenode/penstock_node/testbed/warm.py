@@ -105,8 +105,10 @@ class WarmSite:
             streams: Threads, and so connections, that one read uses at most.
             landing: `Unverified`, to measure what verifying costs.
         """
-        options = Options(seeds=[self.node.address], plane=plane, workers=streams, landing=landing)
-        return penstock.Cache(lambda: Core(options), address=self.node.address)
+        file = self.node.file
+        address = f"unix:{file.socket}" if plane == "host" else file.grpc_address
+        options = Options(seeds=[address], plane=plane, workers=streams, landing=landing)
+        return penstock.Cache(lambda: Core(options), address=address)
 
     def read_over(self, cache: penstock.Cache, plane: str) -> Sample:
         """Return what it takes to read the whole object over a plane.
