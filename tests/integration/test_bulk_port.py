@@ -367,7 +367,7 @@ def test_ten_thousand_connections_at_once_are_survived(node: NodeProcess) -> Non
     count = min(10_000, hard - 1_000)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     host, _, port = node.file.bulk_address.rpartition(":")
-    clients = []
+    clients: list[socket.socket] = []
     try:
         while len(clients) < count:
             clients.append(socket.create_connection((host, int(port)), timeout=20))
