@@ -73,3 +73,91 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {name: pool.submit(run_quick, name, directory) for name in NAMES}
         pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_reports_every_figure_that_it_prints(name: str, runs: Runs) -> None:
+    run = runs[name].result()
+
+    assert run.figures
+    assert run.report["machine"]["cpus"] >= 1
+    assert run.report["command"] == f"python bench/{name}.py --quick"
+    for row in run.report["measures"]:
+        assert row["name"] in run.shown
+        assert row["value"] is not None, f"{row['name']}: {row['note']}"
+
+
+def test_nothing_heavy_is_loaded_by_an_import(runs: Runs) -> None:
+    run = runs["import_time"].result()
+
+    assert run.targets == [("=", 0.0), ("≤", 150.0)]
+    assert all(row["is_met"] for row in run.exact)
+
+
+def test_a_node_starts_with_an_empty_and_a_full_cache(runs: Runs) -> None:
+    run = runs["node_start"].result()
+
+    assert run.targets == [("≤", 1.0), ("≤", 1.0)]
+    assert run.report["inputs"]["chunks"] == 50
+
+
+def test_reading_asks_the_origin_for_each_chunk_once(runs: Runs) -> None:
+    exact = runs["reading"].result().exact
+
+    assert [row["target"] for row in exact] == [33, 1, 33, 1]
+    assert all(row["is_met"] for row in exact), exact
+
+
+def test_each_byte_comes_into_a_host_once_and_leaves_the_origin_once(runs: Runs) -> None:
+    exact = runs["one_host"].result().exact
+
+    assert [row["target"] for row in exact] == [1, 1]
+    assert all(row["is_met"] for row in exact), exact
+
+
+def test_an_etcd_that_is_away_costs_no_read(runs: Runs) -> None:
+    exact = runs["etcd_outage"].result().exact
+
+    assert [row["name"] for row in exact] == [
+        "reads that failed",
+        "readers of wrong bytes",
+        "epochs that passed",
+    ]
+    assert all(row["is_met"] for row in exact), exact
+
+
+def test_streams_are_measured_beside_every_peer(runs: Runs) -> None:
+    run = runs["streams"].result()
+
+    one_stream = [("≤", 1.15), ("≤", 1.2), ("≤", 1.35), ("≥", 0.9), ("≥", 1.0), ("≥", 3.0)]
+    four_streams = [("≤", 1.15), ("≤", 1.2), ("≤", 1.35), ("≥", 0.95), ("≥", 1.0), ("≥", 3.0)]
+    assert run.targets == sorted(one_stream + four_streams)
+
+
+def python_bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, BENCH, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+    )
+
+
+def test_chosen_benchmarks_run_one_after_another_into_one_page(tmp_path: Path) -> None:
+    done = python_bench("import_time", "ring", "--quick", "--results", tmp_path / "page.md")
+
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "page.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == ["## What importing Penstock costs", "## The ring"]
+    assert "absent" not in text
+    assert "2 of 2: ring" in done.stderr
+
+
+def test_a_benchmark_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    done = python_bench("steams")
+
+    assert done.returncode == 2
+    assert "no such benchmark: steams" in done.stderr
+    assert "streams" in done.stderr

@@ -25,7 +25,9 @@ def absent() -> Sample:
 def test_contenders_take_turns_and_nobody_is_always_the_second() -> None:
     log: list[str] = []
     ours = answering("ours", [Sample(1.0)] * 4, log)
-    contest = Contest({"ours": ours, "rival": answering("rival", [Sample(1.0)] * 4, log)}, work_bytes=1)
+    contest = Contest(
+        {"ours": ours, "rival": answering("rival", [Sample(1.0)] * 4, log)}, work_bytes=1
+    )
 
     contest.run(3, what="turns")
 

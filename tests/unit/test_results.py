@@ -31,7 +31,11 @@ def report() -> dict[str, object]:
 def written(**more: object) -> str:
     failed = [str(name) for name in more.values()]
     return page(
-        [report()], command="make bench", date="2026-01-02", versions={"nginx": "1.22"}, failed=failed
+        [report()],
+        command="make bench",
+        date="2026-01-02",
+        versions={"nginx": "1.22"},
+        failed=failed,
     )
 
 
