@@ -12,6 +12,7 @@ Measured beside threads per connection, a hand-off queue and an event loop: `doc
 
 import contextlib
 import errno
+import math
 import os
 import select
 import socket
@@ -36,7 +37,8 @@ SWEEP_S = 1.0
 ACCEPTS_A_TURN = 64
 CONNECTIONS_MAX = 16_384
 IDLE_S = 900.0
-"""Longest that a connection may say nothing between requests."""
+"""Longest that a connection may say nothing between requests. On this machine it may for ever:
+the kernel tells of a reader that is gone, and one that maps chunks has nothing to say."""
 RECEIVE_S = 10.0
 """Longest that a request may take to come in, from its first byte."""
 SEND_S = 30.0
@@ -283,8 +285,10 @@ def _held(worker: _Worker) -> bool:
 def _overdue(connections: list[Connection], now: float) -> Iterator[Connection]:
     for connection in connections:
         match connection.wants:
+            case Wants.INPUT if connection.is_idle:
+                limit_s = math.inf if connection.socket.family == socket.AF_UNIX else IDLE_S
             case Wants.INPUT:
-                limit_s = IDLE_S if connection.is_idle else RECEIVE_S
+                limit_s = RECEIVE_S
             case Wants.OUTPUT:
                 limit_s = SEND_S
             case _:

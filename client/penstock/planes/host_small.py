@@ -31,7 +31,8 @@ class SmallReads:
         """Keep nothing yet; ``connect`` makes a connection to the node."""
         self._connect = connect
         self._files = KeptFiles()
-        self._asking = threading.Lock()
+        # Whoever uses or ends the connection holds it: files are given back by a timer too.
+        self._asking = threading.RLock()
         self._connection: HostConnection | None = None
         self._gives_files = True
         self._epoch = 0
@@ -49,10 +50,16 @@ class SmallReads:
         is_small = piece.stop - piece.start <= SMALL_BYTES
         if not (is_small and self._gives_files) or context.recheck:
             return None
+        outcome = self._read_kept(context, piece, bounce, landing)
+        if outcome is None and self._ask(context, piece, deadline):
+            outcome = self._read_kept(context, piece, bounce, landing)
+        return outcome
+
+    def _read_kept(
+        self, context: ReadContext, piece: PieceRequest, bounce: memoryview, landing: type[Landing]
+    ) -> Outcome | None:
         with self._files.borrow(context.object, piece.index) as file:
-            if file is not None:
-                return self._land(file, context, piece, bounce, landing)
-        return self._ask(context, piece, deadline, bounce, landing)
+            return None if file is None else self._land(file, context, piece, bounce, landing)
 
     def _land(
         self,
@@ -73,38 +80,23 @@ class SmallReads:
             return error
         return Landed(source_of(file.source), self._epoch)
 
-    def _ask(
-        self,
-        context: ReadContext,
-        piece: PieceRequest,
-        deadline: Deadline,
-        bounce: memoryview,
-        landing: type[Landing],
-    ) -> Outcome | None:
+    def _ask(self, context: ReadContext, piece: PieceRequest, deadline: Deadline) -> bool:
+        """Have the file of the piece's chunk kept; False if that is not to be had at once."""
         if not self._asking.acquire(blocking=False):
-            return None  # Another thread asks: this one does so on a connection of the pool.
+            return False  # Another thread asks: this one does so on a connection of the pool.
         try:
-            file = self._fetch(context, piece, deadline)
+            return self._fetch(context, piece, deadline)
         except PenstockError:  # The usual way tells it to the caller.
             self._begin_anew()
-            return None
+            return False
         finally:
             self._asking.release()
-        if file is None:
-            return None
-        outcome = self._land(file, context, piece, bounce, landing)
-        connection = self._connection
-        assert connection is not None, "who gave the file?"
-        self._files.keep(context.object, piece.index, file, give_back=lambda: self._end(connection))
-        return outcome
 
-    def _fetch(
-        self, context: ReadContext, piece: PieceRequest, deadline: Deadline
-    ) -> KeptFile | None:
+    def _fetch(self, context: ReadContext, piece: PieceRequest, deadline: Deadline) -> bool:
         connection = self._connection = self._connection or self._connect()
         if not connection.welcome.gives_files:
             self._gives_files = False
-            return None
+            return False
         read = host_pb2.HostRead(
             ticket=context.ticket,
             indexes=[piece.index],
@@ -112,14 +104,14 @@ class SmallReads:
             only_if_cached=True,
         )
         with connection.ask(host_pb2.HostRequest(read=read), deadline) as answer:
-            (chunk,) = answer.message.chunks.chunks
-            if chunk.WhichOneof("state") != "file" or not answer.files:
-                return None
+            chunks = answer.message.chunks.chunks
+            told = chunks[0].file if chunks else host_pb2.HostFile()
+            if not answer.files or told.length != context.object.chunk_length(piece.index):
+                return False
             self._epoch = answer.message.chunks.epoch
-            told = chunk.file
-            if told.length != context.object.chunk_length(piece.index):
-                return None
-            return KeptFile(answer.take_file(), told.offset, told.checksums, told.source)
+            file = KeptFile(answer.take_file(), told.offset, told.checksums, told.source)
+        self._files.keep(context.object, piece.index, file, give_back=lambda: self._end(connection))
+        return True
 
     def _begin_anew(self) -> None:
         self._files.drop_all()
@@ -129,13 +121,16 @@ class SmallReads:
 
     def _end(self, connection: HostConnection) -> None:
         """Tell the node that the files are closed, and that no more are asked for here."""
-        if self._connection is connection:
-            self._connection = None
-        # A forked child may have the socket too: then closing it says nothing. If the node is
-        # gone, so is what it counted.
-        with contextlib.suppress(PenstockError):
-            connection.tell(DONE)
-        connection.close()
+        with self._asking:
+            if self._connection is connection:
+                if len(self._files):  # Kept since: they are given back with the connection later.
+                    return
+                self._connection = None
+            # A forked child may have the socket too: then closing it says nothing. If the node
+            # is gone, so is what it counted.
+            with contextlib.suppress(PenstockError):
+                connection.tell(DONE)
+            connection.close()
 
     def close(self) -> None:
         """Close all files, and the connection."""
