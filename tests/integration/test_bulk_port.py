@@ -1,6 +1,7 @@
 """The bulk port as HTTP sees it: statuses, headers, and what is no request."""
 
 import base64
+import http.client
 import random
 import resource
 import signal
@@ -8,86 +9,30 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 import penstock
-from penstock import rpc
-from penstock.bulk_connection import parse_head
+from penstock import errors, rpc
 from penstock.checksums import BLOCK_BYTES, verify_blocks
 from penstock.rpc import Channels
-from penstock.v1 import cache_pb2
+from penstock.v1 import cache_pb2, cache_pb2_grpc
+from penstock_node.fill import FLIGHTS_MAX
 from penstock_node.testbed.certificates import Authority
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.processes import wait_until
+from penstock_node.testbed.wire import Wire, call_request, chunk_request, open_chunk_files
 from penstock_node.transport.engine import WORKERS
 
 CHUNK_BYTES = 1024 * 1024
 OBJECT = random.Random(1).randbytes(4 * CHUNK_BYTES + 777)
 URL = "penstock://data/object"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    interims: int = 0
-
-    @property
-    def error(self) -> str:
-        return self.headers.get("penstock-error", "")
-
-
-class Client:
-    """A plain HTTP client on one connection."""
-
-    def __init__(self, node: NodeProcess) -> None:
-        host, _, port = node.file.bulk_address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=20)
-        self._data = b""
-
-    def send(self, data: bytes) -> "Client":
-        self.socket.sendall(data)
-        return self
-
-    def _more(self) -> None:
-        data = self.socket.recv(65536)
-        if not data:
-            raise EOFError
-        self._data += data
-
-    def receive(self) -> Answer:
-        """Return the next answer, interim ones counted."""
-        interims = 0
-        while True:
-            while b"\r\n\r\n" not in self._data:
-                self._more()
-            raw, _, self._data = self._data.partition(b"\r\n\r\n")
-            head = parse_head(raw + b"\r\n\r\n")
-            if head.status != HTTPStatus.PROCESSING:
-                break
-            interims += 1
-        while len(self._data) < head.length:
-            self._more()
-        body, self._data = self._data[: head.length], self._data[head.length :]
-        return Answer(head.status, head.headers, body, interims)
-
-    def is_closed(self) -> bool:
-        """Whether the node has closed the connection, once all it sent is read."""
-        try:
-            while self.socket.recv(65536):
-                pass
-        except ConnectionResetError:
-            return True
-        return True
-
-    def close(self) -> None:
-        self.socket.close()
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +67,9 @@ def node(tmp_path_factory: pytest.TempPathFactory, odd: OddOrigin) -> Iterator[N
 
 
 @pytest.fixture
-def client(node: NodeProcess) -> Iterator[Client]:
-    made = Client(node)
-    yield made
-    made.close()
+def client(node: NodeProcess) -> Iterator[Wire]:
+    with Wire(node.file.bulk_address) as made:
+        yield made
 
 
 def ticket(node: NodeProcess, url: str = URL) -> str:
@@ -135,31 +79,15 @@ def ticket(node: NodeProcess, url: str = URL) -> str:
     return answer.results[0].object.ticket
 
 
-def get(index: object, ticket: str, *headers: str) -> bytes:
-    lines = [f"GET /v1/chunk/{index} HTTP/1.1", "Host: x", f"Authorization: Penstock {ticket}"]
-    return ("\r\n".join([*lines, *headers]) + "\r\n\r\n").encode("latin-1")
-
-
-def open_chunks(node: NodeProcess) -> int:
-    links = Path(f"/proc/{node.process.pid}/fd").iterdir()
-    count = 0
-    for link in links:
-        try:
-            count += "/chunks/" in str(link.readlink())
-        except FileNotFoundError:  # Closed since it was listed.
-            continue
-    return count
-
-
 def serves(node: NodeProcess) -> bool:
     with penstock.connect(node.address, plane="bulk") as cache:
         return cache.read(URL) == OBJECT
 
 
-def test_blocks_come_with_checksums_and_where_they_were(node: NodeProcess, client: Client) -> None:
+def test_blocks_come_with_checksums_and_where_they_were(node: NodeProcess, client: Wire) -> None:
     span = f"Range: bytes={BLOCK_BYTES}-{3 * BLOCK_BYTES - 1}"
 
-    answer = client.send(get(1, ticket(node), span)).receive()
+    answer = client.ask(chunk_request(1, ticket(node), span))
 
     start = CHUNK_BYTES + BLOCK_BYTES
     assert answer.status == HTTPStatus.PARTIAL_CONTENT
@@ -170,33 +98,45 @@ def test_blocks_come_with_checksums_and_where_they_were(node: NodeProcess, clien
     assert {"penstock-load", "penstock-copies"} <= answer.headers.keys()
 
 
-def test_without_a_range_the_whole_chunk_comes(node: NodeProcess, client: Client) -> None:
-    assert client.send(get(4, ticket(node))).receive().body == OBJECT[4 * CHUNK_BYTES :]
+def test_without_a_range_the_whole_chunk_comes(node: NodeProcess, client: Wire) -> None:
+    assert client.ask(chunk_request(4, ticket(node))).body == OBJECT[4 * CHUNK_BYTES :]
 
 
 def test_requests_sent_without_waiting_are_answered_in_order(
-    node: NodeProcess, client: Client
+    node: NodeProcess, client: Wire
 ) -> None:
     shown = ticket(node)
-    client.send(b"".join(get(index, shown) for index in (3, 0, 2, 1)))
+    client.send(b"".join(chunk_request(index, shown) for index in (3, 0, 2, 1)))
 
-    bodies = [client.receive().body for _ in range(4)]
+    bodies = [client.answer().body for _ in range(4)]
 
     assert bodies == [OBJECT[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES] for i in (3, 0, 2, 1)]
 
 
-def test_while_it_fills_the_node_says_so(node: NodeProcess, client: Client, odd: OddOrigin) -> None:
+def test_while_it_fills_the_node_says_so(node: NodeProcess, client: Wire, odd: OddOrigin) -> None:
     held = threading.Event()
     odd.put("slow", OddObject(OBJECT, etag='"1"', held_until=held))
-    client.send(get(0, ticket(node, "penstock://odd/slow")))
-    release = threading.Timer(1.1, held.set)
-    release.start()
+    client.send(chunk_request(0, ticket(node, "penstock://odd/slow")))
 
-    answer = client.receive()
+    said = [client.interim() for _ in range(3)]
+    held.set()
+    answer = client.answer()
 
-    release.join()
+    assert said == [HTTPStatus.PROCESSING] * 3
     assert answer.status == HTTPStatus.PARTIAL_CONTENT
-    assert answer.interims >= 3
+    assert answer.headers["penstock-source"] == "origin"
+
+
+def test_an_ordinary_http_client_reads_a_chunk(node: NodeProcess) -> None:
+    assert serves(node)
+    shown = {"Authorization": f"Penstock {ticket(node)}", "Range": "bytes=65536-131071"}
+    with closing(http.client.HTTPConnection(node.file.bulk_address, timeout=20)) as connection:
+        for _ in range(2):  # On one connection.
+            connection.request("GET", "/v1/chunk/2", headers=shown)
+            answer = connection.getresponse()
+
+            assert answer.status == HTTPStatus.PARTIAL_CONTENT
+            assert answer.read() == OBJECT[2 * CHUNK_BYTES + 65_536 : 2 * CHUNK_BYTES + 131_072]
 
 
 @pytest.mark.parametrize(
@@ -216,46 +156,44 @@ def test_while_it_fills_the_node_says_so(node: NodeProcess, client: Client, odd:
     ],
 )
 def test_a_range_is_whole_blocks_or_416(
-    node: NodeProcess, client: Client, span: str, status: HTTPStatus
+    node: NodeProcess, client: Wire, span: str, status: HTTPStatus
 ) -> None:
-    sent = get(0, ticket(node), "Range: \0").replace(b"\0", span.encode())
+    sent = chunk_request(0, ticket(node), "Range: \0").replace(b"\0", span.encode())
 
-    answer = client.send(sent).receive()
+    answer = client.ask(sent)
 
     assert answer.status == status
     assert answer.error == ("" if status == HTTPStatus.PARTIAL_CONTENT else "InvalidRange")
 
 
 @pytest.mark.parametrize("index", ["5", "-1", "1e3", "99999999999999999999", "", "0/../1", "x"])
-def test_a_chunk_that_is_not_there_is_refused(
-    node: NodeProcess, client: Client, index: str
-) -> None:
-    answer = client.send(get(index, ticket(node))).receive()
+def test_a_chunk_that_is_not_there_is_refused(node: NodeProcess, client: Wire, index: str) -> None:
+    answer = client.ask(chunk_request(index, ticket(node)))
 
     assert (answer.status, answer.error) == (HTTPStatus.BAD_REQUEST, "InvalidRequest")
 
 
-def test_no_ticket_no_bytes(node: NodeProcess, client: Client) -> None:
+def test_no_ticket_no_bytes(node: NodeProcess, client: Wire) -> None:
     client.send(b"GET /v1/chunk/0 HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert client.receive().status == HTTPStatus.FORBIDDEN
+    assert client.answer().status == HTTPStatus.FORBIDDEN
 
-    client.send(get(0, "nonsense"))
-    assert client.receive().error == "NotPermitted"
+    client.send(chunk_request(0, "nonsense"))
+    assert client.answer().error == "NotPermitted"
 
 
 def test_what_is_not_cached_is_404_to_who_asks_only_for_that(
-    node: NodeProcess, client: Client, odd: OddOrigin
+    node: NodeProcess, client: Wire, odd: OddOrigin
 ) -> None:
     odd.put("never", OddObject(OBJECT, etag='"1"'))
     shown = ticket(node, "penstock://odd/never")
 
-    answer = client.send(get(0, shown, "Penstock-If: cached")).receive()
+    answer = client.ask(chunk_request(0, shown, "Penstock-If: cached"))
 
     assert (answer.status, answer.error) == (HTTPStatus.NOT_FOUND, "NotCached")
 
 
 def test_an_origin_that_fails_is_502_and_one_that_changed_409(
-    node: NodeProcess, client: Client, odd: OddOrigin
+    node: NodeProcess, client: Wire, odd: OddOrigin
 ) -> None:
     odd.put("broken", OddObject(OBJECT, etag='"1"'))
     odd.put("changed", OddObject(OBJECT, etag='"1"'))
@@ -263,17 +201,16 @@ def test_an_origin_that_fails_is_502_and_one_that_changed_409(
     odd.put("broken", OddObject(OBJECT, etag='"1"', status=503))
     odd.put("changed", OddObject(OBJECT[::-1], etag='"2"'))
 
-    answers = [client.send(get(0, shown)).receive() for shown in (broken, changed)]
+    answers = [client.ask(chunk_request(0, shown)) for shown in (broken, changed)]
 
     assert [answer.status for answer in answers] == [502, 409]
     assert [answer.error for answer in answers] == ["OriginUnavailable", "ObjectChanged"]
 
 
-def test_calls_are_answered_as_by_grpc(node: NodeProcess, client: Client) -> None:
-    body = cache_pb2.OpenRequest(urls=[URL, "penstock://data/absent"]).SerializeToString()
-    head = f"POST /v1/call/penstock.v1.Cache/Open HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+def test_calls_are_answered_as_by_grpc(node: NodeProcess, client: Wire) -> None:
+    message = cache_pb2.OpenRequest(urls=[URL, "penstock://data/absent"])
 
-    answer = client.send(head.encode() + body).receive()
+    answer = client.ask(call_request("penstock.v1.Cache/Open", message.SerializeToString()))
 
     opened, absent = cache_pb2.OpenResponse.FromString(answer.body).results
     assert answer.status == HTTPStatus.OK
@@ -281,11 +218,49 @@ def test_calls_are_answered_as_by_grpc(node: NodeProcess, client: Client) -> Non
     assert absent.error.name == "ObjectNotFound"
 
 
+@pytest.mark.parametrize("method", [rpc.LIST, rpc.GET_PLACEMENT], ids=["List", "Get"])
+def test_other_calls_of_readers_are_answered_as_by_grpc_too(
+    node: NodeProcess, client: Wire, method: rpc.Method[Any, Any]
+) -> None:
+    fields = {"url": "penstock://data/", "page_size": 10} if method is rpc.LIST else {}
+    message = method.request(**fields)
+
+    answer = client.ask(call_request(method.path[1:], message.SerializeToString()))
+
+    with closing(Channels()) as channels:
+        expected = channels.call(node.address, method, message)
+    assert answer.status == HTTPStatus.OK
+    assert method.response.FromString(answer.body) == expected
+    assert expected.ByteSize() > 0
+
+
+def test_a_ticket_is_renewed_and_a_forged_one_not(node: NodeProcess, client: Wire) -> None:
+    shown = ticket(node)
+    good, forged = (
+        call_request(
+            "penstock.v1.Cache/Renew", cache_pb2.RenewRequest(ticket=t).SerializeToString()
+        )
+        for t in (shown, "forged")
+    )
+
+    renewed = cache_pb2.RenewResponse.FromString(client.ask(good).body)
+    refused = client.ask(forged)
+
+    assert client.ask(chunk_request(4, renewed.ticket)).body == OBJECT[4 * CHUNK_BYTES :]
+    assert (refused.status, refused.error) == (HTTPStatus.FORBIDDEN, "NotPermitted")
+
+
+def test_a_call_that_is_no_message_is_refused(client: Wire) -> None:
+    answer = client.ask(call_request("penstock.v1.Cache/Open", b"\xff" * 100))
+
+    assert (answer.status, answer.error) == (HTTPStatus.BAD_REQUEST, "InvalidRequest")
+
+
 @pytest.mark.parametrize("path", ["penstock.v1.Operator/Evict", "x", "../chunk/0"])
-def test_other_calls_are_refused(client: Client, path: str) -> None:
+def test_other_calls_are_refused(client: Wire, path: str) -> None:
     client.send(f"POST /v1/call/{path} HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode())
 
-    assert client.receive().error == "InvalidRequest"
+    assert client.answer().error == "InvalidRequest"
 
 
 @pytest.mark.parametrize(
@@ -307,30 +282,51 @@ def test_other_calls_are_refused(client: Client, path: str) -> None:
     ],
 )
 def test_what_is_no_request_is_refused_and_its_connection_ends(
-    node: NodeProcess, client: Client, sent: bytes, status: int
+    node: NodeProcess, client: Wire, sent: bytes, status: int
 ) -> None:
-    answer = client.send(sent).receive()
+    answer = client.ask(sent)
 
     assert answer.status == status
-    assert client.is_closed()
+    assert client.ends()
 
 
+def test_junk_behind_a_request_costs_that_request_nothing(node: NodeProcess, client: Wire) -> None:
+    client.send(chunk_request(4, ticket(node)) + b"\x16\x03\x01 junk\r\n\r\n" * 50)
+
+    answers = client.answer(), client.answer()
+
+    assert answers[0].body == OBJECT[4 * CHUNK_BYTES :]
+    assert answers[1].status == HTTPStatus.BAD_REQUEST
+    assert client.ends()
+
+
+@pytest.mark.parametrize("line", ["GET /", "DELETE /v1/chunk/0", "PUT /v1/call/x", "OPTIONS *"])
 def test_unknown_places_are_404_and_the_connection_goes_on(
-    node: NodeProcess, client: Client
+    node: NodeProcess, client: Wire, line: str
 ) -> None:
-    for sent in (b"GET / HTTP/1.1\r\n\r\n", b"DELETE /v1/chunk/0 HTTP/1.1\r\n\r\n"):
-        assert client.send(sent).receive().status == HTTPStatus.NOT_FOUND
-    assert client.send(get(4, ticket(node))).receive().body == OBJECT[4 * CHUNK_BYTES :]
+    answer = client.ask(f"{line} HTTP/1.1\r\n\r\n".encode())
+
+    assert answer.status == HTTPStatus.NOT_FOUND
+    assert client.ask(chunk_request(4, ticket(node))).body == OBJECT[4 * CHUNK_BYTES :]
 
 
-def test_a_connection_that_was_asked_to_close_does(node: NodeProcess, client: Client) -> None:
-    answer = client.send(get(0, ticket(node), "Connection: close")).receive()
+def test_an_answer_to_head_has_no_body(node: NodeProcess, client: Wire) -> None:
+    client.send(b"HEAD /v1/chunk/0 HTTP/1.1\r\n\r\n" + chunk_request(4, ticket(node)))
+    with client.socket.makefile("rb") as lines:
+        head = list(iter(lines.readline, b"\r\n"))
+
+        assert head[0].startswith(b"HTTP/1.1 404 ")
+        assert lines.readline().startswith(b"HTTP/1.1 206 ")
+
+
+def test_a_connection_that_was_asked_to_close_does(node: NodeProcess, client: Wire) -> None:
+    answer = client.ask(chunk_request(0, ticket(node), "Connection: close"))
 
     assert answer.body == OBJECT[:CHUNK_BYTES]
-    assert client.is_closed()
+    assert client.ends()
 
 
-def test_a_request_that_never_ends_is_ended(node: NodeProcess, client: Client) -> None:
+def test_a_request_that_never_ends_is_ended(node: NodeProcess, client: Wire) -> None:
     """Slow-loris: a byte now and then does not keep a connection."""
     client.send(b"GET / HTTP/1.1\r\n")
     begun, is_open = time.monotonic(), True
@@ -351,15 +347,15 @@ def test_a_request_that_never_ends_is_ended(node: NodeProcess, client: Client) -
 def test_readers_that_stop_reading_hold_nobody_up(node: NodeProcess) -> None:
     assert serves(node)
     shown = ticket(node)
-    stuck = [Client(node) for _ in range(4 * WORKERS)]
+    stuck = [Wire(node.file.bulk_address) for _ in range(4 * WORKERS)]
     for client in stuck:
-        client.send(b"".join(get(index % 4, shown) for index in range(16)))
+        client.send(b"".join(chunk_request(index % 4, shown) for index in range(16)))
 
     assert all(serves(node) for _ in range(3))
 
     for client in stuck:
-        client.close()
-    wait_until(lambda: open_chunks(node) == 0, deadline_s=20, what="all chunk files are closed")
+        client.socket.close()
+    wait_until(lambda: not open_chunk_files(node), deadline_s=20, what="all chunk files are closed")
 
 
 def test_ten_thousand_connections_at_once_are_survived(node: NodeProcess) -> None:
@@ -379,13 +375,13 @@ def test_ten_thousand_connections_at_once_are_survived(node: NodeProcess) -> Non
     assert serves(node)
 
 
-def test_a_node_that_was_frozen_goes_on(node: NodeProcess, client: Client) -> None:
+def test_a_node_that_was_frozen_goes_on(node: NodeProcess, client: Wire) -> None:
     shown = ticket(node)
     node.process.signal(signal.SIGSTOP)
-    client.send(get(0, shown))
+    client.send(chunk_request(0, shown))
     node.process.signal(signal.SIGCONT)
 
-    assert client.receive().body == OBJECT[:CHUNK_BYTES]
+    assert client.answer().body == OBJECT[:CHUNK_BYTES]
 
 
 def test_a_node_that_wants_certificates_opens_nothing_here_and_still_serves_tickets(
@@ -407,11 +403,56 @@ def test_a_node_that_wants_certificates_opens_nothing_here_and_still_serves_tick
         volumes={"data": {"url": f"file://{origin}/"}},
     )
     with cluster["node"] as node:
-        client = Client(node)
-        client.send(b"POST /v1/call/penstock.v1.Cache/Open HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-        assert client.receive().error == "NotPermitted"
-        client.close()
+        for method in ("Cache/Open", "Cache/Renew", "Cache/List", "Placements/Get", "x"):
+            with Wire(node.file.bulk_address) as client:
+                answer = client.ask(call_request(f"penstock.v1.{method}", b""))
+            assert (answer.status, answer.error) == (HTTPStatus.FORBIDDEN, "NotPermitted")
 
         with penstock.connect(node.address, tls=trusted, plane="bulk") as cache:
             assert cache.read(URL) == OBJECT
             assert set(cache.stats()["plane"]) == {"bulk"}
+
+
+@pytest.fixture
+def busy(tmp_path: Path, odd: OddOrigin) -> Iterator[NodeProcess]:
+    """A node that has as many chunks on their way as it takes, of an object with more."""
+    gate = threading.Event()
+    odd.put("held", OddObject(bytes((FLIGHTS_MAX + 1) * BLOCK_BYTES), etag='"1"', held_until=gate))
+    cluster = LocalCluster(
+        tmp_path,
+        [NodeSpec("node")],
+        etcd=None,
+        settings={"chunk_size": BLOCK_BYTES},
+        volumes={"odd": {"url": odd.url}},
+    )
+    with cluster:
+        begin_fills(cluster["node"])
+        yield cluster["node"]
+        cluster["node"].kill()  # Else it would wait for what never comes.
+    gate.set()
+
+
+def begin_fills(node: NodeProcess) -> None:
+    shown = ticket(node, "penstock://odd/held")
+    with grpc.insecure_channel(node.address) as channel:
+        get = cache_pb2_grpc.ChunksStub(channel).Get
+        for first in (0, FLIGHTS_MAX // 2):  # Fewer than it takes at once.
+            calls = [
+                get.future(cache_pb2.GetChunkRequest(ticket=shown, index=i, stop=BLOCK_BYTES))
+                for i in range(first, first + FLIGHTS_MAX // 2)
+            ]
+            assert all(call.result(timeout=20).filling for call in calls)
+
+
+def test_a_node_with_too_much_to_do_asks_to_come_back_on_every_plane(busy: NodeProcess) -> None:
+    shown = ticket(busy, "penstock://odd/held")
+    request = cache_pb2.GetChunkRequest(ticket=shown, index=FLIGHTS_MAX, stop=BLOCK_BYTES)
+
+    with Wire(busy.file.bulk_address) as client:
+        answer = client.ask(chunk_request(FLIGHTS_MAX, shown))
+    with closing(Channels()) as channels, pytest.raises(errors.Overloaded) as raised:
+        channels.call(busy.address, rpc.GET_CHUNK, request)
+
+    assert (answer.status, answer.error) == (HTTPStatus.SERVICE_UNAVAILABLE, "Overloaded")
+    assert float(answer.headers["retry-after"]) > 0
+    assert raised.value.retry_after_s > 0

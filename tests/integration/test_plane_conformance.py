@@ -38,6 +38,7 @@ from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, T
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.processes import wait_until
+from penstock_node.testbed.wire import Wire, chunk_request
 
 PLANES: dict[str, Callable[[Core, str], Plane]] = {
     "grpc": lambda core, _socket: GrpcPlane(core.channels),
@@ -650,6 +651,29 @@ def test_a_node_that_is_not_there_is_unavailable(client: Client) -> None:
 
 
 # What only raw requests can ask -------------------------------------------------------------
+
+
+def test_the_bulk_port_says_each_error_by_its_status_and_name(parts: Parts) -> None:
+    client = make_client("bulk", parts, parts.cluster["n1"])
+    with closing(client.core):
+        opened = client.open_new()
+        first, _, stranger = client.owners(opened, 0)
+        late = signed(client, opened.id, expires_at=time.time() - LEEWAY_S - 5)
+        foreign = signed(client, opened.id, cluster_uid="0" * 32)
+        asked = [
+            (first, chunk_request(0, late), 401, "TicketExpired"),
+            (first, chunk_request(0, foreign), 403, "NotPermitted"),
+            (first, chunk_request(0, forged(opened.ticket)), 403, "NotPermitted"),
+            (first, chunk_request(0, opened.ticket, "Penstock-If: cached"), 404, "NotCached"),
+            (first, chunk_request(0, opened.ticket, "Penstock-Epoch: x"), 400, "InvalidRequest"),
+            (stranger, chunk_request(0, opened.ticket), 421, "NotOwner"),
+        ]
+
+        for node, request, status, error in asked:
+            with Wire(parts.cluster[node].file.bulk_address) as wire:
+                answer = wire.ask(request)
+            assert (answer.status, answer.error) == (status, error)
+            assert int(answer.headers["penstock-epoch"]) == client.epoch
 
 
 @pytest.mark.parametrize(

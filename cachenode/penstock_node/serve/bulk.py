@@ -100,7 +100,9 @@ class BulkService:
         if request.method == "POST" and path.startswith(CALL_PATH):
             return self._call("/" + path.removeprefix(CALL_PATH), request.body)
         text = f"GET {CHUNK_PATH}INDEX and POST {CALL_PATH}SERVICE/METHOD are answered here\n"
-        return reply(HTTPStatus.NOT_FOUND, [("Content-Type", "text/plain")], text.encode())
+        # Whoever asks for a head alone would take a body for the next answer.
+        body = b"" if request.method == "HEAD" else text.encode()
+        return reply(HTTPStatus.NOT_FOUND, [("Content-Type", "text/plain")], body)
 
     # Chunks.
 

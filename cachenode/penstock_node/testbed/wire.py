@@ -29,6 +29,11 @@ class WireAnswer:
     interims: Sequence[int] = ()
     """The statuses that came before, in order."""
 
+    @property
+    def error(self) -> str:
+        """The error's name; empty: none is told."""
+        return self.headers.get("penstock-error", "")
+
 
 class Wire:
     """One connection to ``host:port``. As a context manager it is closed at the end."""
@@ -79,6 +84,12 @@ class Wire:
         body = self._body(int(headers["content-length"]))
         return WireAnswer(status, headers, body, interims)
 
+    def interim(self) -> int:
+        """Return the status of the next answer, which is an interim one: it has no body."""
+        status, _headers = self._head()
+        assert status < 200, f"{status} is the answer itself"
+        return status
+
     def _head(self) -> tuple[int, dict[str, str]]:
         while _END_OF_HEAD not in self._ahead:
             self._receive()
@@ -111,13 +122,17 @@ class Wire:
             return True
 
 
-def request(line: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
-    """Return a request: its line without the version, headers as given, and a body."""
-    lines = [f"{line} HTTP/1.1", "Host: node"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    if body:
-        lines.append(f"Content-Length: {len(body)}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+def chunk_request(index: object, ticket: str, *headers: str) -> bytes:
+    """Return a request for a chunk, with more headers as ``Name: value``."""
+    shown = f"Authorization: Penstock {ticket}"
+    lines = [f"GET /v1/chunk/{index} HTTP/1.1", "Host: node", shown, *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def call_request(method: str, message: bytes) -> bytes:
+    """Return a request that calls ``service/method`` with an encoded message."""
+    head = f"POST /v1/call/{method} HTTP/1.1\r\nHost: node\r\nContent-Length: {len(message)}"
+    return head.encode("latin-1") + b"\r\n\r\n" + message
 
 
 def open_chunk_files(node: NodeProcess) -> list[Path]:
