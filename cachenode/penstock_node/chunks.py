@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from penstock.errors import NotCached, NotOwner
+from penstock.errors import NotCached, NotOwner, Overloaded
 from penstock.objects import check_blocks
 from penstock.planes.plane import Source
 from penstock_node.chunk import Chunk, Filled, Payload
@@ -27,6 +27,8 @@ from penstock_node.store.store import Store, StoredChunk
 INTERIM_S = 0.2
 """How long a reader waits for a fill before it is told that the fill is under way."""
 CATCH_UP_S = 1.0
+LOOK_S = 2.0
+"""How long a disk may take. One that hangs is left out soon after: whoever asks again is served."""
 PROMOTIONS_MAX = 4
 """Chunks on their way from disk to memory at once: what is read again comes by again."""
 
@@ -153,10 +155,13 @@ class Chunks:
             self._threads, lambda: self.at_hand(chunk, recheck=recheck)
         )
         try:
-            return await asyncio.shield(looking)
-        except asyncio.CancelledError:
-            # The reader is gone and the thread goes on: nobody else closes what it opens.
+            async with asyncio.timeout(LOOK_S):
+                return await asyncio.shield(looking)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            # Nobody waits any more and the thread goes on: nobody else closes what it opens.
             looking.add_done_callback(_close_found)
+            if isinstance(error, TimeoutError):
+                raise Overloaded("a disk does not answer; try again later") from error
             raise
 
     async def land(self, chunk: Chunk, flight: Flight[Filled]) -> ChunkAnswer | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import pytest
 
@@ -21,6 +22,8 @@ CAPACITY_BYTES = 64 << 20
 CHUNK_BYTES = 256 << 10
 OBJECT_BYTES = 4 << 20
 DEADLINE_S = 20.0
+Plane: TypeAlias = Literal["auto", "bulk", "grpc"]
+PLANES: tuple[Plane, ...] = ("bulk", "grpc")
 BOTH_DISKS, ONE_DISK = 100, 50
 """Weights of the node: as many bytes as it began with are 100."""
 
@@ -44,9 +47,9 @@ class Rig:
         self.objects[url := f"penstock://models/{name}"] = data
         return url
 
-    def read(self, url: str) -> None:
+    def read(self, url: str, *, plane: Plane = "auto") -> None:
         """Read an object, with a client of its own, and see that it is right."""
-        with penstock.connect(self.node.address) as cache:
+        with penstock.connect(self.node.address, plane=plane) as cache:
             assert cache.read(url) == self.objects[url]
 
     def is_healthy(self, disk: Path) -> bool:
@@ -100,16 +103,16 @@ def rig(tmp_path: Path, s3: S3Server, disk: OddDisk) -> Iterator[Rig]:
 
 
 @contextlib.contextmanager
-def readers(rig: Rig, url: str, *, count: int = 2) -> Iterator[None]:
-    """Read one object over and over, in threads, while something happens; all must go well."""
+def readers(rig: Rig, url: str) -> Iterator[None]:
+    """Read one object over and over, on two planes, while something happens; all must go well."""
     stop = threading.Event()
 
-    def read() -> None:
+    def read(plane: Plane) -> None:
         while not stop.is_set():
-            rig.read(url)
+            rig.read(url, plane=plane)
 
-    with ThreadPoolExecutor(count) as threads:
-        reading = [threads.submit(read) for _ in range(count)]
+    with ThreadPoolExecutor() as threads:
+        reading = [threads.submit(read, plane) for plane in PLANES]
         try:
             yield
         finally:

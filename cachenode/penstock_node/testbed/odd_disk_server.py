@@ -115,6 +115,7 @@ if __name__ == "__main__":
         _mount_point,
         foreground=True,
         fsname="penstock-test",
+        auto_unmount=True,  # Also when this process, and the test with it, is killed.
         # The kernel asks each time, so that it never answers from before a change of mood.
         attr_timeout=0,
         entry_timeout=0,
