@@ -19,6 +19,7 @@ from penstock.bulk_http import HEAD_END
 from penstock.connection_pool import ConnectionPool
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable
+from penstock.wire import MESSAGE_BYTES_MAX
 
 CONNECT_TIMEOUT_S = 2.0
 LOOK_S = 0.25
@@ -72,7 +73,7 @@ def parse_head(data: bytes) -> Head:
     try:
         parser.feed_data(data)
         status = parser.get_status_code()
-    except httptools.HttpParserError as error:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise NodeUnavailable(f"what answers does not speak HTTP: {error}") from error
     return Head(status, parsed.headers)
 
@@ -139,11 +140,14 @@ class BulkConnection:
 
     def receive_body(self, length: int, deadline: Deadline) -> bytes:
         """Return the next ``length`` bytes of the answer's body; raises as `receive_head`."""
+        if length > MESSAGE_BYTES_MAX:
+            raise NodeUnavailable(f"{self.address} announces a message of {length} bytes")
         body = bytearray(length)
         self.receive_into(memoryview(body), deadline)
         return bytes(body)
 
     def _receive(self, target: memoryview, deadline: Deadline, flags: int = 0) -> int:
+        self.check(deadline)  # However slowly it comes, it comes in time or not at all.
         silent_at = time.monotonic() + SILENCE_S
         while True:
             try:

@@ -38,6 +38,7 @@ from penstock.planes.landing import Landing
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext, Source
 
 _SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
+_NUMBER_DIGITS_MAX = 19
 _INTERIM = 102
 _PARTIAL = 206
 
@@ -129,9 +130,11 @@ class BulkPlane:
         """Take in one answer; what it says is wrong leaves the connection usable."""
         if head.status != _PARTIAL:
             return error_of(head, connection.receive_body(head.length, deadline), connection)
-        landing = self._landing(
-            piece, context.object.chunk_length(piece.index), _checksums(head), self._bounce()
-        )
+        chunk_length = context.object.chunk_length(piece.index)
+        try:
+            landing = self._landing(piece, chunk_length, _checksums(head), self._bounce())
+        except CorruptData as error:
+            raise NodeUnavailable(f"{connection.address} sends other blocks: {error}") from error
         if head.length != landing.stop - landing.start:
             raise NodeUnavailable(f"{connection.address} sends {head.length} bytes of a chunk")
         try:
@@ -198,4 +201,5 @@ def _checksums(head: Head) -> bytes:
 
 def _number(head: Head, name: str) -> int:
     text = head.headers.get(name.lower(), "")
-    return int(text) if text.isascii() and text.isdigit() else 0
+    is_number = text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX
+    return int(text) if is_number else 0
