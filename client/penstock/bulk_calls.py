@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from google.protobuf.message import DecodeError
 
-from penstock.bulk_connection import BulkConnection, BulkConnections, Head
+from penstock.bulk_connection import BulkConnection, BulkConnections, Head, Stale
 from penstock.bulk_http import CALL_PATH, ERROR
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, PenstockError, from_name
@@ -49,9 +49,7 @@ class BulkCalls:
         deadline, body = Deadline.after(timeout_s), request.SerializeToString()
         try:
             return self._call(address, method, body, deadline, fresh=False)
-        except NodeUnavailable:
-            # One that was kept may have been closed. Asking twice changes nothing: only reads
-            # are called here.
+        except Stale:
             return self._call(address, method, body, deadline, fresh=True)
 
     def _call(

@@ -78,6 +78,10 @@ def parse_head(data: bytes) -> Head:
     return Head(status, parsed.headers)
 
 
+class Stale(NodeUnavailable):
+    """A connection that was kept is closed by now: try a new one. Nothing was answered over it."""
+
+
 class BulkConnection:
     """One connection, kept alive between requests."""
 
@@ -89,7 +93,7 @@ class BulkConnection:
         """
         self.address = address
         self.is_reused = False
-        """Whether it has served a request before: the node may have closed it since."""
+        """Whether it was kept, and nothing came over it since: the node may have closed it."""
         self.idle_since = 0.0
         host, _, port = address.rpartition(":")
         try:
@@ -158,7 +162,8 @@ class BulkConnection:
                 raise self._broken(error) from error
             else:
                 if size == 0:
-                    raise NodeUnavailable(f"{self.address} closed the connection")
+                    raise self._gone(f"{self.address} closed the connection")
+                self.is_reused = False
                 return size
 
     def check(self, deadline: Deadline) -> None:
@@ -176,7 +181,11 @@ class BulkConnection:
             raise NodeUnavailable(f"{self.address} has been silent for {SILENCE_S:.0f} s")
 
     def _broken(self, error: OSError) -> NodeUnavailable:
-        return NodeUnavailable(f"the connection to {self.address} broke: {error}")
+        return self._gone(f"the connection to {self.address} broke: {error}")
+
+    def _gone(self, how: str) -> NodeUnavailable:
+        # Silence is something else: who is silent here is so on a new connection too.
+        return Stale(how) if self.is_reused else NodeUnavailable(how)
 
     def shut_down(self) -> None:
         """From another thread: end what waits on this connection."""

@@ -185,6 +185,22 @@ def test_of_several_pieces_those_before_the_trouble_have_landed(
     assert data[0] == data[2] == DATA
 
 
+def test_a_kept_connection_that_was_closed_meanwhile_costs_a_new_one_and_no_error(
+    connections: BulkConnections,
+) -> None:
+    with closing(Liar(GOOD)) as liar:
+        member = Member("liar", "here", bulk_address=liar.address)
+        for _ in range(3):  # Each time the one that was kept is closed by then.
+            into = memoryview(bytearray(len(DATA)))
+            (outcome,) = BulkPlane(connections).read(
+                member,
+                ReadContext("ticket", OBJECT, 1),
+                [PieceRequest(0, 0, len(DATA), into)],
+                deadline=Deadline.after(DEADLINE_S),
+            )
+            assert isinstance(outcome, Landed)
+
+
 @pytest.mark.parametrize("answer", [b"", GOOD[:5], GOOD[:-1], b"HTTP/1.1 102 Processing\r\n\r\n"])
 def test_a_deadline_ends_the_wait_wherever_the_answer_stops(
     connections: BulkConnections, answer: bytes

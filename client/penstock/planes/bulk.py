@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from penstock.bulk_calls import error_of
-from penstock.bulk_connection import BulkConnection, BulkConnections, Head
+from penstock.bulk_connection import BulkConnection, BulkConnections, Head, Stale
 from penstock.bulk_http import (
     CHECKSUMS,
     CHUNK_PATH,
@@ -31,7 +31,7 @@ from penstock.bulk_http import (
 )
 from penstock.checksums import BLOCK_BYTES
 from penstock.deadline import Deadline
-from penstock.errors import CorruptData, NodeUnavailable, PenstockError
+from penstock.errors import CorruptData, NodeUnavailable
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
 from penstock.planes.landing import Landing
@@ -73,7 +73,7 @@ class BulkPlane:
         outcomes: list[Outcome] = []
         try:
             self._read(member.bulk_address, context, pieces, deadline, outcomes, fresh=False)
-        except _Stale:
+        except Stale:
             self._read_rest(member, context, pieces, deadline, outcomes)
         except NodeUnavailable as error:
             outcomes += [error] * (len(pieces) - len(outcomes))
@@ -104,16 +104,9 @@ class BulkPlane:
         fresh: bool,
     ) -> None:
         with self._connections.borrow(address, fresh=fresh) as connection:
-            try:
-                connection.send(requests(address, context, pieces))
-                head = connection.receive_head(deadline)
-            except NodeUnavailable as error:
-                if connection.is_reused and deadline.remaining_s > 0:
-                    raise _Stale(str(error)) from error
-                raise
+            connection.send(requests(address, context, pieces))
             for piece in pieces:
-                if outcomes:
-                    head = connection.receive_head(deadline)
+                head = connection.receive_head(deadline)
                 while head.status == _INTERIM:
                     connection.check(deadline)
                     head = connection.receive_head(deadline)
@@ -160,10 +153,6 @@ class BulkPlane:
 
     def abandon(self) -> None:
         """Nothing of its own."""
-
-
-class _Stale(PenstockError):
-    """A connection that was kept turned out to be closed before anything was answered."""
 
 
 def requests(address: str, context: ReadContext, pieces: Sequence[PieceRequest]) -> bytes:
