@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import penstock
 from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
 from penstock_node.testbed.contest import Contest, Sample
-from penstock_node.testbed.usage import resident_bytes
+from penstock_node.testbed.usage import private_bytes
 from penstock_node.testbed.warm import MIB, WarmSite, warm_site
 
 ALONE, CROWDED = "no idle connections", "idle connections beside it"
@@ -75,9 +75,7 @@ class Bench:
         self._connections = size.connections
         self._pid = site.node.process.pid
         self.added_bytes: list[int] = []
-        """The node's memory while they were there, less what it had before the first came."""
-        site.read_over(cache, "bulk")
-        self._resident_before = resident_bytes(self._pid)
+        """By how much the node's memory grew as they came, each time."""
 
     def alone(self) -> Sample:
         """Read without them."""
@@ -85,8 +83,9 @@ class Bench:
 
     def crowded(self) -> Sample:
         """Read beside them."""
+        before = private_bytes(self._pid)
         with idle_connections(self._site.node.file.bulk_address, self._connections):
-            self.added_bytes.append(resident_bytes(self._pid) - self._resident_before)
+            self.added_bytes.append(private_bytes(self._pid) - before)
             return self._site.read_over(self._cache, "bulk")
 
 
@@ -104,9 +103,10 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
             {ALONE: bench.alone, CROWDED: bench.crowded}, work_bytes=size.object_bytes
         )
         contest.run(size.rounds, what=f"{size.connections:,} idle connections")
-        added = [added / 1e6 for added in bench.added_bytes]
+        # What the first ones made it allocate is there when the others come.
+        added_mb = max(bench.added_bytes) / 1e6
     return {"connections": size.connections, "rounds": size.rounds}, [
-        Measure.of("node's memory, more", added, "MB", bound="≤", target=50.0),
+        Measure("node's memory, most that it grew", added_mb, "MB", bound="≤", target=50.0),
         contest.speed(ALONE),
         contest.speed(CROWDED),
         contest.speed_ratio(CROWDED, ALONE, bound="≥", target=0.97),
