@@ -114,4 +114,7 @@ class ConnectionPool(Generic[C]):
 
     def abandon(self) -> None:
         """In a forked child: drop the parent's connections. Its threads do not exist here."""
+        idle = [connection for kept in self._idle.values() for connection in kept]
         self._forget()
+        for connection in idle:
+            connection.close()  # This process's copy alone: the other end hears nothing.

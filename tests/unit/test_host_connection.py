@@ -1,0 +1,276 @@
+"""What a program makes of a node that is silent, broken, or no node at all."""
+
+import os
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from penstock import host_connection
+from penstock.connection_pool import ConnectionPool
+from penstock.deadline import Deadline
+from penstock.errors import NodeUnavailable, NotOwner, PenstockError
+from penstock.host_calls import HostCalls
+from penstock.host_connection import HostConnection, HostConnections
+from penstock.host_frames import RESPONSE_BYTES_MAX, frame
+from penstock.rpc import GET_PLACEMENT
+from penstock.v1 import host_pb2, placement_pb2
+from penstock.wire import error_to_proto
+
+REQUEST = host_pb2.HostRequest(read=host_pb2.HostRead(ticket="t", indexes=[0]))
+WELCOME = host_pb2.HostResponse(welcome=host_pb2.HostWelcome(node="node", gives_files=True))
+CHUNKS = host_pb2.HostResponse(chunks=host_pb2.HostChunks(epoch=7))
+
+Script = Callable[[socket.socket], None]
+
+
+class ScriptedNode:
+    """What stands at the other end: greets, takes a request, does as the test says, and ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = str(directory / "node.sock")
+        self.scripts: list[Script] = []
+        """One for each connection, in order; then the last again."""
+        self.greeting = frame(WELCOME)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:  # The test is over.
+                return
+            with sock:
+                sock.settimeout(30)
+                if sock.recv(4096):
+                    sock.sendall(self.greeting)
+                if self.scripts and sock.recv(4096):
+                    (self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0])(sock)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[ScriptedNode]:
+    made = ScriptedNode(tmp_path)
+    yield made
+    made.close()
+
+
+def sends(data: bytes, *files: int) -> Script:
+    def send(sock: socket.socket) -> None:
+        if files:
+            socket.send_fds(sock, [data], list(files))
+        else:
+            sock.sendall(data)
+
+    return send
+
+
+def waits(sock: socket.socket) -> None:
+    sock.recv(1)
+
+
+@contextmanager
+def connected(node: ScriptedNode, script: Script) -> Iterator[HostConnection]:
+    node.scripts = [script]
+    connection = HostConnection(node.path)
+    yield connection
+    connection.close()
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_an_answer_comes_with_its_open_files(node: ScriptedNode, tmp_path: Path) -> None:
+    (tmp_path / "chunk").write_bytes(b"payload")
+    with (tmp_path / "chunk").open("rb") as file:
+        script = sends(frame(CHUNKS), file.fileno())
+        with (
+            connected(node, script) as connection,
+            connection.ask(REQUEST, Deadline.after(20)) as answer,
+        ):
+            taken = answer.take_file()
+            assert not os.get_inheritable(taken)
+            assert os.pread(taken, 7, 0) == b"payload"
+            os.close(taken)
+
+            assert answer.message.chunks.epoch == 7
+
+
+def test_an_error_is_raised_by_its_own_class(node: ScriptedNode) -> None:
+    error = error_to_proto(NotOwner("not mine", epoch=9))
+    with (
+        connected(node, sends(frame(host_pb2.HostResponse(error=error)))) as connection,
+        pytest.raises(NotOwner, match="not mine") as raised,
+    ):
+        connection.ask(REQUEST, Deadline.after(20))
+
+    assert raised.value.epoch == 9
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x05\x00\x00\x00\xff\xff\xff\xff\xff", "what is no message"),
+        ((RESPONSE_BYTES_MAX + 1).to_bytes(4, "little"), "a message of"),
+        (frame(CHUNKS) + b"more", "more than it was asked"),
+        (frame(CHUNKS)[:-1], "closed the connection"),
+        (b"\x01", "closed the connection"),
+        (b"", "closed the connection"),
+    ],
+)
+def test_what_is_no_answer_is_no_node_and_leaves_no_file_open(
+    node: ScriptedNode, data: bytes, said: str
+) -> None:
+    before = descriptors()
+    with Path(__file__).open("rb") as file:
+        script = sends(data, file.fileno()) if data else sends(data)
+        with (
+            connected(node, script) as connection,
+            pytest.raises(NodeUnavailable, match=said),
+        ):
+            connection.ask(REQUEST, Deadline.after(20))
+
+    assert descriptors() == before
+
+
+def test_files_that_nobody_takes_are_closed(node: ScriptedNode) -> None:
+    before = descriptors()
+    with Path(__file__).open("rb") as file:
+        script = sends(frame(CHUNKS), *[file.fileno()] * 5)
+        with (
+            connected(node, script) as connection,
+            connection.ask(REQUEST, Deadline.after(20)) as answer,
+        ):
+            assert len(answer.files) == 5
+
+    assert descriptors() == before
+
+
+def test_a_process_without_room_for_files_knows_that_some_are_missing(
+    node: ScriptedNode,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path(__file__).open("rb") as file:
+        script = sends(frame(CHUNKS), *[file.fileno()] * 100)
+        with connected(node, script) as connection:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 20, hard))
+            try:
+                with connection.ask(REQUEST, Deadline.after(20)) as answer:
+                    assert answer.are_cut
+                    assert 0 < len(answer.files) < 100
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_silent_node_is_given_up_at_the_deadline(node: ScriptedNode) -> None:
+    with (
+        connected(node, waits) as connection,
+        pytest.raises(NodeUnavailable, match="within the deadline"),
+    ):
+        connection.ask(REQUEST, Deadline.after(0.1))
+
+
+def test_a_silent_node_is_given_up_before_a_far_deadline(
+    node: ScriptedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_connection, "SILENCE_S", 0.3)
+    with (
+        connected(node, waits) as connection,
+        pytest.raises(NodeUnavailable, match="silent"),
+    ):
+        connection.ask(REQUEST, Deadline.after(1000))
+
+
+def test_a_read_that_nobody_wants_any_more_ends(node: ScriptedNode) -> None:
+    over = threading.Event()
+    with connected(node, waits) as connection:
+        threading.Timer(0.05, over.set).start()
+
+        with pytest.raises(NodeUnavailable):
+            connection.ask(REQUEST, Deadline.after(1000, is_over=over.is_set))
+
+
+def test_where_nobody_listens_there_is_no_node(tmp_path: Path) -> None:
+    before = descriptors()
+    with pytest.raises(NodeUnavailable, match="no node answers"):
+        HostConnection(str(tmp_path / "absent"))
+
+    assert descriptors() == before
+
+
+def test_who_does_not_greet_is_no_node(node: ScriptedNode) -> None:
+    node.greeting, before = frame(CHUNKS), descriptors()
+
+    with pytest.raises(NodeUnavailable, match="who it is"):
+        HostConnection(node.path)
+
+    assert descriptors() == before
+
+
+def test_closing_a_pool_ends_whoever_waits(node: ScriptedNode) -> None:
+    pool, begun = HostConnections(), threading.Event()
+    failures: list[PenstockError] = []
+
+    def begin_and_wait(sock: socket.socket) -> None:
+        begun.set()
+        waits(sock)
+
+    node.scripts = [begin_and_wait]
+
+    def ask() -> None:
+        try:
+            with pool.borrow(node.path) as connection:
+                connection.ask(REQUEST, Deadline.after(1000))
+        except PenstockError as error:
+            failures.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert begun.wait(30)
+    pool.close()
+    asking.join(timeout=30)
+
+    assert ["closed the connection" in str(error) for error in failures] == [True]
+
+
+def test_a_call_is_made_again_where_the_node_was_restarted(node: ScriptedNode) -> None:
+    told = placement_pb2.GetPlacementResponse(cluster="c")
+    called = frame(host_pb2.HostResponse(called=told.SerializeToString()))
+    node.scripts = [sends(called)]  # Each connection answers once and ends.
+    connections = HostConnections()
+
+    for _ in range(3):
+        answer = HostCalls(connections).call(
+            node.path, GET_PLACEMENT, placement_pb2.GetPlacementRequest()
+        )
+        assert answer.cluster == "c"
+    connections.close()
+
+
+def test_a_pool_is_of_any_kind_of_connection_and_forgets_in_a_child(node: ScriptedNode) -> None:
+    pool: ConnectionPool[HostConnection] = ConnectionPool(HostConnection)
+    with pool.borrow(node.path) as first:
+        pass
+    with pool.borrow(node.path) as second:
+        assert second is first
+        assert second.is_reused
+
+    pool.abandon()
+
+    with pool.borrow(node.path) as third:
+        assert third is not first
+    pool.close()
