@@ -6,6 +6,7 @@ Not responsible for: moving bytes (planes), choosing owners (`routing`), what fo
 failure (`attempt`), opening (`opens`).
 """
 
+import contextlib
 import random
 import threading
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.attempt import PIECE_TIMEOUT_S, Attempt
 from penstock.deadline import Deadline
+from penstock.errors import ClusterUnavailable
 from penstock.load import Load, cut
 from penstock.local_node import LocalNode
 from penstock.membership.nodes import Nodes
@@ -107,6 +109,10 @@ class Reader:
             ClusterUnavailable: No owner of a chunk answers.
             Cancelled: ``stop`` was set.
         """
+        if self._routing.view is None and self._local() is None:
+            # Pieces are put together by their owners; without a view each is tried alone.
+            with contextlib.suppress(ClusterUnavailable):
+                self._nodes.view()
         requests = cut(handle, buffer, offset, rng=self._rng)
         workers = min(self._workers, len(requests))
         load: _Load = Load(
@@ -144,8 +150,10 @@ class Reader:
     def _read_batch(self, load: _Load, batch: list[PieceRequest]) -> None:
         """Ask for all at once where one node answers for all, and for the rest one by one."""
         attempts = [self._attempt(load, request) for request in batch]
-        candidate = attempts[0].candidate() if len(batch) > 1 else None
-        if candidate is None:
+        # They were put together a moment ago: by now the owners may be others, or known at all.
+        candidates = {attempt.candidate() for attempt in attempts} if len(batch) > 1 else {None}
+        candidate = candidates.pop()
+        if candidates or candidate is None:
             missing = list(zip(attempts, batch, strict=True))
         else:
             missing = self._read_together(load, candidate, attempts, batch)
