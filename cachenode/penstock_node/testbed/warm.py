@@ -39,13 +39,17 @@ class Unverified(Landing):
 
 
 @contextlib.contextmanager
-def scratch(room_bytes: int) -> Iterator[Path]:
+def scratch(room_bytes: int, *, on_disk: bool = False) -> Iterator[Path]:
     """Make a directory, on a tmpfs if one has so much room; it is gone in the end.
 
     So disks, which no two machines share, stay out of figures that are about moving bytes.
+
+    Args:
+        room_bytes: What it is to hold.
+        on_disk: Among temporary files instead: for what depends on the kind of file system.
     """
     has_room = _TMPFS.is_dir() and shutil.disk_usage(_TMPFS).free > room_bytes + _SPARE_BYTES
-    parent = _TMPFS if has_room else None
+    parent = _TMPFS if has_room and not on_disk else None
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=parent) as name:
         yield Path(name)
 
@@ -157,10 +161,12 @@ def check_plane(cache: penstock.Cache, plane: str) -> None:
 
 
 @contextlib.contextmanager
-def warm_site(*, object_bytes: int, chunk_bytes: int, copies: int = 0) -> Iterator[WarmSite]:
+def warm_site(
+    *, object_bytes: int, chunk_bytes: int, copies: int = 0, on_disk: bool = False
+) -> Iterator[WarmSite]:
     """Run one in a directory of its own, with room for ``copies`` more of the object."""
     with (
-        scratch(object_bytes * (_COPIES + copies)) as directory,
+        scratch(object_bytes * (_COPIES + copies), on_disk=on_disk) as directory,
         WarmSite(directory, object_bytes=object_bytes, chunk_bytes=chunk_bytes) as site,
     ):
         yield site
