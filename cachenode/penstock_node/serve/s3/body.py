@@ -11,6 +11,7 @@ takes, and what was asked for goes to the store.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -102,7 +103,7 @@ class Body:
         Raises:
             PenstockError: It does not come.
         """
-        self._ask_ahead()
+        self._ask_ahead(self._piece.index)
         return self._part(await self._come(is_promised=False))
 
     def then(self) -> Callable[[], Outcome] | None:
@@ -118,11 +119,11 @@ class Body:
         if found is None:
             return self._sending.on_loop(self._landed())
         if self._asked_index >= 0:
-            self._sending.call_on_loop(self._ask_ahead)
+            self._sending.call_on_loop(partial(self._ask_ahead, self._piece.index))
         return Reply([self._part(found)], then=self.then())
 
     async def _landed(self) -> Reply:
-        self._ask_ahead()
+        self._ask_ahead(self._piece.index)
         try:
             part = self._part(await self._come(is_promised=True))
         except PenstockError as error:
@@ -156,11 +157,12 @@ class Body:
             raise NodeUnavailable(f"a chunk did not come within {CHUNK_S:.0f} s") from None
         return answer
 
-    def _ask_ahead(self) -> None:
-        first = max(self._piece.index, self._asked_index) + 1
-        self._asked_index = min(self._piece.index + CHUNKS_AHEAD, self._last_index)
-        for index in range(first, self._asked_index + 1):
-            self._sending.ask_for(self._chunk(index))
+    def _ask_ahead(self, index: int) -> None:
+        """Ask for chunks behind the one at ``index``. On the event loop."""
+        first = max(index, self._asked_index) + 1
+        self._asked_index = min(index + CHUNKS_AHEAD, self._last_index)
+        for ahead in range(first, self._asked_index + 1):
+            self._sending.ask_for(self._chunk(ahead))
 
     def _chunk(self, index: int) -> Chunk:
         return Chunk(self._opened.id, self._opened.volume, index)
