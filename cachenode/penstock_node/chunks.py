@@ -209,6 +209,10 @@ class Chunks:
         duty = None if running else self._known_duty(chunk)
         return self._filler.start(chunk, duty) if duty else running
 
+    def is_kept(self, chunk: Chunk) -> bool:
+        """Tell whether this node is one of those that keep the chunk. On the event loop."""
+        return self._known_duty(chunk) is not None
+
     async def _duty(self, chunk: Chunk, suspects: Sequence[str]) -> Duty | None:
         await self._try_suspects(set(suspects) & set(self._cluster.owners(chunk.id)))
         return self._known_duty(chunk)

@@ -70,6 +70,10 @@ class HostReads:
         """Whether there is a tier for chunks that others own."""
         return self._store.keeps_copies
 
+    def is_kept(self, chunk: Chunk) -> bool:
+        """Tell whether the chunk stays here when it has come. On the event loop."""
+        return self.keeps_copies or self._chunks.is_kept(chunk)
+
     def at_hand(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:
         """Return the chunk from any tier, None if it is not here. Blocks; for threads."""
         return self._chunks.at_hand(chunk, recheck=recheck)

@@ -314,16 +314,16 @@ def test_conditions_are_kept(boto: Any) -> None:
     assert found["Body"].read() == BIG[:5]
 
 
-def test_a_head_and_its_get_share_a_connection(site: Site) -> None:
-    connection = http.client.HTTPConnection(*site.address, timeout=30)
-    with contextlib.closing(connection):
-        told = []
-        for method in ("HEAD", "GET", "HEAD", "GET"):
-            connection.request(method, "/models/tree/ab")
-            answer = connection.getresponse()
-            told.append((answer.status, answer.headers["Content-Length"], answer.read()))
+def test_an_answer_to_head_has_no_body_also_when_it_is_an_error(site: Site) -> None:
+    lines = [f"HEAD /models/tree/{key} HTTP/1.1\r\nHost: h\r\n" for key in ("ab", "nope", "ab")]
+    lines[-1] += "Connection: close\r\n"
 
-    assert told == [(200, "2", b""), (200, "2", b"ab")] * 2
+    answer = say(site, "".join(f"{line}\r\n" for line in lines).encode())
+
+    heads = answer.split(b"\r\n\r\n")
+    assert [head.split()[1] for head in heads[:-1]] == [b"200", b"404", b"200"]
+    assert [b"Content-Length: 2" in head for head in heads[:-1]] == [True, False, True]
+    assert heads[-1] == b""
 
 
 def test_an_overwritten_object_is_read_anew_as_long_as_nothing_was_sent(

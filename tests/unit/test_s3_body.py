@@ -15,13 +15,21 @@ import psutil
 import pytest
 
 from penstock.checksums import BLOCK_BYTES, block_checksums
-from penstock.errors import NodeUnavailable, ObjectChanged, Overloaded, PenstockError
+from penstock.errors import (
+    NodeUnavailable,
+    NotPermitted,
+    ObjectChanged,
+    ObjectNotFound,
+    Overloaded,
+    PenstockError,
+)
 from penstock.object_info import OpenedObject
 from penstock.objects import ObjectId
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import ChunkAnswer
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
+from penstock_node.serve.s3 import body as s3_body
 from penstock_node.serve.s3.body import CHUNKS_AHEAD, Body, Sending
 from penstock_node.store.store import Store
 from penstock_node.store.tier import Tier
@@ -45,6 +53,7 @@ class HandAnsweredReads:
     def __init__(self, store: Store) -> None:
         self.asked: list[int] = []
         """Which chunks, in order; each time."""
+        self.keeps = True
         self._store = store
         self._errors: dict[int, list[PenstockError]] = {}
         self._news = asyncio.Event()
@@ -60,6 +69,9 @@ class HandAnsweredReads:
                 raise self._errors[chunk.index].pop(0)
             await self._news.wait()
         return found
+
+    def is_kept(self, chunk: Chunk) -> bool:
+        return self.keeps
 
     def bring(self, *indexes: int) -> None:
         for index in indexes:
@@ -233,7 +245,7 @@ async def test_readers_that_stop_reading_hold_one_chunk_each_and_no_worker(
 
 @pytest.mark.parametrize(
     "error",
-    [ObjectChanged("overwritten"), NodeUnavailable("away")],
+    [ObjectChanged("overwritten"), ObjectNotFound("gone"), NotPermitted("no more")],
 )
 async def test_a_body_whose_chunk_does_not_come_is_broken_off(
     serve: Serve, error: PenstockError
@@ -246,17 +258,36 @@ async def test_a_body_whose_chunk_does_not_come_is_broken_off(
     assert await read_body(gateway) == DATA[: 2 * CHUNK_BYTES]
 
 
-async def test_a_body_that_has_begun_waits_for_a_busy_node(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "error", [Overloaded("busy", retry_after_s=0.001), NodeUnavailable("away for a moment")]
+)
+async def test_a_body_that_has_begun_waits_for_what_may_come_yet(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, error: PenstockError
+) -> None:
+    monkeypatch.setattr(s3_body, "RETRY_S", 0.001)
     gateway = serve(0, 3 * CHUNK_BYTES)
     gateway.reads.bring(0)
-    busy = Overloaded("busy", retry_after_s=0.001)
-    gateway.reads.fail(1, *[busy] * 5)
+    gateway.reads.fail(1, *[error] * 5)
     body = asyncio.create_task(read_body(gateway))
 
     await wait_for(lambda: gateway.reads.asked.count(1) > 5, what="it asks again")
     gateway.reads.bring(1, 2)
 
     assert await body == DATA[: 3 * CHUNK_BYTES]
+
+
+async def test_what_no_tier_keeps_is_not_asked_for_ahead(serve: Serve) -> None:
+    gateway = serve(0, 4 * CHUNK_BYTES)
+    gateway.reads.keeps = False
+    body = asyncio.create_task(read_body(gateway))
+
+    for index in range(4):
+        await wait_for(lambda: bool(gateway.reads.asked), what="one is wanted")
+        assert gateway.reads.asked == [index]
+        gateway.reads.asked.clear()
+        gateway.reads.bring(index)
+
+    assert await body == DATA[: 4 * CHUNK_BYTES]
 
 
 async def test_chunks_that_come_out_of_order_are_sent_in_order(serve: Serve) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from penstock.errors import NodeUnavailable, Overloaded, PenstockError
+from penstock.errors import NodeUnavailable, Overloaded, PenstockError, Retryable
 from penstock.object_info import OpenedObject
 from penstock.objects import pieces
 from penstock_node.chunk import Chunk, Payload
@@ -30,12 +30,21 @@ CHUNKS_AHEAD = 8
 80 MB/s and answers in 40 ms then still gives one reader 350 MB/s."""
 CHUNK_S = 60.0
 """Longest that a chunk may take to come."""
+RETRY_S = 0.5
+"""Between attempts at a chunk of a body that has begun: breaking it off costs its reader more."""
 
 _log = structlog.get_logger("penstock.s3")
 
 
+def _pause_s(error: Retryable) -> float:
+    return error.retry_after_s if isinstance(error, Overloaded) else RETRY_S
+
+
 class ChunkReads(Protocol):
     """Chunks for this machine's readers: `host_reads.HostReads`."""
+
+    def is_kept(self, chunk: Chunk) -> bool:
+        """Tell whether the chunk stays here when it has come. On the event loop."""
 
     def at_hand(self, chunk: Chunk) -> ChunkAnswer | None:
         """Return the chunk if it is here. Blocks; for threads."""
@@ -142,17 +151,17 @@ class Body:
             raise
 
     async def _chunk_of(self, index: int, *, is_promised: bool) -> ChunkAnswer:
-        """Wait for a chunk; of a body that has begun, also while the node is busy."""
+        """Wait for a chunk; of a body that has begun, through what another attempt may mend."""
         chunk, answer = self._chunk(index), None
         try:
             async with asyncio.timeout(CHUNK_S):
                 while answer is None:
                     try:
                         answer = await self._sending.reads.answer(chunk)
-                    except Overloaded as busy:
+                    except Retryable as error:
                         if not is_promised:
                             raise
-                        await asyncio.sleep(busy.retry_after_s)
+                        await asyncio.sleep(_pause_s(error))
         except TimeoutError:
             raise NodeUnavailable(f"a chunk did not come within {CHUNK_S:.0f} s") from None
         return answer
@@ -162,7 +171,10 @@ class Body:
         first = max(index, self._asked_index) + 1
         self._asked_index = min(index + CHUNKS_AHEAD, self._last_index)
         for ahead in range(first, self._asked_index + 1):
-            self._sending.ask_for(self._chunk(ahead))
+            chunk = self._chunk(ahead)
+            # What no tier keeps would wait in memory for its turn, and others for the memory.
+            if self._sending.reads.is_kept(chunk):
+                self._sending.ask_for(chunk)
 
     def _chunk(self, index: int) -> Chunk:
         return Chunk(self._opened.id, self._opened.volume, index)
