@@ -18,7 +18,7 @@ from penstock.checksums import BLOCK_BYTES, block_checksums
 from penstock.deadline import Deadline
 from penstock.membership.view import Member
 from penstock.objects import ObjectId
-from penstock.planes.bulk import BulkPlane
+from penstock.planes.bulk import BulkPlane, requests
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.rpc import GET_PLACEMENT
 from penstock.v1 import placement_pb2
@@ -106,6 +106,33 @@ def read(
             deadline=Deadline.after(deadline_s),
         )
     return outcomes, [bytes(piece.into) for piece in pieces]
+
+
+def test_a_request_says_all_that_a_node_has_to_know() -> None:
+    piece = PieceRequest(3, BLOCK_BYTES + 1, BLOCK_BYTES + 2, memoryview(bytearray(1)))
+    plain = ReadContext("ticket", OBJECT, 7)
+    full = ReadContext(
+        "ticket",
+        OBJECT,
+        8,
+        only_if_cached=True,
+        suspects=("n1", "n2"),
+        recheck=True,
+        on_behalf=True,
+        traceparent="00-1-2-01",
+    )
+
+    least = requests("host:1", plain, [piece])
+    most = requests("host:1", full, [piece, piece])
+
+    start = b"GET /v1/chunk/3 HTTP/1.1\r\nHost: host:1\r\nAuthorization: Penstock ticket\r\n"
+    end = b"Range: bytes=65536-131071\r\n\r\n"
+    more = (
+        b"Penstock-Epoch: 8\r\nPenstock-If: cached\r\nPenstock-Suspects: n1,n2\r\n"
+        b"Penstock-Recheck: 1\r\nPenstock-On-Behalf: 1\r\ntraceparent: 00-1-2-01\r\n"
+    )
+    assert least == start + b"Penstock-Epoch: 7\r\n" + end
+    assert most == 2 * (start + more + end)
 
 
 def changed(old: str, new: str) -> bytes:

@@ -238,13 +238,20 @@ def test_a_chunk_comes_from_the_origin_once_and_then_from_where_the_node_keeps_i
     assert cold.landed.epoch == warm.landed.epoch == client.epoch
 
 
+def served_bytes(node: NodeProcess) -> float:
+    metrics = node.metrics().items()
+    return sum(v for name, v in metrics if name.startswith("penstock_served_bytes_total"))
+
+
 def test_the_second_owner_fills_from_the_first(client: Client) -> None:
     opened = client.open_new()
     index = client.owned_by(opened, "n1")
     second = client.owners(opened, index)[1]
+    sent = served_bytes(client.parts.cluster["n1"])
 
     answers = [client.ask(second, opened, index) for _ in range(2)]
 
+    assert served_bytes(client.parts.cluster["n1"]) - sent == CHUNK_BYTES
     assert [answer.source for answer in answers] == ["peer", CACHED[second]]
     assert answers[0].data == answers[1].data == chunk_of(DATA, index)
 
@@ -329,16 +336,13 @@ def test_pieces_that_are_all_cold_come_in_one_request_too(client: Client) -> Non
 def known_state(node: NodeProcess, cluster: str) -> ClusterState:
     """Return what the node wrote down of its cluster, ticket keys and all."""
     path = node.state_dir / "view.json"
-    wait_until(
-        lambda: (
-            (state := view_file.load(path, cluster=cluster)) is not None
-            and bool(state.ticket_keys)
-            and state.placement is not None
-        ),
-        deadline_s=DEADLINE_S,
-        what="the node has written down its keys",
-    )
-    state = view_file.load(path, cluster=cluster)
+
+    def written() -> ClusterState | None:
+        state = view_file.load(path, cluster=cluster)
+        return state if state is not None and state.ticket_keys else None
+
+    wait_until(lambda: written() is not None, deadline_s=DEADLINE_S, what="its keys are written")
+    state = written()
     assert state is not None
     return state
 
