@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,25 @@ def test_while_it_fills_the_node_says_so(node: NodeProcess, client: Wire, odd: O
     assert said == [HTTPStatus.PROCESSING] * 3
     assert answer.status == HTTPStatus.PARTIAL_CONTENT
     assert answer.headers["penstock-source"] == "origin"
+
+
+def test_readers_that_are_gone_before_their_chunk_comes_leave_nothing_open(
+    node: NodeProcess, odd: OddOrigin
+) -> None:
+    held = threading.Event()
+    odd.put("late", OddObject(OBJECT, etag='"1"', held_until=held))
+    shown = ticket(node, "penstock://odd/late")
+    with ExitStack() as leaving:
+        gone = [leaving.enter_context(Wire(node.file.bulk_address)) for _ in range(20)]
+        for wire in gone:
+            wire.send(chunk_request(0, shown) * 3)
+        assert {wire.interim() for wire in gone} == {HTTPStatus.PROCESSING}
+
+    held.set()
+
+    with Wire(node.file.bulk_address) as patient:
+        assert patient.ask(chunk_request(0, shown)).body == OBJECT[:CHUNK_BYTES]
+    wait_until(lambda: not open_chunk_files(node), deadline_s=20, what="all is closed")
 
 
 def test_an_ordinary_http_client_reads_a_chunk(node: NodeProcess) -> None:

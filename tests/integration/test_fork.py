@@ -91,6 +91,7 @@ def test_workers_forked_during_reads_read_right_bytes_and_disturb_nobody(
                 assert not hung, f"a worker of run {run} hangs"
             assert [worker.exitcode for worker in workers] == [0] * _WORKERS
             assert [answers.get() for _ in workers] == [True] * _WORKERS
+    assert set(cache.stats()["plane"]) == {"bulk"}
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
