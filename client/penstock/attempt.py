@@ -61,7 +61,7 @@ class Attempt:
         self._cluster_deadline: Deadline | None = None
         self._nodes = nodes
         self._routing = routing
-        self._chunk_id = load.handle.opened.id.chunk_id(request.index)
+        self._index = request.index
         self._rng = rng
         self._local = local
         self._unreachable: set[str] = set()
@@ -87,7 +87,8 @@ class Attempt:
             except ClusterUnavailable as error:
                 self._last_error = error
                 return None
-        return self._routing.candidate(self._chunk_id, unreachable=self._unreachable)
+        chunk_id = self._load.handle.opened.id.chunk_id(self._index)
+        return self._routing.candidate(chunk_id, unreachable=self._unreachable)
 
     def _check_wanted(self) -> None:
         # Whatever came of a piece that nobody wants says nothing of the node.

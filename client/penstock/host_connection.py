@@ -134,6 +134,15 @@ class HostConnection:
             PenstockError: What the node answered.
         """
         self.tell(request)
+        return self.receive(deadline)
+
+    def receive(self, deadline: Deadline) -> Answer:
+        """Wait for an answer: the next one to a request that is answered in parts.
+
+        Raises:
+            NodeUnavailable: The node is silent or gone, or the deadline has passed.
+            PenstockError: What the node answered.
+        """
         answer = self._receive(deadline)
         if answer.message.WhichOneof("response") == "error":
             with answer:

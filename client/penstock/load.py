@@ -18,6 +18,8 @@ from penstock.planes.plane import PieceRequest
 
 BATCH_MAX = 8
 """Pieces asked for at once on one connection."""
+BATCH_LOCAL_MAX = 64
+"""The same for a node of this machine: it tells of the first while it looks for the others."""
 AHEAD_MAX = 64
 """Pieces looked at to find some that one node answers together."""
 
@@ -35,6 +37,7 @@ class Load(Generic[K]):
         workers: int,
         stop: threading.Event,
         group_of: Callable[[PieceRequest], K],
+        batch_max: int = BATCH_MAX,
     ) -> None:
         """Describe a read.
 
@@ -44,6 +47,7 @@ class Load(Generic[K]):
             workers: How many take them.
             stop: Set to give up early.
             group_of: Pieces of one group are asked for together.
+            batch_max: How many of them at most.
         """
         self.handle = handle
         self.stop = stop
@@ -52,6 +56,7 @@ class Load(Generic[K]):
         self._grouped = 0
         self._workers = workers
         self._group_of = group_of
+        self._batch_max = batch_max
         self._missing = len(requests)
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -69,7 +74,7 @@ class Load(Generic[K]):
             if self.is_over():
                 return []
             left = len(self._requests) + self._grouped
-            wanted = max(1, min(BATCH_MAX, left // (2 * self._workers)))
+            wanted = max(1, min(self._batch_max, left // (2 * self._workers)))
             group = self._fullest(wanted)
             taken = [group.popleft() for _ in range(min(wanted, len(group)))]
             self._grouped -= len(taken)

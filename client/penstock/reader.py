@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from penstock.attempt import PIECE_TIMEOUT_S, Attempt
 from penstock.deadline import Deadline
 from penstock.errors import ClusterUnavailable
-from penstock.load import Load, cut
+from penstock.load import BATCH_LOCAL_MAX, BATCH_MAX, Load, cut
 from penstock.local_node import LocalNode
 from penstock.membership.nodes import Nodes
 from penstock.membership.view import Member
@@ -109,7 +109,8 @@ class Reader:
             ClusterUnavailable: No owner of a chunk answers.
             Cancelled: ``stop`` was set.
         """
-        if self._routing.view is None and self._local() is None:
+        local = self._local()
+        if self._routing.view is None and local is None:
             # Pieces are put together by their owners; without a view each is tried alone.
             with contextlib.suppress(ClusterUnavailable):
                 self._nodes.view()
@@ -121,6 +122,7 @@ class Reader:
             workers=workers,
             stop=stop or threading.Event(),
             group_of=lambda request: self._first_candidate(handle, request),
+            batch_max=BATCH_LOCAL_MAX if local and local.candidate() else BATCH_MAX,
         )
         helpers = [self._pool.submit(self._work, load) for _ in range(workers - 1)]
         try:

@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from penstock import host_connection
+from penstock.bulk_connection import BulkConnections
 from penstock.connection_pool import ConnectionPool
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, NotOwner, PenstockError
 from penstock.host_calls import HostCalls
 from penstock.host_connection import HostConnection, HostConnections
 from penstock.host_frames import RESPONSE_BYTES_MAX, frame
+from penstock.membership.view import Member
+from penstock.objects import ObjectId
+from penstock.planes.bulk import BulkPlane
+from penstock.planes.host import HostPlane
+from penstock.planes.plane import PieceRequest, ReadContext
 from penstock.rpc import GET_PLACEMENT
 from penstock.v1 import host_pb2, placement_pb2
 from penstock.wire import error_to_proto
@@ -174,6 +180,38 @@ def test_a_process_without_room_for_files_knows_that_some_are_missing(
                     assert 0 < len(answer.files) < 100
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        host_pb2.HostChunks(),
+        host_pb2.HostChunks(more=True),
+        host_pb2.HostChunks(chunks=[host_pb2.HostChunk(index=0)]),
+        host_pb2.HostChunks(chunks=[host_pb2.HostChunk(index=1), host_pb2.HostChunk(index=0)]),
+        host_pb2.HostChunks(
+            chunks=[host_pb2.HostChunk(index=0), host_pb2.HostChunk(index=1)], more=True
+        ),
+    ],
+    ids=["none", "endless", "too few", "others", "more than all"],
+)
+def test_answers_for_other_chunks_than_asked_are_no_answers(
+    node: ScriptedNode, told: host_pb2.HostChunks
+) -> None:
+    node.scripts = [sends(frame(host_pb2.HostResponse(chunks=told)))]
+    connections, obj = HostConnections(), ObjectId("key", "1", 2 * 65536, 65536)
+    plane = HostPlane(node.path, connections=connections, bulk=BulkPlane(BulkConnections()))
+    pieces = [PieceRequest(i, 0, 65536, memoryview(bytearray(65536))) for i in range(2)]
+
+    outcomes = plane.read(
+        Member("node", "host"),
+        ReadContext("ticket", obj, epoch=1),
+        pieces,
+        deadline=Deadline.after(20),
+    )
+
+    assert [str(outcome).endswith("for other chunks") for outcome in outcomes] == [True, True]
+    connections.close()
 
 
 def test_a_silent_node_is_given_up_at_the_deadline(node: ScriptedNode) -> None:

@@ -281,6 +281,38 @@ def test_a_reader_that_stops_reading_and_goes_leaves_nothing_open(rig: Rig) -> N
     wait_until(lambda: rig.open_chunks() == 0, deadline_s=20, what="nothing is open")
 
 
+def test_many_chunks_are_told_in_parts_so_that_the_first_is_read_meanwhile(rig: Rig) -> None:
+    for index in range(8):
+        put(rig.store, index)
+    request = read(*range(8), *range(8))
+    request.read.in_parts = True
+    connection, told = rig.connect(), list[list[int]]()
+
+    answer = ask(connection, request)
+    while True:
+        with answer:
+            told.append([chunk.index for chunk in answer.message.chunks.chunks])
+            assert len(answer.files) == len(told[-1])
+        if not answer.message.chunks.more:
+            break
+        answer = connection.receive(Deadline.after(30))
+
+    assert told == [[0], [1, 2, 3, 4, 5, 6, 7, 0], [1, 2, 3, 4, 5, 6, 7]]
+
+
+def test_what_follows_a_missing_chunk_is_told_with_it(rig: Rig) -> None:
+    for index in (0, 2):
+        put(rig.store, index)
+    request = read(0, 1, 2)
+    request.read.in_parts = True
+    connection = rig.connect()
+
+    with ask(connection, request) as first:
+        assert (states(first), first.message.chunks.more) == (["file"], True)
+    with connection.receive(Deadline.after(30)) as rest:
+        assert (states(rest), rest.message.chunks.more) == (["filling", "file"], False)
+
+
 # What is not here --------------------------------------------------------------------------
 
 

@@ -38,6 +38,9 @@ from penstock_node.transport.reply import Descriptors, Octets, OpenFile, Outcome
 PLANE = "host"
 HOLDS_MAX = 1024 * 1024
 """Chunks in use by readers at once, of all connections: enough for views of 4 TB."""
+FIRST_PART_CHUNKS = 1
+PART_CHUNKS = 8
+"""Of an answer in parts: the reader reads the first while the next is looked for."""
 TICKET_BELIEVED_S = 1.0
 """How long a ticket that was verified is not verified again."""
 TICKETS_BELIEVED_MAX = 256
@@ -172,10 +175,19 @@ class HostSession:
         if not read.ticket:
             return self._later(self._read_url(read))
         wanted = _wanted(read, self._service.tickets.verify(read.ticket))
-        found = self._service.chunks.at_hand(wanted)
+        return self._read_next(wanted, FIRST_PART_CHUNKS if read.in_parts else len(wanted.chunks))
+
+    def _read_next(self, wanted: Wanted, count: int) -> Outcome:
+        """Answer for ``count`` chunks and have the rest follow; for all, if one is missing."""
+        part, rest = wanted.cut(0, count), wanted.cut(count, INDEXES_MAX)
+        found = self._service.chunks.at_hand(part)
         if None in found:
-            return self._later(self._read_rest(read, wanted, found))
-        return self._chunks(read, found)
+            found += self._service.chunks.at_hand(rest)
+            return self._later(self._read_rest(wanted, found))
+        reply = self._chunks(part, found, more=bool(rest.chunks))
+        if rest.chunks:
+            reply.then = lambda: self._read_next(rest, PART_CHUNKS)
+        return reply
 
     def _check(self, read: host_pb2.HostRead) -> None:
         count = len(read.indexes)
@@ -191,11 +203,9 @@ class HostSession:
     def _later(self, answering: Coroutine[Any, Any, Reply]) -> Outcome:
         return asyncio.run_coroutine_threadsafe(answering, self._service.loop)
 
-    async def _read_rest(
-        self, read: host_pb2.HostRead, wanted: Wanted, found: list[Found]
-    ) -> Reply:
+    async def _read_rest(self, wanted: Wanted, found: list[Found]) -> Reply:
         try:
-            return self._chunks(read, await self._service.chunks.wait(wanted, found))
+            return self._chunks(wanted, await self._service.chunks.wait(wanted, found))
         except PenstockError as error:
             return _refuse(error)
 
@@ -209,7 +219,7 @@ class HostSession:
                 found = await chunks.wait(wanted, found)
         except PenstockError as error:
             return _refuse(error)
-        return self._chunks(read, found, opened=opened)
+        return self._chunks(wanted, found, opened=opened)
 
     async def _open(self, url: str) -> cache_pb2.Object:
         response = await self._service.calls.open(cache_pb2.OpenRequest(urls=[url]))
@@ -220,21 +230,22 @@ class HostSession:
 
     def _chunks(
         self,
-        read: host_pb2.HostRead,
+        wanted: Wanted,
         found: Sequence[Found],
         *,
+        more: bool = False,
         opened: cache_pb2.Object | None = None,
     ) -> Reply:
         """Return the answer; the files in it are closed when it is sent, or cannot be."""
         files: list[OpenFile] = []
         told = [
-            self._tell(index, one, length, files)
-            for index, one, length in zip(
-                read.indexes, found, read.lengths or [0] * len(found), strict=True
+            self._tell(chunk.index, one, length, files)
+            for chunk, one, length in zip(
+                wanted.chunks, found, wanted.lengths or [0] * len(found), strict=True
             )
         ]
         epoch = self._service.cluster.epoch
-        chunks = host_pb2.HostChunks(chunks=told, epoch=epoch, object=opened)
+        chunks = host_pb2.HostChunks(chunks=told, epoch=epoch, object=opened, more=more)
         return _reply(host_pb2.HostResponse(chunks=chunks), files)
 
     def _tell(
@@ -311,6 +322,7 @@ class _Tickets:
 def _wanted(read: host_pb2.HostRead, ticket: Ticket) -> Wanted:
     return Wanted(
         [Chunk(ticket.object, ticket.volume, index) for index in read.indexes],
+        lengths=tuple(read.lengths),
         only_if_cached=read.only_if_cached,
         recheck=read.recheck,
         into_memory=read.into_memory,

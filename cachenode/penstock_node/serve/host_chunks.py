@@ -8,7 +8,7 @@ Not responsible for: where chunks come from (`host_reads`), who is given files (
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, TypeVar
 
 import structlog
@@ -58,9 +58,15 @@ class Wanted:
     """What one request asks for."""
 
     chunks: Sequence[Chunk]
+    lengths: Sequence[int] = ()
+    """How many bytes of each are wanted, for the node's counters; none: all."""
     only_if_cached: bool = False
     recheck: bool = False
     into_memory: bool = False
+
+    def cut(self, start: int, stop: int) -> "Wanted":
+        """Return the same for the chunks from ``start`` to ``stop`` alone."""
+        return replace(self, chunks=self.chunks[start:stop], lengths=self.lengths[start:stop])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Self
 
 import penstock
 from penstock.core import Core, Options
+from penstock.objects import CHUNK_BYTES_MAX
 from penstock.planes.landing import Landing
 from penstock.reader import WORKERS_MAX
 from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
@@ -33,6 +34,8 @@ _COPIES = 3
 
 class Unverified(Landing):
     """Puts blocks into place and believes them: to tell what verifying costs."""
+
+    span_bytes = CHUNK_BYTES_MAX  # Nothing has to be in the processor's cache twice.
 
     def _is_right(self, span: memoryview, at: int) -> bool:
         return True
@@ -83,7 +86,7 @@ class WarmSite:
             directory,
             NodeSpec(
                 "warm",
-                (TierSpec("owned", object_bytes * 2 + _SPARE_BYTES),),
+                (TierSpec("owned", object_bytes * 2 + _SPARE_BYTES), TierSpec("local", 64 * MIB)),
                 {"socket": str(directory / "node.sock"), "allow_file_roots": [str(origin)]},
             ),
             shared={

@@ -22,6 +22,7 @@ from penstock.errors import (
     PenstockError,
 )
 from penstock.host_connection import Answer, HostConnection, HostConnections
+from penstock.host_frames import INDEXES_MAX
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
 from penstock.planes.host_file import DONE, land_file, source_of
@@ -39,7 +40,7 @@ class HostPlane:
     """Reads pieces from the files of the node whose socket lies at ``path``."""
 
     name = "host"
-    pieces_max = 16
+    pieces_max = INDEXES_MAX
 
     def __init__(
         self,
@@ -107,18 +108,34 @@ class HostPlane:
     def _ask_until_there(self, reading: "_Reading", *, fresh: bool) -> None:
         with self._connections.borrow(self._path, fresh=fresh) as connection:
             while reading.waiting:
-                with _answer(connection, reading) as answer:
-                    has_files = bool(answer.files)
-                    self._take(answer, reading)
-                if has_files:
+                if self._ask_once(connection, reading):
                     connection.tell(DONE)
 
-    def _take(self, answer: Answer, reading: "_Reading") -> None:
-        """Read what has come; what has not stays in ``reading.waiting``."""
-        chunks = answer.message.chunks.chunks
-        if [chunk.index for chunk in chunks] != reading.indexes:
+    def _ask_once(self, connection: HostConnection, reading: "_Reading") -> bool:
+        """Ask for all that is waited for, and read what comes; return whether files came."""
+        asked, has_files = tuple(reading.waiting), False
+        answer = _answer(connection, reading)
+        while True:
+            with answer:
+                has_files |= bool(answer.files)
+                asked = self._take(answer, reading, asked)
+            if not asked:
+                return has_files
+            answer = connection.receive(reading.deadline)
+
+    def _take(self, answer: Answer, reading: "_Reading", asked: tuple[int, ...]) -> tuple[int, ...]:
+        """Read what has come; return those of ``asked`` that are told of in the next answer.
+
+        What has not come stays in ``reading.waiting``.
+        """
+        told = answer.message.chunks
+        now, later = asked[: len(told.chunks)], asked[len(told.chunks) :]
+        is_theirs = [chunk.index for chunk in told.chunks] == [
+            reading.pieces[at].index for at in now
+        ]
+        if not (now and is_theirs and told.more == bool(later)):
             raise NodeUnavailable(f"the node at {self._path} answers for other chunks")
-        for at, chunk in zip(tuple(reading.waiting), chunks, strict=True):
+        for at, chunk in zip(now, told.chunks, strict=True):
             match chunk.WhichOneof("state"):
                 case "file":
                     outcome = self._land(answer, chunk.file, reading, at)
@@ -129,6 +146,7 @@ class HostPlane:
                     reading.settle(at, error_from_proto(chunk.error))
                 case _:
                     reading.check_time()
+        return later
 
     def _land(
         self, answer: Answer, file: host_pb2.HostFile, reading: "_Reading", at: int
@@ -210,11 +228,6 @@ class _Reading:
         """One outcome a piece, in order; all of them are settled."""
         return [self._outcomes[at] for at in range(len(self.pieces))]
 
-    @property
-    def indexes(self) -> list[int]:
-        """Of the chunks that are waited for."""
-        return [self.pieces[at].index for at in self.waiting]
-
     def request(self) -> host_pb2.HostRequest:
         """Return what to ask the node."""
         wanted = [self.pieces[at] for at in self.waiting]
@@ -226,6 +239,7 @@ class _Reading:
                 only_if_cached=self.context.only_if_cached,
                 recheck=self.context.recheck,
                 traceparent=self.context.traceparent,
+                in_parts=len(wanted) > 1,
             )
         )
 

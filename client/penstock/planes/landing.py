@@ -19,6 +19,9 @@ SPAN_BYTES = 4 * BLOCK_BYTES
 class Landing:
     """Where one piece's blocks go. Filled from the first byte to the last."""
 
+    span_bytes = SPAN_BYTES
+    """Moved at a time; whole blocks."""
+
     def __init__(
         self, piece: PieceRequest, chunk_length: int, checksums: bytes, bounce: memoryview
     ) -> None:
@@ -59,7 +62,7 @@ class Landing:
     def _span(self, at: int) -> memoryview:
         """Return memory for the bytes from ``at`` on: the caller's, or the block of our own."""
         piece = self._piece
-        stop = min(at + SPAN_BYTES, self.stop)
+        stop = min(at + self.span_bytes, self.stop)
         if stop > piece.stop:
             stop -= (stop - at) % BLOCK_BYTES or BLOCK_BYTES  # The last block is wanted in part.
         if at >= piece.start and stop > at:

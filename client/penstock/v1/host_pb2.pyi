@@ -79,6 +79,7 @@ class HostRead(google.protobuf.message.Message):
     RECHECK_FIELD_NUMBER: builtins.int
     INTO_MEMORY_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
+    IN_PARTS_FIELD_NUMBER: builtins.int
     ticket: builtins.str
     url: builtins.str
     only_if_cached: builtins.bool
@@ -89,6 +90,8 @@ class HostRead(google.protobuf.message.Message):
     """Bring them into memory first where there is such a tier: they are about to be mapped."""
     traceparent: builtins.str
     """W3C trace context."""
+    in_parts: builtins.bool
+    """What is here may be told in several answers, so that the reader begins with the first."""
     @property
     def indexes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """At most 128."""
@@ -108,8 +111,9 @@ class HostRead(google.protobuf.message.Message):
         recheck: builtins.bool = ...,
         into_memory: builtins.bool = ...,
         traceparent: builtins.str = ...,
+        in_parts: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["indexes", b"indexes", "into_memory", b"into_memory", "lengths", b"lengths", "only_if_cached", b"only_if_cached", "recheck", b"recheck", "ticket", b"ticket", "traceparent", b"traceparent", "url", b"url"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["in_parts", b"in_parts", "indexes", b"indexes", "into_memory", b"into_memory", "lengths", b"lengths", "only_if_cached", b"only_if_cached", "recheck", b"recheck", "ticket", b"ticket", "traceparent", b"traceparent", "url", b"url"]) -> None: ...
 
 global___HostRead = HostRead
 
@@ -209,7 +213,10 @@ class HostChunks(google.protobuf.message.Message):
     CHUNKS_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     OBJECT_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     epoch: builtins.int
+    more: builtins.bool
+    """Another answer follows, for the indexes after these."""
     @property
     def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HostChunk]:
         """In the order of the request."""
@@ -224,9 +231,10 @@ class HostChunks(google.protobuf.message.Message):
         chunks: collections.abc.Iterable[global___HostChunk] | None = ...,
         epoch: builtins.int = ...,
         object: penstock.v1.cache_pb2.Object | None = ...,
+        more: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["object", b"object"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["chunks", b"chunks", "epoch", b"epoch", "object", b"object"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunks", b"chunks", "epoch", b"epoch", "more", b"more", "object", b"object"]) -> None: ...
 
 global___HostChunks = HostChunks
 
