@@ -7,6 +7,7 @@ failure (`attempt`), opening (`opens`).
 """
 
 import contextlib
+import os
 import random
 import threading
 from collections import Counter
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 WORKERS_MAX = 16
 """Threads of one library instance that read at once."""
+LOCAL_WORKERS = min(WORKERS_MAX, 2 * (os.cpu_count() or 1))
+"""The same for files of this machine's node: what more of them do is wait for the interpreter."""
 
 _Load: TypeAlias = Load[Candidate | None]
 
@@ -115,14 +118,16 @@ class Reader:
             with contextlib.suppress(ClusterUnavailable):
                 self._nodes.view()
         requests = cut(handle, buffer, offset, rng=self._rng)
-        workers = min(self._workers, len(requests))
+        is_local = local is not None and local.candidate() is not None
+        wanted = min(self._workers, LOCAL_WORKERS) if is_local else self._workers
+        workers = min(wanted, len(requests))
         load: _Load = Load(
             handle,
             requests,
             workers=workers,
             stop=stop or threading.Event(),
             group_of=lambda request: self._first_candidate(handle, request),
-            batch_max=BATCH_LOCAL_MAX if local and local.candidate() else BATCH_MAX,
+            batch_max=BATCH_LOCAL_MAX if is_local else BATCH_MAX,
         )
         helpers = [self._pool.submit(self._work, load) for _ in range(workers - 1)]
         try:

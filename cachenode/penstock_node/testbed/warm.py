@@ -8,7 +8,7 @@ Not responsible for: measuring.
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,14 @@ _COPIES = 3
 class Unverified(Landing):
     """Puts blocks into place and believes them: to tell what verifying costs."""
 
-    span_bytes = CHUNK_BYTES_MAX  # Nothing has to be in the processor's cache twice.
+    def fill(
+        self,
+        read: Callable[[memoryview, int], None],
+        *,
+        span_bytes: int = CHUNK_BYTES_MAX,
+    ) -> None:
+        """Move all at once: nothing has to be in the processor's cache twice."""
+        super().fill(read, span_bytes=CHUNK_BYTES_MAX)
 
     def _is_right(self, span: memoryview, at: int) -> bool:
         return True

@@ -19,9 +19,6 @@ SPAN_BYTES = 4 * BLOCK_BYTES
 class Landing:
     """Where one piece's blocks go. Filled from the first byte to the last."""
 
-    span_bytes = SPAN_BYTES
-    """Moved at a time; whole blocks."""
-
     def __init__(
         self, piece: PieceRequest, chunk_length: int, checksums: bytes, bounce: memoryview
     ) -> None:
@@ -42,15 +39,21 @@ class Landing:
         if len(checksums) != expected:
             raise CorruptData(f"{len(checksums)} bytes of checksums came, not {expected}")
 
-    def fill(self, read: Callable[[memoryview, int], None]) -> None:
+    def fill(
+        self, read: Callable[[memoryview, int], None], *, span_bytes: int = SPAN_BYTES
+    ) -> None:
         """Have ``read`` fill one span after another; called with memory and an offset in the chunk.
+
+        Args:
+            read: Fills all of the memory that it is given.
+            span_bytes: How much at a time, in whole blocks.
 
         Raises:
             CorruptData: A block does not match; all have been read nevertheless.
         """
         at, bad = self.start, 0
         while at < self.stop:
-            span = self._span(at)
+            span = self._span(at, span_bytes)
             read(span, at)
             bad += not self._is_right(span, at)
             if span.obj is self._bounce.obj:
@@ -59,10 +62,10 @@ class Landing:
         if bad:
             raise CorruptData(f"blocks of chunk {self._piece.index} do not match their checksums")
 
-    def _span(self, at: int) -> memoryview:
+    def _span(self, at: int, span_bytes: int) -> memoryview:
         """Return memory for the bytes from ``at`` on: the caller's, or the block of our own."""
         piece = self._piece
-        stop = min(at + self.span_bytes, self.stop)
+        stop = min(at + span_bytes, self.stop)
         if stop > piece.stop:
             stop -= (stop - at) % BLOCK_BYTES or BLOCK_BYTES  # The last block is wanted in part.
         if at >= piece.start and stop > at:
