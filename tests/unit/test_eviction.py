@@ -1,174 +1,217 @@
-"""What S3-FIFO keeps and what it gives up."""
+"""What a tier keeps of the objects that are read, and what it gives up."""
 
 import random
+from collections import OrderedDict
+from itertools import islice
 
 import pytest
 
-from penstock_node.store.eviction import GHOSTS_MAX, Reason, S3Fifo
+from penstock.objects import ObjectId
+from penstock_node.store.eviction import EvictionOrder, Reason
+from penstock_node.store.listed import Listed
+from penstock_node.testbed.model_traces import NAMES, trace
 
-CAPACITY_BYTES = 1000
-CHUNK_BYTES = 10
+CAPACITY_CHUNKS = 1000
+CHUNK_BYTES = 65536 + 4096
+CAPACITY_BYTES = CAPACITY_CHUNKS * CHUNK_BYTES
 NOBODY: frozenset[bytes] = frozenset()
+Chunk = tuple[ObjectId, int]
 
 
-def ids(start: int, stop: int) -> list[bytes]:
-    return [number.to_bytes(16, "big") for number in range(start, stop)]
+def model(name: str, chunks: int) -> ObjectId:
+    return ObjectId(f"s3://models/{name}", "1", chunks * 65536, 65536)
 
 
-def policy_with(chunks: list[bytes], *, reason: Reason) -> S3Fifo:
-    policy = S3Fifo(capacity_bytes=CAPACITY_BYTES)
-    for chunk_id in chunks:
-        policy.insert(chunk_id, CHUNK_BYTES, reason=reason)
-    return policy
+def chunks_of(subject: ObjectId) -> list[Chunk]:
+    return [(subject, index) for index in range(subject.chunk_count)]
 
 
-def read(policy: S3Fifo, chunk_id: bytes) -> bool:
-    """Read a chunk through a cache of `CAPACITY_BYTES`: whether it was there."""
-    if policy.size_of(chunk_id) is not None:
-        policy.touch(chunk_id)
-        return True
-    missing = policy.used_bytes + CHUNK_BYTES - CAPACITY_BYTES
-    policy.victims(max(0, missing), in_use=NOBODY)
-    policy.insert(chunk_id, CHUNK_BYTES, reason="read")
-    return False
+class Cache:
+    """Chunks of one size that are read through an order of eviction."""
+
+    def __init__(self) -> None:
+        self.order = EvictionOrder(capacity_bytes=CAPACITY_BYTES)
+
+    def read(self, chunk: Chunk) -> bool:
+        """Read a chunk; whether it was there."""
+        subject, index = chunk
+        chunk_id = subject.chunk_id(index)
+        if self.order.size_of(chunk_id) is not None:
+            self.order.touch(chunk_id, of=subject)
+            return True
+        self.keep(chunk, reason="read")
+        return False
+
+    def keep(self, chunk: Chunk, *, reason: Reason) -> None:
+        subject, index = chunk
+        self.order.victims(self.order.used_bytes + CHUNK_BYTES - CAPACITY_BYTES, in_use=NOBODY)
+        self.order.insert(subject.chunk_id(index), CHUNK_BYTES, reason=reason, of=subject)
+
+    def read_whole(self, *subjects: ObjectId) -> int:
+        """Read objects one after the other; return how many chunks were there."""
+        return sum(self.read(chunk) for subject in subjects for chunk in chunks_of(subject))
+
+    def holds(self, subject: ObjectId) -> float:
+        """The share of an object that is here."""
+        ids = [subject.chunk_id(index) for index in range(subject.chunk_count)]
+        return sum(self.order.size_of(chunk_id) is not None for chunk_id in ids) / len(ids)
 
 
-def evicted(policy: S3Fifo, bytes_wanted: int) -> list[bytes]:
-    return [victim.chunk_id for victim in policy.victims(bytes_wanted, in_use=NOBODY)]
+def test_models_that_are_read_often_outlive_data_that_is_read_once() -> None:
+    cache = Cache()
+    popular = [model(f"popular-{number}", 150) for number in range(4)]
+    for _ in range(4):
+        cache.read_whole(*popular)
+
+    cache.read_whole(*(model(f"data-{number}", 800) for number in range(4)))
+
+    assert min(cache.holds(subject) for subject in popular) > 0.9
 
 
-def test_the_oldest_unproven_chunk_goes_first() -> None:
-    policy = policy_with(ids(0, 20), reason="read")
+@pytest.mark.parametrize("reason", ["warmup", "handoff", "repair"])
+def test_what_was_asked_for_outlives_data_that_is_read_once(reason: Reason) -> None:
+    cache = Cache()
+    warmed = model("warmed", 500)
+    for chunk in chunks_of(warmed):
+        cache.keep(chunk, reason=reason)
 
-    assert evicted(policy, 2 * CHUNK_BYTES) == ids(0, 2)
-    assert policy.used_bytes == 18 * CHUNK_BYTES
+    cache.read_whole(*(model(f"data-{number}", 600) for number in range(4)))
+
+    assert cache.holds(warmed) > 0.9
+
+
+def test_what_was_found_on_disk_outlives_data_that_is_read_once() -> None:
+    cache = Cache()
+    found = [(number.to_bytes(16, "big"), CHUNK_BYTES) for number in range(CAPACITY_CHUNKS)]
+    cache.order.insert_found(Listed.of(found))
+
+    cache.read_whole(*(model(f"data-{number}", 400) for number in range(4)))
+
+    here = sum(cache.order.size_of(chunk_id) is not None for chunk_id, _ in found)
+    assert here > 0.5 * CAPACITY_CHUNKS
+
+
+def test_an_object_larger_than_the_cache_keeps_a_part_that_its_next_reader_finds() -> None:
+    cache = Cache()
+    large = model("large", 2 * CAPACITY_CHUNKS)
+    cache.read_whole(large)
+
+    hits = cache.read_whole(large)
+
+    assert hits > 0.4 * CAPACITY_CHUNKS, "in the order of last use it finds none"
+
+
+def test_a_version_that_is_read_no_more_makes_room_for_the_one_that_is() -> None:
+    cache = Cache()
+    old, new = model("old", 600), model("new", 600)
+    for _ in range(5):
+        cache.read_whole(old)
+
+    for _ in range(12):
+        cache.read_whole(new)
+
+    assert cache.holds(new) > 0.9
+
+
+def test_a_small_object_that_is_new_stays_until_it_is_compared() -> None:
+    cache = Cache()
+    cache.read_whole(*[model("popular", CAPACITY_CHUNKS)] * 4)
+    small = model("small", 5)
+
+    cache.read_whole(small)
+
+    assert cache.read_whole(small) == 5
+
+
+def test_chunks_found_on_disk_are_unverified_until_they_are_verified() -> None:
+    order = EvictionOrder(capacity_bytes=CAPACITY_BYTES)
+    first, second, third = (bytes([number]) * 16 for number in range(3))
+    order.insert_found(Listed.of([(first, 10)]))
+    order.insert(second, 10, reason="restart")
+    order.insert(third, 10, reason="read")
+
+    order.verified(first)
+
+    assert [order.is_unverified(chunk_id) for chunk_id in (first, second, third)] == [0, 1, 0]
+    order.remove(second)
+    assert not order.is_unverified(second)
 
 
 def test_victims_cover_what_was_wanted_and_no_chunk_more() -> None:
-    policy = policy_with(ids(0, 20), reason="read")
+    cache = Cache()
+    cache.read_whole(model("any", 20))
+    order = cache.order
 
-    assert len(evicted(policy, 2 * CHUNK_BYTES + 1)) == 3
-    assert evicted(policy, 0) == []
-    assert len(evicted(policy, 10 * CAPACITY_BYTES)) == 17
-    assert (len(policy), policy.used_bytes) == (0, 0)
-
-
-def test_a_scan_leaves_proven_chunks_alone() -> None:
-    policy = S3Fifo(capacity_bytes=CAPACITY_BYTES)
-    hot = ids(0, 50)
-    for chunk_id in hot * 3:
-        read(policy, chunk_id)
-
-    for chunk_id in ids(1000, 2000):
-        read(policy, chunk_id)
-
-    assert all(policy.size_of(chunk_id) is not None for chunk_id in hot)
+    assert len(order.victims(2 * CHUNK_BYTES + 1, in_use=NOBODY)) == 3
+    assert order.victims(0, in_use=NOBODY) == []
+    assert len(order.victims(10 * CAPACITY_BYTES, in_use=NOBODY)) == 17
+    assert (len(order), order.used_bytes) == (0, 0)
 
 
-@pytest.mark.parametrize("reason", ["warmup", "handoff", "repair", "restart"])
-def test_chunks_that_were_asked_for_outlive_a_scan_before_their_first_read(reason: Reason) -> None:
-    policy = policy_with(ids(0, 50), reason=reason)
+def test_chunks_in_use_are_passed_over_and_go_once_they_are_free() -> None:
+    cache = Cache()
+    subject = model("any", 20)
+    cache.read_whole(subject)
+    in_use = {subject.chunk_id(index) for index in range(5)}
 
-    for chunk_id in ids(1000, 2000):
-        read(policy, chunk_id)
+    doomed = cache.order.victims(10 * CAPACITY_BYTES, in_use=in_use)
 
-    assert all(policy.size_of(chunk_id) is not None for chunk_id in ids(0, 50))
-
-
-def test_a_chunk_that_comes_back_soon_is_no_scan() -> None:
-    policy = policy_with(ids(0, 20), reason="read")
-    assert evicted(policy, CHUNK_BYTES) == ids(0, 1)
-
-    policy.insert(ids(0, 1)[0], CHUNK_BYTES, reason="read")
-    for chunk_id in ids(1000, 2000):
-        read(policy, chunk_id)
-
-    assert policy.size_of(ids(0, 1)[0]) is not None
-    assert policy.size_of(ids(19, 20)[0]) is None
+    assert len(doomed) == 15
+    assert {victim.chunk_id for victim in cache.order.chunks()} == in_use
+    freed = cache.order.victims(10 * CAPACITY_BYTES, in_use=NOBODY)
+    assert {victim.chunk_id for victim in freed} == in_use
 
 
-def test_a_used_chunk_of_the_main_queue_gets_as_many_more_rounds_as_uses() -> None:
-    policy = policy_with(ids(0, 4), reason="warmup")
-    for chunk_id, uses in zip(ids(0, 4), (2, 0, 1, 9), strict=True):
-        for _ in range(uses):
-            policy.touch(chunk_id)
+@pytest.mark.parametrize("name", NAMES)
+def test_more_is_found_than_in_the_order_of_last_use(name: str) -> None:
+    """Each tenth chunk of the trace, as a node among ten sees it."""
+    cache, last_used, hits, hits_by_last_use = Cache(), OrderedDict[bytes, bool](), 0, 0
+    subjects: dict[int, ObjectId] = {}
+    for number, index in islice(trace(name, seed=7), 400_000):
+        if hash((number, index)) % 10:
+            continue
+        subject = subjects.setdefault(number, model(str(number), 4000))
+        chunk_id = subject.chunk_id(index)
+        hits += cache.read((subject, index))
+        hits_by_last_use += last_used.pop(chunk_id, False)
+        last_used[chunk_id] = True
+        if len(last_used) > CAPACITY_CHUNKS:
+            last_used.popitem(last=False)
 
-    order = [evicted(policy, CHUNK_BYTES)[0] for _ in range(4)]
-
-    assert order == [ids(0, 4)[number] for number in (1, 2, 0, 3)]
-
-
-def test_chunks_in_use_are_passed_over_and_stay() -> None:
-    policy = policy_with(ids(0, 20), reason="read")
-    in_use = set(ids(0, 5))
-
-    doomed = policy.victims(10 * CAPACITY_BYTES, in_use=in_use)
-
-    assert [victim.chunk_id for victim in doomed] == ids(5, 20)
-    assert {victim.chunk_id for victim in policy.chunks()} == in_use
+    assert hits > 1.05 * hits_by_last_use > 0
 
 
-def test_removing_leaves_no_ghost() -> None:
-    policy = policy_with(ids(0, 20), reason="read")
-
-    assert policy.remove(ids(3, 4)[0]) == CHUNK_BYTES
-    policy.insert(ids(3, 4)[0], CHUNK_BYTES, reason="read")
-
-    assert evicted(policy, 20 * CHUNK_BYTES)[-1] == ids(3, 4)[0]
-
-
-def test_ghosts_are_bounded() -> None:
-    policy = S3Fifo(capacity_bytes=CAPACITY_BYTES)
-    for chunk_id in ids(0, 5000):
-        read(policy, chunk_id)
-
-    assert policy._ghosts.used_bytes <= CAPACITY_BYTES
-    assert GHOSTS_MAX >= len(policy._ghosts) > 0
-    assert len(policy._uses) <= len(policy)
-
-
-def test_loops_over_models_keep_more_than_a_queue_by_last_use_would() -> None:
-    """The pattern of model serving: whole models read in loops, a popular one more often."""
-    rng = random.Random(7)
-    policy, hits = S3Fifo(capacity_bytes=CAPACITY_BYTES), 0
-    last_used: dict[bytes, bool] = {}
-    hits_by_last_use = 0
-    models = [ids(1000 * number, 1000 * number + 60) for number in range(10)]
-    for _ in range(300):
-        for chunk_id in rng.choices(models, weights=[1 / rank for rank in range(1, 11)])[0]:
-            hits += read(policy, chunk_id)
-            hits_by_last_use += last_used.pop(chunk_id, None) is not None
-            last_used[chunk_id] = True
-            if len(last_used) > CAPACITY_BYTES // CHUNK_BYTES:
-                del last_used[next(iter(last_used))]
-
-    assert hits > hits_by_last_use > 0
-
-
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(40))
 def test_any_history_accounts_for_every_byte(seed: int) -> None:
     rng = random.Random(seed)
-    policy, model, in_use = S3Fifo(capacity_bytes=CAPACITY_BYTES), dict[bytes, int](), set[bytes]()
+    order, kept, in_use = EvictionOrder(capacity_bytes=1000), dict[bytes, int](), set[bytes]()
+    subjects = [model(f"{number}", 6) for number in range(10)]
+    ids = {subject.chunk_id(index): subject for subject in subjects for index in range(6)}
     reasons: list[Reason] = ["read", "read", "read", "warmup", "handoff", "repair", "restart"]
-    for _ in range(400):
-        chunk_id = rng.choice(ids(0, 60))
-        match rng.choice(("insert", "insert", "touch", "remove", "victims", "use")):
-            case "insert" if chunk_id not in model:
-                model[chunk_id] = rng.randint(1, 60)
-                policy.insert(chunk_id, model[chunk_id], reason=rng.choice(reasons))
-            case "touch" if chunk_id in model:
-                policy.touch(chunk_id)
-            case "remove" if chunk_id in model:
-                assert policy.remove(chunk_id) == model.pop(chunk_id)
+    for _ in range(600):
+        chunk_id = rng.choice(list(ids))
+        of = rng.choice((ids[chunk_id], ids[chunk_id], None))
+        match rng.choice(("insert", "insert", "found", "touch", "remove", "victims", "use")):
+            case "insert" if chunk_id not in kept:
+                kept[chunk_id] = rng.randint(1, 60)
+                order.insert(chunk_id, kept[chunk_id], reason=rng.choice(reasons), of=of)
+            case "found":
+                new = [each for each in rng.sample(list(ids), 5) if each not in kept]
+                kept |= {each: rng.randint(1, 60) for each in new}
+                order.insert_found(Listed.of((each, kept[each]) for each in new))
+            case "touch" if chunk_id in kept:
+                order.touch(chunk_id, of=of)
+            case "remove" if chunk_id in kept:
+                assert order.remove(chunk_id) == kept.pop(chunk_id)
             case "use":
-                in_use = set(rng.sample(ids(0, 60), 5))
+                in_use = set(rng.sample(list(ids), 5))
             case "victims":
                 wanted = rng.randint(0, 200)
-                doomed = policy.victims(wanted, in_use=in_use)
-                sizes = [model.pop(victim.chunk_id) for victim in doomed]
+                doomed = order.victims(wanted, in_use=in_use)
+                sizes = [kept.pop(victim.chunk_id) for victim in doomed]
                 assert [victim.size_bytes for victim in doomed] == sizes
                 assert not in_use & {victim.chunk_id for victim in doomed}
-                assert sum(sizes) >= wanted or set(model) <= in_use
+                assert sum(sizes) >= wanted or set(kept) <= in_use
                 assert sum(sizes[:-1]) < max(1, wanted)
-        assert dict(policy.chunks()) == model, f"replay with seed {seed}"
-        assert (len(policy), policy.used_bytes) == (len(model), sum(model.values()))
+        assert dict(order.chunks()) == kept, f"replay with seed {seed}"
+        assert (len(order), order.used_bytes) == (len(kept), sum(kept.values()))

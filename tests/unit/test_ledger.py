@@ -2,8 +2,9 @@
 
 import pytest
 
-from penstock_node.store.eviction import S3Fifo
+from penstock_node.store.eviction import EvictionOrder
 from penstock_node.store.ledger import Departure, Ledger
+from penstock_node.store.listed import Listed
 
 CAPACITY_BYTES = 100
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
@@ -12,7 +13,7 @@ A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 def ledger_with(*, unscanned_bytes: int = 0, **sizes: int) -> Ledger:
     ledger = Ledger(
         capacity_bytes=CAPACITY_BYTES,
-        policy=S3Fifo(capacity_bytes=CAPACITY_BYTES),
+        policy=EvictionOrder(capacity_bytes=CAPACITY_BYTES),
         unscanned_bytes=unscanned_bytes,
         quarantined_bytes=0,
     )
@@ -180,7 +181,7 @@ def test_a_chunk_that_left_while_its_directory_was_listed_is_not_indexed() -> No
     ledger.begin_listing()
     leave(ledger, A)
 
-    ledger.listed([(A, 10), (B, 10)])
+    ledger.listed(Listed.of([(A, 10), (B, 10)]))
 
     assert A not in ledger
     assert B in ledger
@@ -197,7 +198,7 @@ def test_a_chunk_that_was_leaving_when_its_directory_was_listed_is_not_indexed()
     ledger.begin_listing()
     ledger.settle([departure], unlinked=[departure])
 
-    ledger.listed([(A, 10)])
+    ledger.listed(Listed.of([(A, 10)]))
 
     assert A not in ledger
     assert ledger.used_bytes == 90
@@ -210,9 +211,9 @@ def test_a_chunk_that_is_published_while_its_directory_is_listed_counts_once() -
     assert ledger.settle_room(room, unlinked=[])
     ledger.begin_listing()
     assert ledger.begin_change(A)
-    ledger.listed([(A, 10)])
+    ledger.listed(Listed.of([(A, 10)]))
     ledger.published(A, 10, reason="read")
-    ledger.listed([(A, 10)])
+    ledger.listed(Listed.of([(A, 10)]))
 
     assert ledger.used_bytes == 60
     ledger.end_listing()
@@ -223,7 +224,7 @@ def test_a_chunk_that_is_published_while_its_directory_is_listed_counts_once() -
 def test_what_is_over_a_lowered_capacity_is_doomed_a_batch_at_a_time() -> None:
     ledger = ledger_with(unscanned_bytes=CAPACITY_BYTES)
     ledger.begin_listing()
-    ledger.listed([(A, 60), (B, 60), (C, 60)])
+    ledger.listed(Listed.of([(A, 60), (B, 60), (C, 60)]))
     ledger.end_listing()
     ledger.scanned()
     assert ledger.used_bytes == 180

@@ -1,25 +1,40 @@
 """Which chunks a tier gives up when it needs room.
 
-Responsible for: the order of eviction, in memory alone; deciding is apart from unlinking.
+Responsible for: a tier's chunks, each with its size and whether it is verified, and the order of
+their eviction, in memory alone; deciding is apart from unlinking.
 Not responsible for: files, budgets, locks (its caller holds one), pins.
-Idea: S3-FIFO, of "FIFO queues are all you need for cache eviction" (Yang et al., SOSP 2023).
-What differs: queues are measured in bytes, and an insert says why it happens.
+
+Models are read as a whole, again and again, so that a chunk's future is its object's. Chunks
+queue by object; objects are ranked by what is read of them (`ranking`), and the last one gives
+up its chunks one by one. While it is being read, those read last go first: an object that is not
+worth its place then passes through a few chunks' room, and one that is too large for the cache
+keeps a part that its next reader finds. Else those read longest ago go first.
 """
 
-from collections import OrderedDict
-from collections.abc import Container, Iterator
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+import heapq
+from array import array
+from collections.abc import Container
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import xxhash
+
+from penstock.objects import ObjectId
+from penstock_node.store.chunk_file import PAGE_BYTES
+from penstock_node.store.index import Flags, Index
+from penstock_node.store.listed import Listed
+from penstock_node.store.queues import Queues
+from penstock_node.store.ranking import GROUPS, UNKNOWN, Groups, Ranking
 
 Reason: TypeAlias = Literal["read", "warmup", "handoff", "repair", "restart"]
-"""Why a chunk comes in. ``restart``: it was found on disk when the node started."""
+"""Why a chunk comes in. ``restart``: it was found on disk when the node started, and it is not
+verified."""
 
-SMALL_SHARE = 0.1
-"""Of the capacity: where chunks prove themselves, as the paper has it."""
-GHOSTS_MAX = 1_000_000
-"""Remembered ids of evicted chunks, about 200 bytes each: what 4 TB of 4 MiB chunks make."""
-USES_MAX = 3
-PROVEN_USES = 2
-"""A chunk read this often on probation is kept; one reading is what a scan does too."""
+ASKED_READINGS = 2
+"""A chunk that was asked for counts as if read this often: its first reader has not come yet."""
+_GROUP_MASK = GROUPS - 1
+_RANK = GROUPS
+"""Keys of the heap are rank times this, plus group."""
 
 
 class Victim(NamedTuple):
@@ -29,161 +44,198 @@ class Victim(NamedTuple):
     size_bytes: int
 
 
-class EvictionPolicy(Protocol):
-    """An order of eviction over chunks. Not thread-safe: its caller locks.
+class EvictionOrder:
+    """The chunks of a tier, and their order of eviction. Not thread-safe: its caller locks.
 
     `victims` returns only chunks that were inserted and not removed since, none of them twice,
     none that is in use, and forgets them: the caller unlinks them, or inserts them again.
     Every method takes amortised constant time a chunk, `chunks` aside.
     """
 
+    def __init__(self, *, capacity_bytes: int) -> None:
+        self._index = Index()
+        self._queues = Queues(self._index, count=GROUPS)
+        self._ranking = Ranking(capacity_bytes=capacity_bytes)
+        self._ranks = array("Q", bytes(8 * GROUPS))
+        self._ranked = self._rank_next = 1  # What began to be read since goes after these.
+        self._heap: list[int] = []  # A key for each group that is listed.
+        self._listed = bytearray(GROUPS)
+        self._used_bytes = 0
+
     @property
     def used_bytes(self) -> int:
         """The sizes of all chunks together."""
+        return self._used_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """What chunks take of memory, spare room included; about 10 MB for groups come on top."""
+        return self._index.memory_bytes
 
     def __len__(self) -> int:
-        """Return how many chunks there are."""
+        return len(self._index)
 
     def size_of(self, chunk_id: bytes) -> int | None:
         """Return a chunk's size in bytes; None if it is not here."""
-
-    def insert(self, chunk_id: bytes, size_bytes: int, *, reason: Reason) -> None:
-        """Take in a chunk that is not here."""
-
-    def touch(self, chunk_id: bytes) -> None:
-        """Note a use of a chunk that is here."""
-
-    def remove(self, chunk_id: bytes) -> int:
-        """Forget a chunk that is here, for reasons of the caller's; return its size in bytes."""
-
-    def victims(self, bytes_wanted: int, *, in_use: Container[bytes]) -> list[Victim]:
-        """Give up chunks of at least ``bytes_wanted`` together; fewer when there are no more."""
+        row = self._index.find(chunk_id)
+        return self._index.size_of(row) if row else None
 
     def chunks(self) -> list[Victim]:
         """Return every chunk, as it is now."""
+        index = self._index
+        return [Victim(index.id_of(row), index.size_of(row)) for row in index.rows()]
 
+    def insert(
+        self, chunk_id: bytes, size_bytes: int, *, reason: Reason, of: ObjectId | None = None
+    ) -> None:
+        """Take in a chunk that is not here.
 
-class _Queue:
-    """Chunks in order of arrival, and their bytes."""
+        Args:
+            chunk_id: The chunk.
+            size_bytes: What it takes of the budget.
+            reason: Why it comes in: what was asked for is no scan.
+            of: Its object; None if that is not known before it is read.
+        """
+        row = self._index.add(chunk_id, size_bytes)
+        if reason == "restart":
+            self._index.mark(row)
+        self._used_bytes += size_bytes
+        group = UNKNOWN if of is None else self._group(of)
+        self._queues.push(group, row)
+        self._note(group, size_bytes if reason == "read" else ASKED_READINGS * size_bytes)
 
-    def __init__(self) -> None:
-        # Ordered: its oldest is found at once. A plain dict rescans the holes that removals left.
-        self._sizes: OrderedDict[bytes, int] = OrderedDict()
-        self.used_bytes = 0
+    def insert_found(self, found: Listed) -> None:
+        """Take in chunks found on disk, by ``restart``: none is here, none is there twice."""
+        if len(found) == 0:
+            return
+        rows = self._index.add_many(found.high, found.low, found.sizes, is_marked=True)
+        self._used_bytes += found.total_bytes
+        self._queues.push_many(UNKNOWN, rows)
+        self._note(UNKNOWN, ASKED_READINGS * found.total_bytes)
 
-    def __len__(self) -> int:
-        return len(self._sizes)
+    def may_hold(self, listed: Listed) -> Flags:
+        """Tell of listed chunks whether they can be here: all that are, and seldom another."""
+        return np.isin(listed.low, self._index.lows_beside(listed.high))
 
-    def __iter__(self) -> Iterator[Victim]:
-        return (Victim(chunk_id, size) for chunk_id, size in self._sizes.items())
-
-    def size_of(self, chunk_id: bytes) -> int | None:
-        return self._sizes.get(chunk_id)
-
-    def push(self, victim: Victim) -> None:
-        assert victim.chunk_id not in self._sizes, f"{victim.chunk_id.hex()} is queued twice"
-        self._sizes[victim.chunk_id] = victim.size_bytes
-        self.used_bytes += victim.size_bytes
-
-    def pop_oldest(self) -> Victim:
-        victim = Victim(*self._sizes.popitem(last=False))
-        self.used_bytes -= victim.size_bytes
-        return victim
-
-    def discard(self, chunk_id: bytes) -> int | None:
-        size_bytes = self._sizes.pop(chunk_id, None)
-        self.used_bytes -= size_bytes or 0
-        return size_bytes
-
-
-class S3Fifo:
-    """The `EvictionPolicy` of every tier.
-
-    Read chunks enter a small queue; those used again there go on to the main one, the others
-    leave and are remembered as ghosts: coming back soon takes them straight to the main queue.
-    Warmed, handed-over and repaired chunks enter the main queue: they were asked for, and their
-    first reader has not come yet.
-    """
-
-    def __init__(self, *, capacity_bytes: int) -> None:
-        self._small_bytes_max = int(capacity_bytes * SMALL_SHARE)
-        self._ghost_bytes_max = capacity_bytes - self._small_bytes_max
-        self._small, self._main, self._ghosts = _Queue(), _Queue(), _Queue()
-        self._uses: dict[bytes, int] = {}  # Chunks that were never used have no entry.
-
-    @property
-    def used_bytes(self) -> int:
-        """The sizes of all chunks together."""
-        return self._small.used_bytes + self._main.used_bytes
-
-    def __len__(self) -> int:
-        return len(self._small) + len(self._main)
-
-    def size_of(self, chunk_id: bytes) -> int | None:
-        """Return a chunk's size in bytes; None if it is not here."""
-        size_bytes = self._main.size_of(chunk_id)
-        return self._small.size_of(chunk_id) if size_bytes is None else size_bytes
-
-    def insert(self, chunk_id: bytes, size_bytes: int, *, reason: Reason) -> None:
-        """Take in a chunk that is not here."""
-        assert self.size_of(chunk_id) is None, f"{chunk_id.hex()} is inserted twice"
-        was_ghost = self._ghosts.discard(chunk_id) is not None
-        queue = self._small if reason == "read" and not was_ghost else self._main
-        queue.push(Victim(chunk_id, size_bytes))
-
-    def touch(self, chunk_id: bytes) -> None:
-        """Note a use of a chunk that is here."""
-        uses = self._uses.get(chunk_id, 0)
-        if uses < USES_MAX:
-            self._uses[chunk_id] = uses + 1
+    def touch(self, chunk_id: bytes, *, of: ObjectId | None = None) -> None:
+        """Note a use of a chunk that is here, and what object it is of."""
+        row = self._index.find(chunk_id)
+        assert row, f"{chunk_id.hex()} is not here"
+        group = self._queues.queue_of(row) if of is None else self._group(of)
+        self._queues.leave(row)
+        self._queues.push(group, row)
+        self._note(group, self._index.size_of(row))
 
     def remove(self, chunk_id: bytes) -> int:
-        """Forget a chunk that is here, and leave no ghost of it; return its size in bytes."""
-        self._uses.pop(chunk_id, None)
-        size_bytes = self._small.discard(chunk_id)
-        if size_bytes is None:
-            size_bytes = self._main.discard(chunk_id)
-        assert size_bytes is not None, f"{chunk_id.hex()} is not here"
+        """Forget a chunk that is here, for reasons of the caller's; return its size in bytes."""
+        row = self._index.find(chunk_id)
+        assert row, f"{chunk_id.hex()} is not here"
+        size_bytes = self._index.size_of(row)
+        self._queues.leave(row)
+        self._index.remove(row)
+        self._used_bytes -= size_bytes
         return size_bytes
+
+    def is_unverified(self, chunk_id: bytes) -> bool:
+        """Tell whether a chunk came in by ``restart`` and was not `verified` since."""
+        return self._index.is_marked(self._index.find(chunk_id))
+
+    def verified(self, chunk_id: bytes) -> None:
+        """Note that a chunk that is here is right."""
+        self._index.unmark(self._index.find(chunk_id))
 
     def victims(self, bytes_wanted: int, *, in_use: Container[bytes]) -> list[Victim]:
         """Give up chunks of at least ``bytes_wanted`` together; fewer when there are no more."""
         doomed: list[Victim] = []
-        spared: list[tuple[_Queue, Victim]] = []  # Set aside, so that each is met only once.
-        while bytes_wanted > 0 and len(self) > 0:
-            queue = self._queue_to_shrink()
-            victim = queue.pop_oldest()
-            if self._has_earned_main(queue, victim.chunk_id):
-                self._main.push(victim)
-            elif victim.chunk_id in in_use:
-                spared.append((queue, victim))
-            else:
-                self._bury(queue, victim)
-                doomed.append(victim)
-                bytes_wanted -= victim.size_bytes
-        for queue, victim in spared:
-            queue.push(victim)
+        missing = self._doom(doomed, bytes_wanted, in_use) if bytes_wanted > 0 else 0
+        if missing > 0:
+            self._list(np.arange(GROUPS))  # Chunks that were in use may be no more.
+            self._doom(doomed, missing, in_use)
         return doomed
 
-    def chunks(self) -> list[Victim]:
-        """Return every chunk, as it is now."""
-        return [*self._small, *self._main]
+    # Groups.
 
-    def _queue_to_shrink(self) -> _Queue:
-        small_is_due = self._small.used_bytes > self._small_bytes_max
-        return self._small if small_is_due or len(self._main) == 0 else self._main
+    def _group(self, of: ObjectId) -> int:
+        digest = xxhash.xxh3_64_intdigest((of.key + of.version).encode())
+        group = 1 + digest % (GROUPS - 1)
+        if not self._ranking.knows(group):
+            # Every file takes whole pages, and small objects are known by that too.
+            self._ranking.meet(group, object_bytes=of.size + PAGE_BYTES * of.chunk_count)
+        return group
 
-    def _has_earned_main(self, queue: _Queue, chunk_id: bytes) -> bool:
-        uses = self._uses.pop(chunk_id, 0)
-        if queue is self._small:
-            return uses >= PROVEN_USES
-        if uses > 1:
-            self._uses[chunk_id] = uses - 1
-        return uses > 0
+    def _note(self, group: int, read_bytes: int) -> None:
+        """Note what was read of a group that has chunks."""
+        if not self._listed[group]:
+            self._listed[group] = True
+            heapq.heappush(self._heap, self._ranks[group] * _RANK + group)
+        if self._ranking.note(group, read_bytes):
+            order = self._ranking.rank(self._queues.used_bytes)
+            np.frombuffer(self._ranks, np.int64)[order] = np.arange(len(order))
+            self._ranked = self._rank_next = len(order)
+            self._list(order)
 
-    def _bury(self, queue: _Queue, victim: Victim) -> None:
-        if queue is not self._small:
-            return
-        self._ghosts.push(victim)
-        while self._ghosts.used_bytes > self._ghost_bytes_max or len(self._ghosts) > GHOSTS_MAX:
-            self._ghosts.pop_oldest()
+    def _list(self, groups: Groups) -> None:
+        """List those of some groups that have chunks, and no other."""
+        groups = groups[self._queues.has_rows[groups]]
+        keys = np.frombuffer(self._ranks, np.int64)[groups] * _RANK + groups
+        keys.sort()
+        self._heap = keys.tolist()  # What is sorted is a heap.
+        self._listed = bytearray(GROUPS)
+        np.frombuffer(self._listed, np.uint8)[groups] = True
+
+    # Victims.
+
+    def _doom(self, doomed: list[Victim], missing: int, in_use: Container[bytes]) -> int:
+        """Give up chunks of listed groups, lowest rank first; return the bytes still missing."""
+        while missing > 0 and self._heap:
+            group = self._heap[0] & _GROUP_MASK
+            is_being_read = self._ranking.is_being_read(group)
+            if not is_being_read and self._is_unjudged(group):
+                self._put_off(group)
+            else:
+                missing = self._doom_of(
+                    group, doomed, missing, in_use, are_newest_first=is_being_read
+                )
+        return missing
+
+    def _is_unjudged(self, group: int) -> bool:
+        """Tell whether a group began to be read after groups were ranked."""
+        return self._ranks[group] < self._ranked and self._ranking.was_read(group)
+
+    def _put_off(self, group: int) -> None:
+        """Have a group go after all others, until it is ranked."""
+        self._ranks[group] = self._rank_next
+        heapq.heapreplace(self._heap, self._rank_next * _RANK + group)
+        self._rank_next += 1
+
+    def _doom_of(
+        self,
+        group: int,
+        doomed: list[Victim],
+        missing: int,
+        in_use: Container[bytes],
+        *,
+        are_newest_first: bool,
+    ) -> int:
+        index, queues = self._index, self._queues
+        following = queues.newest if are_newest_first else queues.oldest
+        spared: list[int] = []  # Set aside, so that each is met only once.
+        while missing > 0 and (row := following(group)):
+            queues.leave(row)
+            victim = Victim(index.id_of(row), index.size_of(row))
+            if victim.chunk_id in in_use:
+                spared.append(row)
+                continue
+            index.remove(row)
+            doomed.append(victim)
+            missing -= victim.size_bytes
+            self._used_bytes -= victim.size_bytes
+        if missing > 0:  # None is left but those in use.
+            heapq.heappop(self._heap)
+            self._listed[group] = False
+        if spared and are_newest_first:  # To the other end, so that none is met again soon.
+            queues.push_ahead(group, spared)
+        else:
+            for row in spared:
+                queues.push(group, row)
+        return missing

@@ -15,10 +15,15 @@ changes it: an unlink that is late cannot hit the file that replaced the one it 
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from penstock_node.store.eviction import EvictionPolicy, Reason, Victim
+import numpy as np
+
+from penstock.objects import ObjectId
+from penstock_node.store.eviction import EvictionOrder, Reason, Victim
+from penstock_node.store.index import Flags
+from penstock_node.store.listed import Listed
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +62,7 @@ class Ledger:
         self,
         *,
         capacity_bytes: int,
-        policy: EvictionPolicy,
+        policy: EvictionOrder,
         unscanned_bytes: int,
         quarantined_bytes: int,
     ) -> None:
@@ -65,7 +70,7 @@ class Ledger:
         self._policy = policy
         self._lock = threading.Condition(threading.Lock())
         self._open: dict[bytes, OpenFile] = {}
-        self._unverified: set[bytes] = set()
+        self._open_bytes = 0  # Of those: chunks in the index that readers hold.
         self._changing: set[bytes] = set()
         self._left_during_listing: set[bytes] | None = None  # None: nothing is being listed.
         self._is_scanned = unscanned_bytes == 0
@@ -108,17 +113,26 @@ class Ledger:
 
     # Readers.
 
-    def acquire(self, chunk_id: bytes, *, is_use: bool) -> OpenFile | None:
-        """Count one more handle on a chunk, before its file is opened; None if it is not here."""
+    def acquire(
+        self, chunk_id: bytes, *, is_use: bool, of: ObjectId | None = None
+    ) -> OpenFile | None:
+        """Count one more handle on a chunk, before its file is opened; None if it is not here.
+
+        Args:
+            chunk_id: The chunk.
+            is_use: It counts for the order of eviction.
+            of: The chunk's object, as far as it is known.
+        """
         with self._lock:
             size_bytes = self._policy.size_of(chunk_id)
             if size_bytes is None:
                 return None
             if is_use:
-                self._policy.touch(chunk_id)
+                self._policy.touch(chunk_id, of=of)
             file = self._open.get(chunk_id)
             if file is None:
                 file = self._open[chunk_id] = OpenFile(chunk_id, size_bytes)
+                self._open_bytes += size_bytes
             file.handles += 1
             return file
 
@@ -133,6 +147,7 @@ class Ledger:
                 self._held_bytes -= file.size_bytes
             elif self._open.get(file.chunk_id) is file:
                 del self._open[file.chunk_id]
+                self._open_bytes -= file.size_bytes
 
     def is_current(self, file: OpenFile) -> bool:
         """Tell whether what was opened by path after `acquire` is the file that was acquired."""
@@ -142,13 +157,13 @@ class Ledger:
     def is_verified(self, chunk_id: bytes) -> bool:
         """Tell whether this process has written the chunk, or verified it."""
         with self._lock:
-            return chunk_id not in self._unverified
+            return not self._policy.is_unverified(chunk_id)
 
     def verified(self, file: OpenFile) -> None:
         """Note that the payload of an acquired file matches its checksums."""
         with self._lock:
             if self._open.get(file.chunk_id) is file:
-                self._unverified.discard(file.chunk_id)
+                self._policy.verified(file.chunk_id)
 
     # Writers.
 
@@ -207,12 +222,14 @@ class Ledger:
         with self._lock:
             self._end_change(chunk_id)
 
-    def published(self, chunk_id: bytes, size_bytes: int, *, reason: Reason) -> None:
+    def published(
+        self, chunk_id: bytes, size_bytes: int, *, reason: Reason, of: ObjectId | None = None
+    ) -> None:
         """Turn the reservation of a changing chunk into the chunk."""
         with self._lock:
             self._end_change(chunk_id)
             self._writing_bytes -= size_bytes
-            self._policy.insert(chunk_id, size_bytes, reason=reason)
+            self._policy.insert(chunk_id, size_bytes, reason=reason, of=of)
 
     # Those who take chunks out.
 
@@ -257,14 +274,20 @@ class Ledger:
             # A chunk that is leaving now may still be listed, and be gone when it is indexed.
             self._left_during_listing = set(self._changing)
 
-    def listed(self, names: Iterable[tuple[bytes, int]]) -> None:
+    def listed(self, listed: Listed) -> None:
         """Index those chunks of a listing that are not known and have not left since."""
         with self._lock:
             assert self._left_during_listing is not None, "the listing has not begun"
-            for chunk_id, size_bytes in names:
+            # Nearly all are new, and taken in at once; only the others are looked at one by one.
+            is_odd = self._policy.may_hold(listed) | _are_among(listed, self._changing)
+            is_odd |= _are_among(listed, self._left_during_listing) | listed.repeats()
+            for chunk_id, size_bytes in listed.where(is_odd):
                 is_known = self._policy.size_of(chunk_id) is not None or chunk_id in self._changing
                 if not is_known and chunk_id not in self._left_during_listing:
                     self._found(chunk_id, size_bytes)
+            new = listed.where(~is_odd)
+            self._policy.insert_found(new)
+            self._unscanned_bytes = max(0, self._unscanned_bytes - new.total_bytes)
 
     def end_listing(self) -> None:
         """Say that no directory is being listed."""
@@ -290,7 +313,7 @@ class Ledger:
         )
 
     def _evictable(self) -> int:
-        return self._policy.used_bytes - sum(file.size_bytes for file in self._open.values())
+        return self._policy.used_bytes - self._open_bytes
 
     def _doom(self, bytes_wanted: int) -> list[Departure]:
         victims = self._policy.victims(bytes_wanted, in_use=self._open)
@@ -298,12 +321,13 @@ class Ledger:
 
     def _leave(self, chunk_id: bytes, size_bytes: int) -> Departure:
         assert chunk_id not in self._changing, f"{chunk_id.hex()} changes while it is indexed"
-        self._unverified.discard(chunk_id)
         self._changing.add(chunk_id)
         self._leaving_bytes += size_bytes
         if self._left_during_listing is not None:
             self._left_during_listing.add(chunk_id)
-        return Departure(chunk_id, size_bytes, self._open.pop(chunk_id, None))
+        file = self._open.pop(chunk_id, None)
+        self._open_bytes -= file.size_bytes if file else 0
+        return Departure(chunk_id, size_bytes, file)
 
     def _settle(self, doomed: Iterable[Departure], unlinked: list[Departure]) -> None:
         gone = {departure.chunk_id for departure in unlinked}
@@ -327,11 +351,15 @@ class Ledger:
 
     def _come_back(self, departure: Departure) -> None:
         self._policy.insert(departure.chunk_id, departure.size_bytes, reason="restart")
-        self._unverified.add(departure.chunk_id)
         if departure.file is not None and departure.file.handles > 0:
             self._open[departure.chunk_id] = departure.file
+            self._open_bytes += departure.size_bytes
 
     def _found(self, chunk_id: bytes, size_bytes: int) -> None:
         self._policy.insert(chunk_id, size_bytes, reason="restart")
-        self._unverified.add(chunk_id)
         self._unscanned_bytes = max(0, self._unscanned_bytes - size_bytes)
+
+
+def _are_among(listed: Listed, chunk_ids: Collection[bytes]) -> Flags:
+    """Tell of listed chunks whether they can be among some: all that are, and seldom another."""
+    return np.isin(listed.low, Listed.of((chunk_id, 0) for chunk_id in chunk_ids).low)

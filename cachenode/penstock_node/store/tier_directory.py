@@ -18,7 +18,7 @@ import itertools
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,16 +28,18 @@ from penstock_node.store.chunk_file import (
     PREFIX_DIGITS,
     ChunkFile,
     file_name,
-    parse_name,
     relative_path,
     write_chunk,
 )
 from penstock_node.store.disk import FULL
+from penstock_node.store.listed import Listed, read_names
 
 FILE_MODE = 0o400
 DIRECTORY_MODE = 0o700
 LOCK_FILE = ".penstock-lock"
 PROBE_FILE = ".penstock-probe"
+LISTED_DIGITS = 2
+"""Directories that share these are listed together: their chunks lie together in the index."""
 _NAME_BYTES = 32
 
 
@@ -187,22 +189,26 @@ class TierDirectory:
         source = self.path_of(chunk_id, size_bytes)
         return source.rename(self._quarantine / f"{time.time_ns():016x}.{source.name}")
 
-    def listings(self) -> Iterator[Path]:
-        """Return the directories that chunks lie in."""
+    def listings(self) -> Iterator[list[Path]]:
+        """Return the directories that chunks lie in, a few at a time that are listed together."""
         with os.scandir(self._chunks) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        return (self._chunks / name for name in names)
+        ours = (name for name in names if len(name) == PREFIX_DIGITS)
+        for _, alike in itertools.groupby(ours, key=lambda name: name[:LISTED_DIGITS]):
+            yield [self._chunks / name for name in alike]
 
 
-def list_chunks(directory: Path, *, batch: int) -> Iterator[list[tuple[bytes, int]]]:
-    """List one directory by names alone: ids and bytes of its chunks, ``batch`` names at a time."""
-    with os.scandir(directory) as entries:
-        while names := [entry.name for entry in itertools.islice(entries, batch)]:
-            yield [
-                (chunk_id, pages * PAGE_BYTES)
-                for chunk_id, pages in filter(None, map(parse_name, names))
-                if relative_path(chunk_id, pages).parent.name == directory.name
-            ]
+def list_chunks(directories: Iterable[Path], *, batch: int) -> Iterator[Listed]:
+    """List directories by names alone: their chunks, from at most ``batch`` names at a time."""
+    names: list[bytes] = []
+    for directory in directories:
+        prefix = os.fsencode(directory.name)
+        found = os.listdir(os.fsencode(directory))  # noqa: PTH208 (only names, and as bytes)
+        names += [name for name in found if name.startswith(prefix)]
+        while len(names) >= batch:
+            yield read_names(names[:batch])
+            names = names[batch:]
+    yield read_names(names)
 
 
 def probe(path: Path) -> None:
