@@ -19,7 +19,7 @@ BYTES_MAX_DEFAULT = 256 * 1024 * 1024
 _ORIGIN_PARTS, _PEER_PARTS, _SENDS_PARTS = 2, 1, 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiter:
     size_bytes: int
     granted: "asyncio.Future[None]"
@@ -78,8 +78,9 @@ class Lane:
 
     def _grant(self) -> None:
         while self._waiters and self._used + self._waiters[0].size_bytes <= self.bytes_max:
+            # Counted before it is taken out: a finalizer may come in between and grant as well.
+            self._used += self._waiters[0].size_bytes
             waiter = self._waiters.popleft()
-            self._used += waiter.size_bytes
             loop = waiter.granted.get_loop()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_set, waiter.granted)

@@ -160,8 +160,9 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket and let go of what was to be sent."""
-        if self.waiting is not None:
-            self.waiting.cancel()
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.cancel()
         self.socket.close()
         for part in self._outbox:
             part.close()

@@ -126,11 +126,15 @@ class Engine:
             time.sleep(LOOK_S)
         self._stopping.set()
         os.eventfd_write(self._wake, 1)
-        for thread in [*self._workers, self._overseer]:
-            thread.join(timeout=HELD_S if isinstance(thread, _Worker) and _held(thread) else 5.0)
+        self._overseer.join()  # First: it may be about to start another worker.
+        for worker in list(self._workers):
+            worker.join(timeout=HELD_S if _held(worker) else 5.0)
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
+        if not self._workers:  # One that a disk holds may come back to them.
+            self._epoll.close()
+            os.close(self._wake)
 
     def _all_idle(self) -> bool:
         return all(connection.is_idle for connection in list(self._connections.values()))
@@ -201,13 +205,10 @@ class Engine:
         waiting.add_done_callback(lambda answer: self._resume(connection, answer))
 
     def _resume(self, connection: Connection, answer: "Future[Reply]") -> None:
-        if answer.cancelled():
+        if connection.waiting is None:  # It was closed meanwhile.
             return
         connection.waiting = None
-        error = answer.exception()
-        if error is not None:
-            _log.error("a request failed inside the node", exc_info=error)
-        connection.answer(Reply(ends=True) if error else answer.result())
+        connection.answer(_reply_of(answer))
         connection.wants = Wants.OUTPUT
         with contextlib.suppress(OSError, ValueError):  # The engine has stopped meanwhile.
             self._arm(connection, _OUTPUT)
@@ -247,7 +248,13 @@ class Engine:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._connections[sock.fileno()] = Connection(sock, listener.open_session(sock))
+        try:
+            session = listener.open_session(sock)
+        except Exception as error:  # noqa: BLE001 - one reader's trouble ends no worker
+            _log.error("a connection could not be opened", exc_info=error)
+            sock.close()
+            return
+        self._connections[sock.fileno()] = Connection(sock, session)
         self._epoll.register(sock.fileno(), _INPUT)
 
     # The overseer.
@@ -275,6 +282,17 @@ class Engine:
         for listener in self._listeners.values():
             if not listener.is_armed:
                 self._rearm(listener)
+
+
+def _reply_of(answer: "Future[Reply]") -> Reply:
+    """Return the answer; one that failed, or was given up, ends its connection."""
+    if answer.cancelled():
+        return Reply(ends=True)
+    error = answer.exception()
+    if error is None:
+        return answer.result()
+    _log.error("a request failed inside the node", exc_info=error)
+    return Reply(ends=True)
 
 
 def _held(worker: _Worker) -> bool:

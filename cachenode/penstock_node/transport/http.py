@@ -140,6 +140,16 @@ def body_length(request: HttpRequest) -> int:
     return length
 
 
+def _head_length(inbox: bytearray) -> int | None:
+    end = inbox.find(_END_OF_HEAD)
+    length = len(inbox) if end < 0 else end + len(_END_OF_HEAD)
+    if length > HEAD_BYTES_MAX:
+        raise BadRequest(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head of over {HEAD_BYTES_MAX} bytes"
+        )
+    return length if end >= 0 else None
+
+
 class HttpSession:
     """HTTP/1.1 on one connection, for one handler."""
 
@@ -157,7 +167,8 @@ class HttpSession:
         """See `Session.is_last`."""
         self._handler = handler
         self._refuse = refuse or refusal
-        self._awaited: tuple[HttpRequest, int] | None = None  # A head whose body is coming.
+        # A head whose body is coming, where that begins, and where it ends.
+        self._awaited: tuple[HttpRequest, int, int] | None = None
 
     def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
         """See `Session.step`."""
@@ -172,24 +183,18 @@ class HttpSession:
         return self._handler(request)
 
     def _take(self, inbox: bytearray) -> HttpRequest | None:
+        """Return a request when all of it is there; until then it stays in ``inbox``."""
         if self._awaited is None:
-            end = inbox.find(_END_OF_HEAD)
-            size = end + len(_END_OF_HEAD)
-            if (size if end >= 0 else len(inbox)) > HEAD_BYTES_MAX:
-                raise BadRequest(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    f"a head of over {HEAD_BYTES_MAX} bytes",
-                )
-            if end < 0:
+            start = _head_length(inbox)
+            if start is None:
                 return None
-            request = parse_head(bytes(inbox[:size]))
-            del inbox[:size]
-            self._awaited = (request, body_length(request))
-        request, length = self._awaited
-        if len(inbox) < length:
+            request = parse_head(bytes(inbox[:start]))
+            self._awaited = (request, start, start + body_length(request))
+        request, start, stop = self._awaited
+        if len(inbox) < stop:
             return None
-        request.body = bytes(inbox[:length])
-        del inbox[:length]
+        request.body = bytes(inbox[start:stop])
+        del inbox[:stop]
         self._awaited = None
         return request
 

@@ -1,0 +1,215 @@
+"""Whom to ask for a chunk: owners in turn, those that answer first; and no ring before its time."""
+
+import dataclasses
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from penstock.errors import ClusterUnavailable
+from penstock.membership.view import Member, View
+from penstock.placement import PlacedNode, Placement
+from penstock.ring import Ring
+from penstock.routing import SPARE_OWNERS, SUSPECT_S, Candidate, Routing
+
+UID = "ab" * 16
+POINTS = 256
+CHUNKS = [random.Random(at).randbytes(16) for at in range(200)]
+NAMES = ("a", "b", "c", "d", "e")
+
+
+class Clock:
+    """Time that the test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def view(
+    *,
+    epoch: int = 1,
+    names: tuple[str, ...] = NAMES,
+    uid: str = UID,
+    away: tuple[str, ...] = (),
+    points: int = POINTS,
+    replicas: int = 1,
+) -> View:
+    nodes = tuple(PlacedNode(name, host=name, zone="", weight=100) for name in names)
+    members = {name: Member(name, host=name, incarnation="1") for name in names if name not in away}
+    return View("c", Placement(uid, epoch, nodes, points), members, replicas)
+
+
+def routing(known: View | None = None) -> tuple[Routing, Clock]:
+    clock = Clock()
+    made = Routing(clock=clock)
+    made.update(known or view())
+    return made, clock
+
+
+def owners_in(one: View, chunk: bytes) -> list[str]:
+    ring = Ring.build(one.placement.nodes, one.placement.points_per_100)
+    return list(ring.owners(chunk, one.replicas + SPARE_OWNERS))
+
+
+def asked(candidate: Candidate | None) -> str:
+    assert candidate is not None, "somebody is worth asking"
+    return candidate.member.id
+
+
+# Owners -------------------------------------------------------------------------------------
+
+
+def test_the_first_owner_is_asked_and_the_next_in_turn() -> None:
+    router, _ = routing()
+    for chunk in CHUNKS:
+        owners, tried = owners_in(view(), chunk), list[str]()
+        while (candidate := router.candidate(chunk, unreachable=tried)) is not None:
+            assert candidate.suspects == tuple(tried)
+            assert candidate.epoch == 1
+            tried.append(candidate.member.id)
+
+        assert tried == owners
+
+
+def test_an_owner_that_is_away_is_named_to_the_one_that_acts_for_it() -> None:
+    router, _ = routing(view(away=("c",)))
+    for chunk in CHUNKS:
+        owners = owners_in(view(), chunk)
+        candidate = router.candidate(chunk)
+
+        assert candidate is not None
+        if owners[0] == "c":
+            assert (candidate.member.id, candidate.suspects) == (owners[1], ("c",))
+        else:
+            assert (candidate.member.id, candidate.suspects) == (owners[0], ())
+
+
+def test_a_suspect_is_passed_over_until_its_time_is_over_or_it_is_trusted() -> None:
+    router, clock = routing()
+    first, second, *_ = owners_in(view(), CHUNKS[0])
+
+    router.suspect(first)
+    assert asked(router.candidate(CHUNKS[0])) == second
+    clock.now += SUSPECT_S
+    assert asked(router.candidate(CHUNKS[0])) == first
+    router.suspect(first)
+    router.trust([first])
+    assert asked(router.candidate(CHUNKS[0])) == first
+
+
+def test_rather_a_suspect_is_asked_than_nobody() -> None:
+    router, _ = routing()
+    owners = owners_in(view(), CHUNKS[0])
+    for name in NAMES:
+        router.suspect(name)
+
+    candidate = router.candidate(CHUNKS[0], unreachable=owners[:1])
+
+    assert candidate is not None
+    assert (candidate.member.id, candidate.suspects) == (owners[1], (owners[0],))
+
+
+def test_before_the_first_view_nobody_is_known() -> None:
+    router = Routing()
+
+    assert router.view is None
+    with pytest.raises(ClusterUnavailable):
+        router.candidate(CHUNKS[0])
+    with pytest.raises(ClusterUnavailable):
+        _ = router.ring
+
+
+# Views --------------------------------------------------------------------------------------
+
+
+def test_an_older_view_is_not_taken_and_another_clusters_is() -> None:
+    router, _ = routing(view(epoch=5))
+
+    router.update(view(epoch=4, names=("a",)))
+    assert router.view == view(epoch=5)
+    router.update(view(epoch=1, names=("x",), uid="cd" * 16))
+    assert asked(router.candidate(CHUNKS[0])) == "x"
+
+
+def test_members_of_the_same_epoch_are_taken() -> None:
+    router, _ = routing(view(away=("b",)))
+
+    router.update(view())
+
+    assert router.view == view()
+
+
+def test_a_node_that_was_started_anew_is_no_suspect_any_more() -> None:
+    router, _ = routing()
+    router.suspect("a")
+    router.suspect("b")
+
+    again = view()
+    restarted = dataclasses.replace(again.members["a"], incarnation="2")
+    router.update(dataclasses.replace(again, members={**again.members, "a": restarted}))
+
+    assert not router.is_suspected("a")
+    assert router.is_suspected("b")
+
+
+# The ring -----------------------------------------------------------------------------------
+
+
+def test_no_ring_is_built_before_somebody_asks_for_an_owner() -> None:
+    """A first ring of 1,000 nodes takes seconds; who has a node on the machine needs none."""
+    router, _ = routing()
+    router.update(view(epoch=2, names=NAMES[:3]))
+    assert router._known is not None
+    assert router._known.ring is None
+
+    assert asked(router.candidate(CHUNKS[0])) in NAMES[:3]
+
+    assert router._known.ring is not None
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        view(epoch=2, names=(*NAMES, "f")),
+        view(epoch=2, names=NAMES[1:]),
+        view(epoch=2, points=2 * POINTS),
+        view(epoch=2),
+    ],
+    ids=["more", "less", "other points", "the same"],
+)
+def test_a_ring_follows_the_newest_view(after: View) -> None:
+    router, _ = routing()
+    router.candidate(CHUNKS[0])
+
+    router.update(after)
+
+    for chunk in CHUNKS:
+        assert asked(router.candidate(chunk)) == owners_in(after, chunk)[0]
+
+
+def test_a_ring_stays_where_only_members_change() -> None:
+    router, _ = routing()
+    before = router.ring
+
+    router.update(view(away=("a",)))
+
+    assert router.ring is before
+
+
+def test_of_many_threads_that_need_the_ring_first_one_builds_it() -> None:
+    router, _ = routing()
+    count = 8
+    together = threading.Barrier(count)
+
+    def ask(_at: int) -> Ring:
+        together.wait(10)
+        return router.ring
+
+    with ThreadPoolExecutor(count) as threads:
+        rings = list(threads.map(ask, range(count)))
+
+    assert all(ring is rings[0] for ring in rings)
