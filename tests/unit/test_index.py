@@ -168,13 +168,28 @@ def test_names_are_read_at_once_as_they_are_one_by_one() -> None:
     names = [*good, *20 * bad]
     rng.shuffle(names)
 
-    listed = list(read_names(name.encode() for name in names))
+    listed = list(read_names([name.encode() for name in names]))
 
     parsed = [parse_name(name) for name in names]
     expected = [(found[0], found[1] * PAGE_BYTES) for found in parsed if found is not None]
     assert sorted(listed) == sorted(expected)
     assert len(listed) == len(good)
     assert listed == list(Listed.of(listed))
+    assert list(read_names([])) == []
+
+
+def test_names_of_one_length_are_read_as_they_are_one_by_one() -> None:
+    good = [f"{chunk_id.hex()}.401" for chunk_id in some_ids(5, 100)]
+    start, end = good[0][:16], good[0][16:]
+    odd = ["/" * 36, f"{start}G{end[1:]}", f"{start}/{end[1:]}", f"{good[0][:32]}.041", "x" * 36]
+
+    for name in [*odd, f"{good[0][:32]}.fff", f"{good[0][:32]}-401"]:
+        listed = read_names([each.encode() for each in (*good, name)])
+
+        assert len(listed) == len(good) + (parse_name(name) is not None)
+    assert list(read_names([name.encode() for name in good])) == [
+        (chunk_id, 0x401 * PAGE_BYTES) for chunk_id in some_ids(5, 100)
+    ]
 
 
 def test_names_of_one_chunk_are_told_from_others() -> None:

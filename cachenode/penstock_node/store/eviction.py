@@ -115,7 +115,7 @@ class EvictionOrder:
 
     def may_hold(self, listed: Listed) -> Flags:
         """Tell of listed chunks whether they can be here: all that are, and seldom another."""
-        return np.isin(listed.low, self._index.lows_beside(listed.high))
+        return listed.may_be_among(self._index.lows_beside(listed.high))
 
     def touch(self, chunk_id: bytes, *, of: ObjectId | None = None) -> None:
         """Note a use of a chunk that is here, and what object it is of."""
@@ -193,9 +193,7 @@ class EvictionOrder:
             if not is_being_read and self._is_unjudged(group):
                 self._put_off(group)
             else:
-                missing = self._doom_of(
-                    group, doomed, missing, in_use, are_newest_first=is_being_read
-                )
+                missing = self._doom_of(group, is_being_read, doomed, missing, in_use)
         return missing
 
     def _is_unjudged(self, group: int) -> bool:
@@ -211,11 +209,10 @@ class EvictionOrder:
     def _doom_of(
         self,
         group: int,
+        are_newest_first: bool,
         doomed: list[Victim],
         missing: int,
         in_use: Container[bytes],
-        *,
-        are_newest_first: bool,
     ) -> int:
         index, queues = self._index, self._queues
         following = queues.newest if are_newest_first else queues.oldest

@@ -6,9 +6,9 @@ Not responsible for: the order of rows (`queues`), what a mark means, locks (its
 
 A chunk is a row: four cells that lie together, so that one look into memory brings them all, and
 its id beside them. A row is named by the place of its first cell. The table is open addressing
-in `SEGMENTS` parts, chosen by the id's first byte, each at most half full and growing by itself:
-what one growth costs is a 256th of the whole, so that no insert waits for long. Chunks of one
-directory share their first byte, so that a listing fills one segment at a time.
+in `SEGMENTS` parts, chosen by the id's first bits, each at most half full and growing by itself:
+one growth costs little, so that no insert waits for long. The chunks of one directory are those
+of one segment, so that a listing fills one at a time.
 
     bytes a chunk: id 16, cells 16, table 8 to 12
 """
@@ -19,7 +19,11 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 
-SEGMENTS = 256
+from penstock_node.store.chunk_file import PREFIX_DIGITS
+
+_SEGMENT_BITS = 4 * PREFIX_DIGITS
+_SEGMENT_SHIFT = 64 - _SEGMENT_BITS  # Of the first half of an id.
+SEGMENTS = 1 << _SEGMENT_BITS
 SLOTS_MIN = 8
 GROWTH = 1.5
 """Of a segment that is half full: a third of it is taken then."""
@@ -64,7 +68,7 @@ class Index:
         """Return the row of a chunk; 0 if it is not here."""
         words_of_id: tuple[int, int] = _WORDS.unpack(chunk_id)
         high, low = words_of_id
-        slots, words = self._segments[high >> 56], self._words
+        slots, words = self._segments[high >> _SEGMENT_SHIFT], self._words
         slot = low % len(slots)
         while row := slots[slot]:
             at = row >> 1
@@ -86,7 +90,7 @@ class Index:
         """Take in a chunk that is not here; return its row, which has no mark."""
         assert 0 <= size_bytes <= SIZE_MASK, f"a chunk of {size_bytes} bytes"
         high, low = _WORDS.unpack(chunk_id)
-        segment = high >> 56
+        segment = high >> _SEGMENT_SHIFT
         taken = self._taken[segment]
         if 2 * (taken + 1) > len(self._segments[segment]):
             self._rebuild(segment, added=np.empty(0, np.uint32))
@@ -97,26 +101,23 @@ class Index:
             row = len(self.cells)
             self.cells.frombytes(_NO_CELLS)
             self._words.frombytes(_NO_WORDS)
-        self.cells[row], self._words[row >> 1], self._words[(row >> 1) + 1] = size_bytes, high, low
-        self._put(segment, row)
+        words, slots = self._words, self._segments[segment]
+        slot = low % len(slots)
+        while other := slots[slot]:
+            at = other >> 1
+            assert words[at + 1] != low or words[at] != high, f"{chunk_id.hex()} is inserted twice"
+            slot = slot + 1 if slot + 1 < len(slots) else 0
+        slots[slot] = row
+        at = row >> 1
+        self.cells[row], words[at], words[at + 1] = size_bytes, high, low
         self._taken[segment] = taken + 1
         self._count += 1
         return row
 
-    def _put(self, segment: int, row: int) -> None:
-        slots, words = self._segments[segment], self._words
-        high, low = words[row >> 1], words[(row >> 1) + 1]
-        slot = low % len(slots)
-        while other := slots[slot]:
-            is_other = words[(other >> 1) + 1] != low or words[other >> 1] != high
-            assert is_other, f"{self.id_of(row).hex()} is inserted twice"
-            slot = slot + 1 if slot + 1 < len(slots) else 0
-        slots[slot] = row
-
     def remove(self, row: int) -> None:
         """Take a row out."""
         words = self._words
-        segment = words[row >> 1] >> 56
+        segment = words[row >> 1] >> _SEGMENT_SHIFT
         slots = self._segments[segment]
         slot_count = len(slots)
         hole = words[(row >> 1) + 1] % slot_count
@@ -160,8 +161,8 @@ class Index:
         cells[:, SIZE] = sizes | np.uint32(MARK * is_marked)
         self.cells.frombytes(cells.tobytes())
         self._words.frombytes(np.stack((high, low), axis=1).tobytes())
-        segments = (high >> np.uint64(56)).astype(np.uint32)
-        for segment in np.unique(segments).tolist():
+        segments = high >> np.uint64(_SEGMENT_SHIFT)
+        for segment in _distinct(segments):
             added = rows[segments == segment]
             self._rebuild(segment, added=added)
             self._taken[segment] += len(added)
@@ -170,7 +171,9 @@ class Index:
 
     def lows_beside(self, high: Words) -> Words:
         """Return the low words of all chunks in the segments of some, to tell new ones."""
-        segments = np.unique(high >> np.uint64(56)).tolist()
+        segments = (
+            each for each in _distinct(high >> np.uint64(_SEGMENT_SHIFT)) if self._taken[each]
+        )
         lows = [self._lows_of(self._rows_of(segment)) for segment in segments]
         return np.concatenate([np.empty(0, np.uint64), *lows])
 
@@ -195,12 +198,16 @@ class Index:
             slot_count = int(slot_count * GROWTH)
         slots = array("I", bytes(4 * slot_count))
         homes = (self._lows_of(rows) % np.uint64(slot_count)).astype(np.int64)
-        order = np.argsort(homes, kind="stable")
+        order = np.argsort(homes)
         # Each lies at its home, or right behind the one before it.
         ahead = np.arange(len(rows))
         places = np.maximum.accumulate(homes[order] - ahead) + ahead
         fits = places < slot_count
         np.frombuffer(slots, np.uint32)[places[fits]] = rows[order[fits]]
-        self._segments[segment] = slots
         for row in rows[order[~fits]].tolist():  # They go on from the start, the few there are.
-            self._put(segment, row)
+            slots[slots.index(0)] = row
+        self._segments[segment] = slots
+
+
+def _distinct(segments: Words) -> list[int]:
+    return np.flatnonzero(np.bincount(segments.astype(np.int64))).tolist()

@@ -18,8 +18,6 @@ import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from penstock.objects import ObjectId
 from penstock_node.store.eviction import EvictionOrder, Reason, Victim
 from penstock_node.store.index import Flags
@@ -362,4 +360,4 @@ class Ledger:
 
 def _are_among(listed: Listed, chunk_ids: Collection[bytes]) -> Flags:
     """Tell of listed chunks whether they can be among some: all that are, and seldom another."""
-    return np.isin(listed.low, Listed.of((chunk_id, 0) for chunk_id in chunk_ids).low)
+    return listed.may_be_among(Listed.of((chunk_id, 0) for chunk_id in chunk_ids).low)

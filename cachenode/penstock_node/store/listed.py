@@ -7,7 +7,6 @@ chunk is still there.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
@@ -17,12 +16,11 @@ from penstock_node.store.index import Cells, Flags, Words
 
 _ID_DIGITS = 2 * CHUNK_ID_BYTES
 _NAME_BYTES_MIN, _NAME_BYTES_MAX = _ID_DIGITS + 2, _ID_DIGITS + 1 + len(f"{PAGES_MAX:x}")
-_FEW = 8
-"""Names of one length that are quicker read one by one."""
-_NO_DIGIT = 0xFF
-
-_DIGITS = np.full(256, _NO_DIGIT, np.uint8)
-_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_LAST_DIGIT, _DOT, _SLASH, _OTHER = 15, 16, 17, 18
+_VALUES = bytes(
+    (b"0123456789abcdef./".find(letter) + _OTHER + 1) % (_OTHER + 1) for letter in range(256)
+)
+"""What each letter stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,50 +54,52 @@ class Listed:
 
     def repeats(self) -> Flags:
         """Tell of each whether others may have its id: seldom of one whose id is its own."""
-        if len(np.unique(self.low)) == len(self.low):
+        ordered = np.sort(self.low)
+        repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+        return self.may_be_among(repeated)
+
+    def may_be_among(self, lows: Words) -> Flags:
+        """Tell of each whether it may be one of some whose low words are given."""
+        if len(lows) == 0:
             return np.zeros(len(self.low), np.bool_)
-        _, kinds, counts = np.unique(self.low, return_inverse=True, return_counts=True)
-        return np.asarray(counts[kinds] > 1)
+        return np.isin(self.low, lows)
 
     def where(self, is_wanted: Flags) -> "Listed":
         """Return some of them."""
         return Listed(self.high[is_wanted], self.low[is_wanted], self.sizes[is_wanted])
 
-    def plus(self, other: "Listed") -> "Listed":
-        """Return both together."""
-        return Listed(
-            np.concatenate((self.high, other.high)),
-            np.concatenate((self.low, other.low)),
-            np.concatenate((self.sizes, other.sizes)),
-        )
 
-
-def read_names(names: Iterable[bytes]) -> Listed:
+def read_names(names: Sequence[bytes]) -> Listed:
     """Return the chunks that files' names tell; other names are passed over."""
-    listed = Listed.of(())
-    for length, alike in groupby(sorted(names, key=len), key=len):
-        if _NAME_BYTES_MIN <= length <= _NAME_BYTES_MAX:
-            listed = listed.plus(_read_alike(list(alike)))
-    return listed
+    listed = _read_alike(names) if names else None
+    if listed is not None:
+        return listed
+    parsed = filter(None, (parse_name(name.decode("latin-1")) for name in names))
+    return Listed.of((chunk_id, pages * PAGE_BYTES) for chunk_id, pages in parsed)
 
 
-def _read_alike(names: Sequence[bytes]) -> Listed:
-    """Return the chunks of names of one length."""
-    if len(names) < _FEW:
-        parsed = filter(None, (parse_name(name.decode("latin-1")) for name in names))
-        return Listed.of((chunk_id, pages * PAGE_BYTES) for chunk_id, pages in parsed)
-    letters = np.frombuffer(b"".join(names), np.uint8).reshape(len(names), -1)
-    digits = _DIGITS[letters]
-    pages = np.zeros(len(names), np.int64)
-    for digit in digits[:, _ID_DIGITS + 1 :].T:
-        pages = pages * 16 + digit
-    halves = np.delete(digits, _ID_DIGITS, axis=1)
-    is_chunk = (
-        (letters[:, _ID_DIGITS] == ord("."))
-        & (halves.max(axis=1) < _NO_DIGIT)
-        & (digits[:, _ID_DIGITS + 1] > 0)  # No leading zero, and so no size of zero.
-        & (pages <= PAGES_MAX)
-    )
-    words = np.ascontiguousarray(digits[:, :_ID_DIGITS:2] << 4 | digits[:, 1:_ID_DIGITS:2])
-    high, low = words.view(">u8").astype(np.uint64).T
-    return Listed(high, low, (pages * PAGE_BYTES).astype(np.uint32)).where(is_chunk)
+def _read_alike(names: Sequence[bytes]) -> Listed | None:
+    """Return the chunks of names that are chunks', all of one length; None if they are not.
+
+    Most are: only the last chunk of an object is shorter.
+    """
+    name_bytes = len(names[0])
+    if not _NAME_BYTES_MIN <= name_bytes <= _NAME_BYTES_MAX:
+        return None
+    text = np.frombuffer(b"/".join([*names, b""]).translate(_VALUES), np.uint8)
+    if len(text) != len(names) * (name_bytes + 1):
+        return None
+    values = text.reshape(len(names), name_bytes + 1)
+    ends, dots, sizes = values[:, -1], values[:, _ID_DIGITS], values[:, _ID_DIGITS + 1 : -1]
+    # Every name ends where the first one does, as no name has a slash; and all else are digits.
+    is_as_written = (ends == _SLASH).all() and (dots == _DOT).all() and sizes[:, 0].all()
+    if not is_as_written or np.count_nonzero(text > _LAST_DIGIT) != 2 * len(names):
+        return None
+    pages = np.zeros(len(names), np.uint32)
+    for column in sizes.T:
+        pages = pages * 16 + column
+    if pages.max() > PAGES_MAX:
+        return None
+    words = (values[:, :_ID_DIGITS:2] << 4 | values[:, 1:_ID_DIGITS:2]).view(">u8")
+    high, low = words.T.astype(np.uint64)
+    return Listed(high, low, pages * np.uint32(PAGE_BYTES))

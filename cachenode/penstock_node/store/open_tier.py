@@ -32,8 +32,8 @@ from penstock_node.store.tier_directory import TierDirectory, list_chunks
 
 Payload: TypeAlias = bytes | bytearray | memoryview
 
-SCAN_BATCH_NAMES = 4096
-"""Indexed at a time; readers wait for about a millisecond."""
+SCAN_BATCH_NAMES = 2048
+"""Indexed at a time, or all of a directory; readers wait for about a millisecond."""
 EVICT_STEP_BYTES = 256 * 1024 * 1024
 """Unlinked at a time when much has to go: a lowered capacity, a disk that others have filled."""
 
@@ -308,7 +308,7 @@ class OpenTier:
         self.ledger.scanned()
         self._trim(should_stop)
 
-    def _scan_listings(self, listings: list[Path]) -> None:
+    def _scan_listings(self, listings: list[str]) -> None:
         self.ledger.begin_listing()
         for batch in list_chunks(listings, batch=SCAN_BATCH_NAMES):
             self.ledger.listed(batch)
