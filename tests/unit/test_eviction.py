@@ -80,6 +80,18 @@ def test_what_was_asked_for_outlives_data_that_is_read_once(reason: Reason) -> N
     assert cache.holds(warmed) > 0.9
 
 
+def test_what_was_asked_for_is_kept_longer_than_what_was_read_once() -> None:
+    cache = Cache()
+    warmed, read, popular = model("warmed", 400), model("read", 400), model("popular", 400)
+    for chunk in chunks_of(warmed):
+        cache.keep(chunk, reason="warmup")
+    cache.read_whole(read)
+
+    cache.read_whole(*[popular] * 3)
+
+    assert cache.holds(warmed) > cache.holds(read)
+
+
 def test_what_was_found_on_disk_outlives_data_that_is_read_once() -> None:
     cache = Cache()
     found = [(number.to_bytes(16, "big"), CHUNK_BYTES) for number in range(CAPACITY_CHUNKS)]

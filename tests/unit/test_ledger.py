@@ -162,6 +162,23 @@ def test_hopeless_room_dooms_nothing() -> None:
     assert ledger.used_bytes == 80
 
 
+def test_a_held_chunk_that_could_not_be_unlinked_is_as_much_in_use_as_before() -> None:
+    ledger = ledger_with(a=60, b=30)
+    held = ledger.acquire(A, is_use=True)
+    assert held is not None
+    departure = ledger.take(A)
+    assert departure is not None
+    ledger.settle([departure], unlinked=[])
+
+    assert ledger.plan_room(50) is None
+
+    assert B in ledger
+    ledger.release(held)
+    room = ledger.plan_room(50)
+    assert room is not None
+    assert room.doomed
+
+
 def test_room_that_could_not_be_made_is_given_back() -> None:
     ledger = ledger_with(a=90)
     room = ledger.plan_room(30)

@@ -6,9 +6,9 @@ Not responsible for: files, budgets, locks (its caller holds one), pins.
 
 Models are read as a whole, again and again, so that a chunk's future is its object's. Chunks
 queue by object; objects are ranked by what is read of them (`ranking`), and the last one gives
-up its chunks one by one. While it is being read, those read last go first: an object that is not
-worth its place then passes through a few chunks' room, and one that is too large for the cache
-keeps a part that its next reader finds. Else those read longest ago go first.
+up its chunks one by one. While it is being read, those that came last go first: an object that is
+not worth its place then passes through a few chunks' room, and one that is too large for the
+cache keeps a part that its next reader finds. Else those that came first go first.
 """
 
 import heapq
@@ -121,9 +121,11 @@ class EvictionOrder:
         """Note a use of a chunk that is here, and what object it is of."""
         row = self._index.find(chunk_id)
         assert row, f"{chunk_id.hex()} is not here"
-        group = self._queues.queue_of(row) if of is None else self._group(of)
-        self._queues.leave(row)
-        self._queues.push(group, row)
+        queue = self._queues.queue_of(row)
+        group = queue if of is None else self._group(of)
+        if group != queue:
+            self._queues.leave(row)
+            self._queues.push(group, row)
         self._note(group, self._index.size_of(row))
 
     def remove(self, chunk_id: bytes) -> int:

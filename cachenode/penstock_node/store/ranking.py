@@ -69,7 +69,7 @@ class Ranking:
         self._read_at, self._read_at_all = _column(GROUPS)  # The last ranking that saw it read.
         self._credits = np.zeros(_EXPERTS)
         self._expert = 0
-        self._share = 1.0  # Of an object's bytes, what comes to this tier at all.
+        self._share = 1.0
         self._whole[UNKNOWN] = capacity_bytes
         self._rankings = 1 + PAUSE_RANKINGS  # Nothing seems to be read already.
         self._reads = self._read_bytes = 0  # Since the last ranking.
@@ -79,6 +79,11 @@ class Ranking:
     def expert(self) -> int:
         """The one that is followed: of `HALF_LIVES`, or after them the last read."""
         return self._expert
+
+    @property
+    def share(self) -> float:
+        """Of an object's bytes, what comes to this tier at all, as far as it was measured."""
+        return self._share
 
     def knows(self, group: int) -> bool:
         """Tell whether the size of a group's object is known."""
@@ -114,12 +119,11 @@ class Ranking:
         self._whole[UNKNOWN] = self._capacity_bytes / self._share
         groups = np.array(self._known, np.int64)
         new, whole = self._new_all[groups], self._whole_all[groups]
-        expected = whole * self._share
-        readings = new / expected
+        parts = new / whole  # A reading, as a tier sees it that gets a share of each object.
         self._rankings += 1
         self._judge(groups, new)
-        self._count(groups, readings)
-        self._hold(groups, readings, expected)
+        self._count(groups, parts)
+        self._hold(groups, parts / self._share, whole * self._share)
         self._expert = int(self._credits.argmax())
         order: Groups = groups[self._worth[self._expert, groups].argsort(kind="stable")]
         self._measure_share(order[::-1], resident_bytes)
@@ -144,12 +148,12 @@ class Ranking:
         """Since the last ranking, in capacities."""
         return self._read_bytes / self._capacity_bytes
 
-    def _count(self, groups: Groups, readings: Numbers) -> None:
+    def _count(self, groups: Groups, parts: Numbers) -> None:
         fading = 0.5 ** (self._elapsed / HALF_LIVES)
-        self._worth[:_LAST, groups] = self._worth[:_LAST, groups] * fading[:, np.newaxis] + readings
-        is_read = readings > 0.0
+        self._worth[:_LAST, groups] = self._worth[:_LAST, groups] * fading[:, np.newaxis] + parts
+        is_read = parts > 0.0
         # Of those read since the last ranking, the one read more is the later one.
-        self._worth[_LAST, groups[is_read]] = self._rankings + np.minimum(readings[is_read], 1) / 2
+        self._worth[_LAST, groups[is_read]] = self._rankings + np.minimum(parts[is_read], 1) / 2
 
     def _hold(self, groups: Groups, readings: Numbers, expected: Numbers) -> None:
         """Model what each expert holds: what was read of its best objects, until it is full."""
@@ -172,7 +176,9 @@ class Ranking:
 
     def _forget(self, groups: Groups, resident_bytes: npt.NDArray[np.uint64]) -> None:
         """Forget the groups that are not here and were not read for long."""
-        is_kept = (resident_bytes[groups] > 0) | (self._worth[_SLOWEST, groups] > WORTHLESS)
+        is_kept = (resident_bytes[groups] > 0) | (
+            self._worth[_SLOWEST, groups] > WORTHLESS * self._share
+        )
         is_kept |= groups == UNKNOWN
         gone = groups[~is_kept]
         self._whole_all[gone] = 0.0
