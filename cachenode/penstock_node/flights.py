@@ -61,7 +61,7 @@ class Flights(Generic[K, V]):
         assert flights_max > 0, f"flights_max={flights_max} would refuse every key"
         self._flights_max = flights_max
         self._lingers = lingers
-        self._lingering: OrderedDict[K, Flight[V]] = OrderedDict()
+        self._lingering: OrderedDict[K, asyncio.TimerHandle] = OrderedDict()
         self._flights: dict[K, Flight[V]] = {}
         self._tasks: set[asyncio.Task[V]] = set()
 
@@ -86,29 +86,29 @@ class Flights(Generic[K, V]):
         task = asyncio.create_task(fetch(), name=f"fill {key!r}")
         self._tasks.add(task)
         flight = self._flights[key] = Flight(task)
-        task.add_done_callback(lambda task: self._land(key, flight, task))
+        task.add_done_callback(lambda task: self._land(key, task))
         return flight
 
-    def _land(self, key: K, flight: Flight[V], task: asyncio.Task[V]) -> None:
+    def _land(self, key: K, task: asyncio.Task[V]) -> None:
         self._tasks.discard(task)
         # An error is looked at here: one that nobody came back for is no surprise.
         failed = task.cancelled() or task.exception() is not None
         if not failed and not self._lingers(task.result()):
             del self._flights[key]
             return
-        self._lingering[key] = flight
-        asyncio.get_running_loop().call_later(LINGER_S, self._forget, key, flight)
+        loop = asyncio.get_running_loop()
+        self._lingering[key] = loop.call_later(LINGER_S, self._forget, key)
         if len(self._lingering) > LINGERING_MAX:
-            self._forget(*next(iter(self._lingering.items())))
+            self._forget(next(iter(self._lingering)))
 
-    def _forget(self, key: K, flight: Flight[V]) -> None:
-        if self._lingering.get(key) is flight:
-            del self._lingering[key], self._flights[key]
+    def _forget(self, key: K) -> None:
+        self._lingering.pop(key).cancel()
+        del self._flights[key]
 
     def forget_landed(self) -> None:
         """Drop the results that are kept for waiters: their memory is wanted."""
-        for key, flight in list(self._lingering.items()):
-            self._forget(key, flight)
+        for key in list(self._lingering):
+            self._forget(key)
 
     async def cancel_all(self) -> None:
         """End every fetch and wait until they are over."""

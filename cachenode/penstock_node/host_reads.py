@@ -104,15 +104,20 @@ class HostReads:
         return own or self._fetches.start(chunk.id, lambda: self._fetch(chunk))
 
     async def _fetch(self, chunk: Chunk) -> Filled:
-        if self._inflight.peer.is_contended:
-            self._fetches.forget_landed()
+        self._make_room()
         loan = await self._inflight.peer.acquire(chunk.length)
         data = memoryview(bytearray(chunk.length))
         handle = Handle(self._opened(chunk), self._nodes)
         await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
         payload = Payload(data.toreadonly(), block_checksums(data), "peer", loan)
         kept = await self._in_thread(lambda: self._keep(chunk, payload))
+        self._make_room()
         return Filled("peer", None if kept else payload)
+
+    def _make_room(self) -> None:
+        """Drop what nobody kept and nobody reads now, where others wait for its memory."""
+        if self._inflight.peer.is_contended:
+            self._fetches.forget_landed()
 
     def _opened(self, chunk: Chunk) -> OpenedObject:
         ticket = self._cluster.sign(chunk.object, chunk.volume)

@@ -463,7 +463,7 @@ def test_closing_a_pool_ends_whoever_waits(node: ScriptedNode, pool: BulkConnect
 
         pool.close()
 
-        with pytest.raises(NodeUnavailable):
+        with pytest.raises(NodeUnavailable, match="closed the connection"):
             waiting.result(SOON_S)
 
 

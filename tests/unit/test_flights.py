@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -155,3 +156,23 @@ async def test_any_interleaving_gives_each_waiter_a_result_of_its_key(seed: int)
         await settle()
     for key, task in waiting:
         assert await task == key, f"replay with seed {seed}"
+
+
+async def test_what_is_dropped_for_its_memory_is_gone_at_once() -> None:
+    class Payload:
+        pass
+
+    async def fetch() -> Payload:
+        return Payload()
+
+    flights: Flights[str, Payload] = Flights(flights_max=8, lingers=lambda _value: True)
+    payload = await flights.start("a", fetch).wait(LONG_S)
+    memory = weakref.ref(payload)
+    del payload
+    await settle()
+    assert memory() is not None, "it is kept for waiters on their way back"
+
+    flights.forget_landed()
+
+    assert memory() is None
+    assert flights.get("a") is None

@@ -1,9 +1,10 @@
 """How a read is shared out: each piece to one worker, in batches that one node can answer."""
 
 import random
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -66,10 +67,6 @@ def batches(load: Load[int]) -> list[list[int]]:
     return taken
 
 
-def owner(request: PieceRequest) -> int:
-    return random.Random(request.index).randrange(7)
-
-
 @given(st.integers(0, 300), st.integers(1, 16), st.integers(1, 20), st.integers(1, 64))
 def test_every_piece_is_taken_once_and_batches_are_of_one_group(
     count: int, workers: int, groups: int, batch_max: int
@@ -89,15 +86,26 @@ def test_every_piece_is_taken_once_and_batches_are_of_one_group(
         assert len({random.Random(at).randrange(groups) for at in batch}) == 1
 
 
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_several_threads_take_every_piece_once() -> None:
     count, workers = 5_000, 8
-    load, together = load_of(count, workers=workers, group_of=owner), threading.Barrier(workers)
+    load = load_of(count, workers=workers, group_of=lambda request: request.index % 7)
+    together = threading.Barrier(workers)
 
     def work(_worker: int) -> list[int]:
         together.wait(10)
         taken = []
         while batch := load.take():
-            assert len({owner(request) for request in batch}) == 1
+            assert len({request.index % 7 for request in batch}) == 1
             for request in batch:
                 taken.append(request.index)
                 load.landed()

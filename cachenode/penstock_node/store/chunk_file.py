@@ -20,8 +20,7 @@ the index: a chunk is found without an index, and a directory listing tells size
 
 import os
 import struct
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import xxhash
@@ -79,32 +78,39 @@ def parse_name(name: str) -> tuple[bytes, int] | None:
 
 @dataclass(frozen=True)
 class ChunkFile:
-    """The file of one chunk: everything about it that follows from the object and the index."""
+    """The file of one chunk: everything about it that follows from the object and the index.
+
+    Raises:
+        InvalidRequest: When it is made: the object has no such chunk.
+    """
 
     object: ObjectId
     index: int
+    # Made at once: every read of a chunk needs all of them.
+    chunk_id: bytes = field(init=False, compare=False, repr=False)
+    """The 16 bytes that name the chunk."""
+    payload_bytes: int = field(init=False, compare=False, repr=False)
+    """The chunk's length."""
+    footer_head: bytes = field(init=False, compare=False, repr=False)
+    """What its footer begins with: all but the checksums."""
+    file_bytes: int = field(init=False, compare=False, repr=False)
+    """The file's length: payload, body and tail."""
+    pages: int = field(init=False, compare=False, repr=False)
+    """How many pages of 4 KiB the file takes."""
 
-    @cached_property
-    def chunk_id(self) -> bytes:
-        """The 16 bytes that name the chunk."""
-        return self.object.chunk_id(self.index)
-
-    @cached_property
-    def payload_bytes(self) -> int:
-        """The chunk's length."""
-        return self.object.chunk_length(self.index)
-
-    @cached_property
-    def file_bytes(self) -> int:
-        """The file's length: payload, body and tail."""
-        texts = len(self.object.key.encode()) + len(self.object.version.encode())
-        checksums = block_count(self.payload_bytes) * CHECKSUM_BYTES
-        return self.payload_bytes + _HEAD.size + texts + checksums + _TAIL.size
-
-    @cached_property
-    def pages(self) -> int:
-        """How many pages of 4 KiB the file takes."""
-        return -(-self.file_bytes // PAGE_BYTES)
+    def __post_init__(self) -> None:
+        payload_bytes = self.object.chunk_length(self.index)
+        head = _footer_head(self.object, self.index, payload_bytes)
+        checksums_bytes = block_count(payload_bytes) * CHECKSUM_BYTES
+        file_bytes = payload_bytes + len(head) + checksums_bytes + _TAIL.size
+        made = {
+            "chunk_id": self.object.chunk_id(self.index),
+            "payload_bytes": payload_bytes,
+            "footer_head": head,
+            "file_bytes": file_bytes,
+            "pages": -(-file_bytes // PAGE_BYTES),
+        }
+        self.__dict__.update(made)  # Frozen from here on.
 
     @property
     def allocated_bytes(self) -> int:
@@ -131,18 +137,22 @@ def encode_footer(footer: Footer) -> bytes:
     """Return body and tail."""
     subject, payload_bytes = footer.object, footer.object.chunk_length(footer.index)
     assert len(footer.checksums) == block_count(payload_bytes) * CHECKSUM_BYTES
+    return _seal(_footer_head(subject, footer.index, payload_bytes) + footer.checksums)
+
+
+def _footer_head(subject: ObjectId, index: int, payload_bytes: int) -> bytes:
     key, version = subject.key.encode(), subject.version.encode()
     head = _HEAD.pack(
         _MAGIC,
         _FORMAT,
         subject.size,
         subject.chunk_size,
-        footer.index,
+        index,
         payload_bytes,
         len(key),
         len(version),
     )
-    return _seal(head + key + version + footer.checksums)
+    return head + key + version
 
 
 def _seal(body: bytes) -> bytes:
@@ -213,14 +223,25 @@ def read_checksums(descriptor: int, chunk: ChunkFile) -> bytes:
         OSError: The disk cannot read it.
     """
     file_bytes = os.fstat(descriptor).st_size
+    if file_bytes == chunk.file_bytes:
+        body = _unseal(os.pread(descriptor, file_bytes, chunk.payload_bytes))
+        is_whole = len(body) == file_bytes - chunk.payload_bytes - _TAIL.size
+        if is_whole and body.startswith(chunk.footer_head):
+            return body[len(chunk.footer_head) :]
+    raise _not_of(chunk, descriptor, file_bytes)
+
+
+def _not_of(chunk: ChunkFile, descriptor: int, file_bytes: int) -> CorruptData:
+    """Return what is wrong with a file that should be ``chunk``'s."""
     end = os.pread(descriptor, FOOTER_BYTES_MAX, max(0, file_bytes - FOOTER_BYTES_MAX))
-    footer = parse_footer(end, file_bytes=file_bytes)
-    if (footer.object, footer.index) != (chunk.object, chunk.index):
-        raise CorruptData(
-            f"it holds chunk {footer.index} of {footer.object.key!r}, "
-            f"not chunk {chunk.index} of {chunk.object.key!r}"
-        )
-    return footer.checksums
+    try:
+        footer = parse_footer(end, file_bytes=file_bytes)
+    except CorruptData as error:
+        return error
+    return CorruptData(
+        f"it holds chunk {footer.index} of {footer.object.key!r}, "
+        f"not chunk {chunk.index} of {chunk.object.key!r}"
+    )
 
 
 def write_chunk(descriptor: int, payload: bytes | bytearray | memoryview, footer: bytes) -> None:

@@ -43,6 +43,11 @@ class NodeSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     """More keys of its configuration file, as in TOML."""
 
+    @property
+    def owns(self) -> bool:
+        """Whether it has an owned tier."""
+        return any(tier.role == "owned" for tier in self.tiers)
+
 
 class NodeProcess:
     """One node below a directory. As a context manager it starts, and stops at the end."""
@@ -233,11 +238,15 @@ class LocalCluster:
         return self
 
     def wait_placed(self, count: int, *, deadline_s: float = START_DEADLINE_S) -> None:
-        """Wait until every running node knows ``count`` live members that are on the ring."""
+        """Wait until every running node knows ``count`` live members, all on the ring.
+
+        But for those that run and own nothing: they never join it.
+        """
+        owners = count - sum(not node.spec.owns for node in self.running)
 
         def all_placed() -> bool:
             return all(
-                len(view.placement.nodes) == count and len(view.members) == count
+                len(view.placement.nodes) == owners and len(view.members) == count
                 for view in (self._view_of(node) for node in self.running)
             )
 
