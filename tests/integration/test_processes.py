@@ -37,7 +37,11 @@ def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from penstock_node.testbed.processes import Process
-print(Process(["sleep", "1000"], log=Path({str(tmp_path / "log")!r})).start().pid, flush=True)
+child = Process(["sh", "-c", "echo tied; exec sleep 1000"], log=Path({str(tmp_path / "log")!r}))
+child.start()
+# Only what runs in the child tells that it is tied to its parent by now.
+child.wait_until(lambda: "tied" in child.log_tail(), deadline_s={DEADLINE_S}, what="tied")
+print(child.pid, flush=True)
 sys.stdin.read()
 """
     with subprocess.Popen(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import Overloaded
+from penstock_node.store import disk as module
 from penstock_node.store.disk import (
     ERRORS_MAX,
     ERRORS_WINDOW_S,
@@ -151,6 +152,29 @@ def test_so_many_threads_may_be_inside_and_the_next_is_sent_away(disk: Disk) -> 
     with disk.use():
         assert not disk.is_crowded
     assert not disk.is_in_use
+
+
+def test_whom_it_costs_more_to_be_sent_away_waits_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    disk = Disk(tmp_path)
+    disk.take_back()
+    guests = Guests(disk, INSIDE_MAX)
+    with pytest.raises(Overloaded):
+        disk.use().__enter__()
+    came_in = threading.Event()
+
+    def come_in() -> None:
+        with disk.patient_use():
+            came_in.set()
+
+    patient = threading.Thread(target=come_in)
+    patient.start()
+    guests.leave()
+
+    patient.join(DEADLINE_S)
+    assert came_in.is_set()
 
 
 def test_nobody_waits_for_a_disk_that_is_out(disk: Disk) -> None:

@@ -355,9 +355,9 @@ def test_a_process_without_descriptors_accepts_again_when_it_has_some(
         client.settimeout(SOON_S)
         client.connect(serving.address)
         client.sendall(b"GET /small HTTP/1.1\r\n\r\n")
-    wait_until(lambda: not _listener(serving).is_armed, deadline_s=SOON_S, what="it is out of them")
+    wait_until(lambda: _listener(serving).is_paused, deadline_s=SOON_S, what="it is out of them")
     # Until the next look: it does not try again and again in vain.
-    assert not any(_listener(serving).is_armed for _ in range(100_000))
+    assert all(_listener(serving).is_paused for _ in range(100_000))
     assert serving.engine.connection_count < len(clients)
 
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -381,7 +381,7 @@ def test_beyond_the_most_connections_readers_wait_for_one_to_end(
     assert all(client.ask("/small") for client in clients)
     waiting = stack.enter_context(serving.connect())
     waiting.send("/small")
-    wait_until(lambda: not _listener(serving).is_armed, deadline_s=SOON_S, what="it is full")
+    wait_until(lambda: _listener(serving).is_paused, deadline_s=SOON_S, what="it is full")
     assert serving.engine.connection_count == 3
 
     clients[0].socket.close()

@@ -26,8 +26,9 @@ from penstock_node.store.tier_directory import Identity, TierDirectory, is_at, p
 
 Role: TypeAlias = Literal["memory", "local", "owned"]
 
-WRITE_PATIENCE_S = 2.0
-"""How long one waits for a chunk to be written; a disk that hangs must not hold up readers."""
+WRITE_PATIENCE_S = 3.0
+"""How long one waits for a chunk to be written, the way into the disk included; a disk that
+hangs must not hold up readers."""
 
 _log = structlog.get_logger("penstock.store")
 
@@ -206,7 +207,7 @@ class Tier:
         if self.holds_id(chunk.chunk_id) or self.is_scanned:
             return self.holds_id(chunk.chunk_id)
         try:
-            with self.disk.use():
+            with self.disk.patient_use():
                 opened = self._usable
                 return opened is not None and opened.directory.holds(chunk)
         except Overloaded:
@@ -276,7 +277,7 @@ class Tier:
             return False
 
     def _put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
-        with self.disk.use():
+        with self.disk.patient_use():
             opened = self._usable
             if opened is None:
                 return False

@@ -55,7 +55,8 @@ _log = structlog.get_logger("penstock.transport")
 class _Listener:
     bound: socket.socket
     open_session: Callable[[socket.socket], Session]
-    is_armed: bool = True
+    is_paused: bool = False
+    """There was no room for another connection: the overseer looks whether there is again."""
 
 
 class _Worker(threading.Thread):
@@ -220,10 +221,10 @@ class Engine:
     # Accepting.
 
     def _accept(self, listener: _Listener) -> None:
-        listener.is_armed = False
         for _ in range(ACCEPTS_A_TURN):
             if len(self._connections) >= self._connections_max:
-                return  # The overseer looks whether there is room again.
+                listener.is_paused = True
+                return
             try:
                 sock, _address = listener.bound.accept()
             except BlockingIOError:
@@ -231,6 +232,7 @@ class Engine:
             except OSError as error:
                 if error.errno in _NO_DESCRIPTORS:
                     _log.warning("cannot accept", error=error.strerror)
+                    listener.is_paused = True
                     return
                 if self._stopping.is_set() or listener.bound.fileno() < 0:
                     return
@@ -239,9 +241,9 @@ class Engine:
         self._rearm(listener)
 
     def _rearm(self, listener: _Listener) -> None:
+        listener.is_paused = False  # First: from the next line on another worker may pause it.
         with contextlib.suppress(OSError, ValueError):  # Closed: the engine stops.
             self._epoll.modify(listener.bound.fileno(), _INPUT)
-            listener.is_armed = True
 
     def _open(self, sock: socket.socket, listener: _Listener) -> None:
         sock.setblocking(False)
@@ -280,7 +282,7 @@ class Engine:
             with contextlib.suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
         for listener in self._listeners.values():
-            if not listener.is_armed:
+            if listener.is_paused:
                 self._rearm(listener)
 
 
