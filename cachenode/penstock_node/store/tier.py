@@ -300,8 +300,9 @@ class Tier:
 
     def start_scan(self) -> None:
         """Index, on a thread of its own, what is on disk; chunks are served meanwhile."""
-        self._scan_thread = threading.Thread(target=self.scan, name="penstock-scan", daemon=True)
-        self._scan_thread.start()
+        thread = threading.Thread(target=self.scan, name="penstock-scan", daemon=True)
+        thread.start()
+        self._scan_thread = thread  # Last: who waits for a scan joins what has been started.
 
     def scan(self) -> None:
         """Index every chunk in the directory; see `OpenTier.scan`."""
