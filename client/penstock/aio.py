@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from penstock.cache import Cache, Tls
 from penstock.cache import connect as connect_blocking
+from penstock.host_view import Verify
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
 
@@ -120,6 +121,11 @@ class AsyncCache:
         return await self._run(
             lambda: self._cache.read_into(url, buffer, offset, stop=stop), stop=stop
         )
+
+    async def view(self, url: str, verify: Verify = "node") -> memoryview:
+        """See `Cache.view`."""
+        stop = threading.Event()
+        return await self._run(lambda: self._cache.view(url, verify, stop=stop), stop=stop)
 
     async def open(self, url: str, *, refresh: bool = False) -> AsyncObjectFile:
         """See `Cache.open`."""

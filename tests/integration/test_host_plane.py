@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import penstock
+import penstock.aio
 from penstock import operator
 from penstock.host_connection import HostConnection
 from penstock.host_view import view_object
@@ -120,6 +121,14 @@ def test_a_view_is_the_object_and_nothing_behind_it(rig: Rig) -> None:
         assert view.readonly
         assert view == OBJECT
         assert view.nbytes == len(OBJECT)
+
+
+async def test_a_view_is_awaited_in_an_asyncio_program(rig: Rig) -> None:
+    address = f"unix:{rig.node.file.socket}"
+    async with await penstock.aio.connect(address) as cache:
+        view = await cache.view(URL, verify="full")
+
+    assert view == OBJECT
 
 
 def test_a_view_lies_in_the_nodes_own_files(rig: Rig) -> None:
