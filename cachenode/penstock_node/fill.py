@@ -19,6 +19,7 @@ from penstock_node.chunk import Chunk, Filled, Payload
 from penstock_node.cluster import Cluster
 from penstock_node.flights import Flight, Flights
 from penstock_node.inflight import Inflight, Lane, Loan
+from penstock_node.keeping import Keeping
 from penstock_node.metrics import NodeMetrics
 from penstock_node.origin import Origins
 from penstock_node.ownership import Duty
@@ -64,6 +65,7 @@ class Filler:
         self._store = store
         self._peers = peers
         self._origins = origins
+        self._keeping = Keeping(store=store, threads=threads)
         self._threads = threads
         self._metrics = metrics
         self._on_changed = on_changed
@@ -82,20 +84,19 @@ class Filler:
         Raises:
             Overloaded: Too many chunks are being filled.
         """
-        return self._flights.start(chunk.id, lambda: self._fill(chunk, duty))
+        return self._flights.start(chunk.id, lambda flight: self._fill(chunk, duty, flight))
 
     async def close(self) -> None:
         """End all flights."""
         await self._flights.cancel_all()
 
-    async def _fill(self, chunk: Chunk, duty: Duty) -> Filled:
+    async def _fill(self, chunk: Chunk, duty: Duty, flight: Flight[Filled]) -> Filled:
         # A flight that ended a moment ago may have brought it in.
         if await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index)):
             return Filled("disk")
         with self._metrics.filling():
             payload = await self._fetch(chunk, duty)
-            kept = await self._keep(chunk, payload)
-            return Filled(payload.source, None if kept else payload)
+            return await self._keeping.keep(chunk, payload, owned=True, flight=flight)
 
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
         if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.
@@ -142,18 +143,6 @@ class Filler:
         view = memoryview(data)
         checksums = await self._in_thread(lambda: block_checksums(view))
         return Payload(view, checksums, "origin", loan)
-
-    async def _keep(self, chunk: Chunk, payload: Payload) -> bool:
-        return await self._in_thread(
-            lambda: self._store.put(
-                chunk.object,
-                chunk.index,
-                payload.data,
-                checksums=payload.checksums,
-                owned=True,
-                reason="read",
-            )
-        )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

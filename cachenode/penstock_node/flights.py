@@ -27,13 +27,8 @@ LINGERING_MAX = 16
 class Flight(Generic[V]):
     """One fetch under way, or just over."""
 
-    def __init__(self, task: asyncio.Task[V]) -> None:
-        self._task = task
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there is a result or an error."""
-        return self._task.done()
+    def __init__(self) -> None:
+        self._result: asyncio.Future[V] = asyncio.get_running_loop().create_future()
 
     async def wait(self, timeout_s: float) -> V | None:
         """Return the result, or None when there is none within ``timeout_s`` seconds.
@@ -43,8 +38,25 @@ class Flight(Generic[V]):
         Raises:
             Exception: Whatever the fetch raised, to every waiter alike.
         """
-        await asyncio.wait([self._task], timeout=timeout_s)
-        return self._task.result() if self._task.done() else None
+        await asyncio.wait([self._result], timeout=timeout_s)
+        return self._result.result() if self._result.done() else None
+
+    def land(self, value: V) -> None:
+        """Give the waiters a result, if they have none: by the fetch, while it goes on."""
+        if not self._result.done():
+            self._result.set_result(value)
+
+    def end(self, task: asyncio.Task[V]) -> None:
+        """Give the waiters what the fetch has come to, if they have nothing."""
+        if self._result.done():
+            return
+        if task.cancelled():
+            self._result.cancel()
+        elif error := task.exception():
+            self._result.set_exception(error)
+            self._result.exception()  # Looked at: one that nobody waits for is no surprise.
+        else:
+            self._result.set_result(task.result())
 
 
 class Flights(Generic[K, V]):
@@ -72,8 +84,12 @@ class Flights(Generic[K, V]):
         """Return the flight of ``key``, if one is under way or just over."""
         return self._flights.get(key)
 
-    def start(self, key: K, fetch: Callable[[], Coroutine[Any, Any, V]]) -> Flight[V]:
+    def start(self, key: K, fetch: Callable[[Flight[V]], Coroutine[Any, Any, V]]) -> Flight[V]:
         """Return the flight of ``key``; ``fetch`` is called only if there is none.
+
+        Args:
+            key: What is fetched.
+            fetch: Called with the flight, which it may `land` before it is over.
 
         Raises:
             Overloaded: ``flights_max`` other keys are in flight.
@@ -83,15 +99,15 @@ class Flights(Generic[K, V]):
             return known
         if len(self._tasks) >= self._flights_max:
             raise Overloaded(f"{len(self._tasks)} chunks are being filled; come back in a moment")
-        task = asyncio.create_task(fetch(), name=f"fill {key!r}")
+        flight = self._flights[key] = Flight()
+        task = asyncio.create_task(fetch(flight), name=f"fill {key!r}")
         self._tasks.add(task)
-        flight = self._flights[key] = Flight(task)
-        task.add_done_callback(lambda task: self._land(key, task))
+        task.add_done_callback(lambda task: self._end(key, flight, task))
         return flight
 
-    def _land(self, key: K, task: asyncio.Task[V]) -> None:
+    def _end(self, key: K, flight: Flight[V], task: asyncio.Task[V]) -> None:
         self._tasks.discard(task)
-        # An error is looked at here: one that nobody came back for is no surprise.
+        flight.end(task)
         failed = task.cancelled() or task.exception() is not None
         if not failed and not self._lingers(task.result()):
             del self._flights[key]

@@ -21,6 +21,7 @@ from penstock_node.chunks import ChunkAnswer, Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.flights import Flight, Flights
 from penstock_node.inflight import Inflight
+from penstock_node.keeping import Keeping
 from penstock_node.store.store import Store
 
 FETCHES_MAX = 1024
@@ -60,6 +61,7 @@ class HostReads:
         self._reader = reader
         self._nodes = nodes
         self._inflight = inflight
+        self._keeping = Keeping(store=store, threads=threads)
         self._threads = threads
         self._fetches: Flights[bytes, Filled] = Flights(
             flights_max=FETCHES_MAX, lingers=lambda filled: filled.payload is not None
@@ -101,18 +103,18 @@ class HostReads:
         if only_if_cached:
             raise NotCached(f"{self._cluster.node_id} does not have the chunk")
         own = self._chunks.own_flight(chunk)
-        return own or self._fetches.start(chunk.id, lambda: self._fetch(chunk))
+        return own or self._fetches.start(chunk.id, lambda flight: self._fetch(chunk, flight))
 
-    async def _fetch(self, chunk: Chunk) -> Filled:
+    async def _fetch(self, chunk: Chunk, flight: Flight[Filled]) -> Filled:
         self._make_room()
         loan = await self._inflight.peer.acquire(chunk.length)
         data = memoryview(bytearray(chunk.length))
         handle = Handle(self._opened(chunk), self._nodes)
         await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
         payload = Payload(data.toreadonly(), block_checksums(data), "peer", loan)
-        kept = await self._in_thread(lambda: self._keep(chunk, payload))
+        filled = await self._keeping.keep(chunk, payload, owned=False, flight=flight)
         self._make_room()
-        return Filled("peer", None if kept else payload)
+        return filled
 
     def _make_room(self) -> None:
         """Drop what nobody kept and nobody reads now, where others wait for its memory."""
@@ -129,16 +131,6 @@ class HostReads:
             ticket=ticket.text,
             ticket_expires_at=ticket.expires_at,
             fresh_for_s=0.0,
-        )
-
-    def _keep(self, chunk: Chunk, payload: Payload) -> bool:
-        return self._store.put(
-            chunk.object,
-            chunk.index,
-            payload.data,
-            checksums=payload.checksums,
-            owned=False,
-            reason="read",
         )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

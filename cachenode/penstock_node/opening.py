@@ -167,7 +167,7 @@ class Opener:
         too old one more is begun. So a herd that refreshes costs two requests at most.
         """
         while True:
-            flight = self._look_ups.start(key, lambda: self._look_up(location, key))
+            flight = self._look_ups.start(key, lambda _: self._look_up(location, key))
             try:
                 answer = await flight.wait(LOOK_UP_TIMEOUT_S)
             except OriginUnavailable:

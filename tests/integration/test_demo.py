@@ -28,7 +28,8 @@ DEMO_TIMEOUT_S = 200
 PASTE_TIMEOUT_S = 60
 INTERRUPT_DEADLINE_S = 60
 CHUNKS = math.ceil(MODEL_BYTES / (256 * 1024))
-COMMAND = [sys.executable, "-m", "penstock", "demo"]
+# A shell's background jobs ignore interrupts, and so would a demo that they start.
+COMMAND = ["env", "--default-signal=INT", sys.executable, "-m", "penstock", "demo"]
 
 
 @dataclass(frozen=True)

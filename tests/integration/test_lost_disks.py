@@ -206,19 +206,17 @@ def test_only_the_tiers_own_directory_is_taken_back(odd: OddDisk) -> None:
     tier.close()
 
 
-def test_a_write_that_hangs_is_not_waited_for(odd: OddDisk) -> None:
-    tier = Tier(odd.path, CAPACITY_BYTES, "owned")
-    store = Store([tier])
-    odd.become("hanging")
+def test_a_write_that_hangs_is_waited_for_until_its_disk_is_out(odd: OddDisk) -> None:
+    with store_of((odd.path, "owned")) as store:
+        odd.become("hanging")
 
-    assert not put(store, 0)
+        assert not put(store, 0)
 
-    assert tier.disk.is_in_use
-    assert store.statistics.not_kept == 1
-    odd.become("well")
-    wait_until(lambda: not tier.disk.is_in_use, deadline_s=DEADLINE_S, what="all have left")
-    assert held(store)
-    store.close()
+        assert [usage.is_healthy for usage in store.tier_usage()] == [False]
+        assert store.statistics.not_kept == 1
+        odd.become("well")
+        wait_for(store, healthy=1)
+        assert put(store, 0)
 
 
 def test_the_floor_is_kept_by_eviction_and_else_by_not_keeping(tmp_path: Path) -> None:

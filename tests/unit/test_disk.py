@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import Overloaded
-from penstock_node.store import disk as module
 from penstock_node.store.disk import (
     ERRORS_MAX,
     ERRORS_WINDOW_S,
@@ -19,6 +18,7 @@ from penstock_node.store.disk import (
     STALLED_S,
     Disk,
 )
+from penstock_node.store.writers import WRITERS_MAX
 
 DEADLINE_S = 30
 
@@ -154,29 +154,6 @@ def test_so_many_threads_may_be_inside_and_the_next_is_sent_away(disk: Disk) -> 
     assert not disk.is_in_use
 
 
-def test_whom_it_costs_more_to_be_sent_away_waits_for_longer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
-    disk = Disk(tmp_path)
-    disk.take_back()
-    guests = Guests(disk, INSIDE_MAX)
-    with pytest.raises(Overloaded):
-        disk.use().__enter__()
-    came_in = threading.Event()
-
-    def come_in() -> None:
-        with disk.patient_use():
-            came_in.set()
-
-    patient = threading.Thread(target=come_in)
-    patient.start()
-    guests.leave()
-
-    patient.join(DEADLINE_S)
-    assert came_in.is_set()
-
-
 def test_nobody_waits_for_a_disk_that_is_out(disk: Disk) -> None:
     guests = Guests(disk, INSIDE_MAX)
 
@@ -239,6 +216,16 @@ def test_a_disk_has_not_rested_while_a_thread_is_inside(disk: Disk, clock: Clock
     assert not disk.has_rested
     guests.leave()
     assert disk.has_rested
+
+
+def test_who_waits_for_a_write_is_told_when_the_disk_is_out(disk: Disk) -> None:
+    held = threading.Event()
+    writes = [disk.writers.submit(lambda: held.wait(DEADLINE_S)) for _ in range(WRITERS_MAX + 1)]
+
+    disk.take_out("it hangs")
+
+    assert [write.result(DEADLINE_S) for write in writes] == [False] * len(writes)
+    held.set()
 
 
 def test_the_first_reason_stands(disk: Disk) -> None:

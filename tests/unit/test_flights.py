@@ -4,15 +4,16 @@ import asyncio
 import random
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from penstock.errors import Overloaded
 from penstock_node import flights as module
-from penstock_node.flights import Flights
+from penstock_node.flights import Flight, Flights
 
 LONG_S = 30.0
+Fetch: TypeAlias = Callable[[Flight[str]], Coroutine[Any, Any, str]]
 
 
 class HandAnsweredFetch:
@@ -20,10 +21,12 @@ class HandAnsweredFetch:
 
     def __init__(self) -> None:
         self.open: dict[str, asyncio.Future[str]] = {}
+        self.flights: dict[str, Flight[str]] = {}
         self.begun = 0
 
-    def of(self, key: str) -> Callable[[], Coroutine[Any, Any, str]]:
-        async def fetch() -> str:
+    def of(self, key: str) -> Fetch:
+        async def fetch(flight: Flight[str]) -> str:
+            self.flights[key] = flight
             assert key not in self.open, f"{key} is fetched twice at once"
             self.begun += 1
             self.open[key] = asyncio.get_running_loop().create_future()
@@ -103,6 +106,33 @@ async def test_an_error_reaches_every_waiter_and_those_who_come_a_moment_later()
     assert fetch.begun == 1
 
 
+async def test_a_flight_that_lands_early_answers_its_waiters_and_goes_on() -> None:
+    flights, fetch = made()
+    waiting = asyncio.create_task(flights.start("a", fetch.of("a")).wait(LONG_S))
+    await settle()
+
+    fetch.flights["a"].land("early")
+
+    assert await waiting == "early"
+    assert await flights.start("a", fetch.of("a")).wait(LONG_S) == "early"
+    assert fetch.begun == len(flights) == 1
+    fetch.open["a"].set_result("late")
+    await settle()
+    assert flights.get("a") is None
+
+
+async def test_a_flight_that_fails_after_it_has_landed_fails_nobody() -> None:
+    flights, fetch = made()
+    flight = flights.start("a", fetch.of("a"))
+    await settle()
+    fetch.flights["a"].land("early")
+
+    fetch.open["a"].set_exception(ConnectionError("down"))
+    await settle()
+
+    assert await flight.wait(0) == "early"
+
+
 async def test_a_flight_too_many_is_refused() -> None:
     flights, fetch = made(flights_max=1)
     flights.start("a", fetch.of("a"))
@@ -162,7 +192,7 @@ async def test_what_is_dropped_for_its_memory_is_gone_at_once() -> None:
     class Payload:
         pass
 
-    async def fetch() -> Payload:
+    async def fetch(_flight: Flight[Payload]) -> Payload:
         return Payload()
 
     flights: Flights[str, Payload] = Flights(flights_max=8, lingers=lambda _value: True)

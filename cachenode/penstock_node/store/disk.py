@@ -20,14 +20,13 @@ from types import TracebackType
 import structlog
 
 from penstock.errors import Overloaded
+from penstock_node.store.writers import WRITERS_MAX, Writers
 
-INSIDE_MAX = 8
-"""Threads inside one disk at once. Whoever has threads for a store has more than this."""
+INSIDE_MAX = 8 + WRITERS_MAX
+"""Threads inside one disk at once, its writers among them. Whoever has threads for a store has
+more than this."""
 PATIENCE_S = 0.1
 """How long one waits to get inside: a disk that works lets somebody out within milliseconds."""
-LONG_PATIENCE_S = 2.0
-"""The same for whom giving up costs a fetch from elsewhere: on a machine whose processors are
-all taken, a disk that works lets somebody out within a second."""
 STALLED_S = 5.0
 """An operation that takes longer than this means that the disk hangs. Drives that correct
 errors, and kernels that write back a full cache, take a second or two."""
@@ -63,14 +62,14 @@ _log = structlog.get_logger("penstock.store")
 class _Mark:
     """A ``with`` that marks its thread as inside. One serves all threads; it does not nest."""
 
-    __slots__ = ("_disk", "_patience_s")
+    __slots__ = ("_disk", "_is_bounded")
 
-    def __init__(self, disk: "Disk", *, patience_s: float | None) -> None:
+    def __init__(self, disk: "Disk", *, is_bounded: bool) -> None:
         self._disk = disk
-        self._patience_s = patience_s
+        self._is_bounded = is_bounded
 
     def __enter__(self) -> None:
-        self._disk._enter(self._patience_s)  # noqa: SLF001 - its other half
+        self._disk._enter(is_bounded=self._is_bounded)  # noqa: SLF001 - its other half
 
     def __exit__(
         self,
@@ -91,6 +90,8 @@ class Disk:
         """Why the disk is out, for people; empty while it is well."""
         self.look_wanted = threading.Event()
         """Set when somebody should look at the disk now rather than in its turn."""
+        self.writers = Writers()
+        """Who waits for them is told as soon as the disk is out."""
         self._clock = clock
         self._lock = threading.Condition(threading.Lock())
         self._inside: dict[int, float] = {}  # Thread to when its operation began.
@@ -98,9 +99,8 @@ class Disk:
         self._errors: deque[float] = deque(maxlen=ERRORS_MAX)
         self._rest_s = 0.0
         self._changed_at = clock()
-        self._busy = _Mark(self, patience_s=None)
-        self._use = _Mark(self, patience_s=PATIENCE_S)
-        self._patient_use = _Mark(self, patience_s=LONG_PATIENCE_S)
+        self._busy = _Mark(self, is_bounded=False)
+        self._use = _Mark(self, is_bounded=True)
 
     def __repr__(self) -> str:
         return f"<Disk {self.path}: {self.reason or 'well'}, {len(self._inside)} threads inside>"
@@ -131,23 +131,19 @@ class Disk:
         """
         return self._use
 
-    def patient_use(self) -> _Mark:
-        """Return the same as `use` for whom being turned away costs more than waiting."""
-        return self._patient_use
-
     def progress(self) -> None:
         """Say that this thread, which is inside, has come back from one operation to the next."""
         self._inside[threading.get_ident()] = self._clock()
 
-    def _enter(self, patience_s: float | None) -> None:
+    def _enter(self, *, is_bounded: bool) -> None:
         inside, thread = self._inside, threading.get_ident()
         assert thread not in inside, f"thread {thread} is inside {self.path} already"
         inside[thread] = self._clock()
-        if patience_s is not None and len(inside) > INSIDE_MAX:
+        if is_bounded and len(inside) > INSIDE_MAX:
             del inside[thread]
-            self._wait_for_room(thread, patience_s)
+            self._wait_for_room(thread)
 
-    def _wait_for_room(self, thread: int, patience_s: float) -> None:
+    def _wait_for_room(self, thread: int) -> None:
         def may_enter() -> bool:
             # Into a disk that is out one may look: nobody does anything there.
             return len(self._inside) < INSIDE_MAX or not self.is_healthy
@@ -155,7 +151,7 @@ class Disk:
         with self._lock:
             self._waiting += 1
             try:
-                if not self._lock.wait_for(may_enter, patience_s):
+                if not self._lock.wait_for(may_enter, PATIENCE_S):
                     raise Overloaded(
                         f"{INSIDE_MAX} operations on {self.path} do not come back; try again later"
                     )
@@ -205,6 +201,7 @@ class Disk:
             self._rest_s = min(REST_MAX_S, 2 * last_s or REST_FIRST_S)
             self.reason, self._changed_at = reason, now
             self._lock.notify_all()
+        self.writers.give_up()
         self.look_wanted.set()
         _log.error(
             "a disk is out of use",

@@ -175,7 +175,6 @@ class OpenTier:
             self._counters.add(**{"shortages" if is_of_process else "write_errors": 1})
             self._disk.note(error)
             _log.warning("a chunk was not kept", tier=str(self.directory.path), error=str(error))
-        self._counters.add(not_kept=1)
         return False
 
     def _reserve(self, size_bytes: int) -> bool:

@@ -9,6 +9,7 @@ import functools
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,9 +84,51 @@ class Store:
         return _first_copy(self._tiers, ChunkFile(obj, index), is_use=True)
 
     def holds(self, obj: ObjectId, index: int) -> bool:
-        """Tell whether any tier has the chunk, good or bad. Changes nothing, counts as no use."""
+        """Tell whether any tier has the chunk, good or bad. Changes nothing, counts as no use.
+
+        Raises:
+            Overloaded: Too many threads wait for a disk that is not scanned yet.
+        """
         chunk = ChunkFile(obj, index)
         return any(tier.holds(chunk) for tier in self._tiers)
+
+    def begin_put(
+        self,
+        obj: ObjectId,
+        index: int,
+        payload: Payload,
+        *,
+        checksums: bytes,
+        owned: bool,
+        reason: Reason,
+    ) -> "list[Future[bool]]":
+        """Keep a chunk in memory, and in an owned or a local tier, where there are such tiers.
+
+        A full or failing disk is counted and logged, never raised. The payload is checked here;
+        writing it goes on.
+
+        Args:
+            obj: The object.
+            index: Of its chunk.
+            payload: The chunk's bytes.
+            checksums: Of its blocks.
+            owned: It is of this node's share; else it is kept for this host's readers.
+            reason: Why it comes in: warmed and handed-over chunks are not taken for scans.
+
+        Returns:
+            For each tier that may take it, whether it has it in the end.
+
+        Raises:
+            CorruptData: The payload does not match the checksums; nothing is kept.
+        """
+        chunk = ChunkFile(obj, index)
+        assert len(payload) == chunk.payload_bytes, f"{len(payload)} bytes for {chunk}"
+        verify_blocks(payload, checksums)
+        roles: tuple[Role, ...] = ("memory", "owned" if owned else "local")
+        tiers = [tier for role in roles if (tier := self._tier_for(role, chunk))]
+        return [
+            tier.begin_put(chunk, payload, checksums=checksums, reason=reason) for tier in tiers
+        ]
 
     def put(
         self,
@@ -97,42 +140,19 @@ class Store:
         owned: bool,
         reason: Reason,
     ) -> bool:
-        """Keep a chunk in memory, and in an owned or a local tier, where there are such tiers.
-
-        A full or failing disk is counted and logged, never raised.
-
-        Args:
-            obj: The object.
-            index: Of its chunk.
-            payload: The chunk's bytes.
-            checksums: Of its blocks.
-            owned: It is of this node's share; else it is kept for this host's readers.
-            reason: Why it comes in: warmed and handed-over chunks are not taken for scans.
-
-        Returns:
-            Whether at least one tier has it now.
-
-        Raises:
-            CorruptData: The payload does not match the checksums; nothing is kept.
-        """
-        chunk = ChunkFile(obj, index)
-        assert len(payload) == chunk.payload_bytes, f"{len(payload)} bytes for {chunk}"
-        verify_blocks(payload, checksums)
-        roles: tuple[Role, ...] = ("memory", "owned" if owned else "local")
-        kept = [
-            self._keep(role, chunk, payload, checksums=checksums, reason=reason) for role in roles
-        ]
+        """As `begin_put`, and wait until all is written; tell whether any tier has it now."""
+        writes = self.begin_put(
+            obj, index, payload, checksums=checksums, owned=owned, reason=reason
+        )
+        kept = [write.result() for write in writes]
         return any(kept)
 
-    def _keep(
-        self, role: Role, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason
-    ) -> bool:
+    def _tier_for(self, role: Role, chunk: ChunkFile) -> Tier | None:
+        """Return the tier that has the chunk, or else the one to put it in."""
         # A tier that was added takes new chunks, and those kept elsewhere before stay there.
-        if any(tier.holds_id(chunk.chunk_id) for tier in self._of_role(role)):
-            return True
-        healthy = [tier for tier in self._of_role(role) if tier.disk.is_healthy]
-        tier = choose_tier(healthy, chunk.chunk_id)
-        return tier is not None and tier.put(chunk, payload, checksums=checksums, reason=reason)
+        tiers = [tier for tier in self._of_role(role) if tier.disk.is_healthy]
+        holder = next((tier for tier in tiers if tier.holds_id(chunk.chunk_id)), None)
+        return holder or choose_tier(tiers, chunk.chunk_id)
 
     def wants_in_memory(self, chunk_id: bytes) -> bool:
         """Tell whether there is a memory tier and the chunk is not in it."""
@@ -143,9 +163,9 @@ class Store:
         """Copy a chunk from disk to the memory tier, if there is one and it is not there."""
         chunk = ChunkFile(obj, index)
         memory = self._of_role("memory")
-        if not memory or any(tier.holds(chunk) for tier in memory):
-            return
         try:
+            if not memory or any(tier.holds(chunk) for tier in memory):
+                return
             stored = _first_copy(self._tiers, chunk, is_use=False)
         except Overloaded:
             return  # There are better times for it.
@@ -158,7 +178,12 @@ class Store:
             except CorruptData:
                 self.recheck(obj, index)
                 return
-            self._keep("memory", chunk, payload, checksums=stored.checksums, reason="read")
+            self._put_in_memory(chunk, payload, stored.checksums)
+
+    def _put_in_memory(self, chunk: ChunkFile, payload: bytes, checksums: bytes) -> None:
+        tier = self._tier_for("memory", chunk)
+        if tier is not None:
+            tier.put(chunk, payload, checksums=checksums, reason="read")
 
     def recheck(self, obj: ObjectId, index: int) -> bool:
         """Read and verify all copies of a chunk now, and take out bad ones.

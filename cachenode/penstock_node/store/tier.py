@@ -6,6 +6,7 @@ Not responsible for: what happens in the open directory (`open_tier`), the verdi
 to look at the disk (`disk_watch`), which tier a chunk belongs in (`store`).
 """
 
+import functools
 import os
 import threading
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from typing import Literal, TypeAlias
 
 import structlog
 
-from penstock.errors import InvalidConfiguration, Overloaded
+from penstock.errors import InvalidConfiguration
 from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.store.disk import Disk
 from penstock_node.store.eviction import Reason, Victim
@@ -26,9 +27,8 @@ from penstock_node.store.tier_directory import Identity, TierDirectory, is_at, p
 
 Role: TypeAlias = Literal["memory", "local", "owned"]
 
-WRITE_PATIENCE_S = 3.0
-"""How long one waits for a chunk to be written, the way into the disk included; a disk that
-hangs must not hold up readers."""
+STOP_TIMEOUT_S = 2.0
+"""How long writes are waited for at the end: they hang if their disk does."""
 
 _log = structlog.get_logger("penstock.store")
 
@@ -203,15 +203,16 @@ class Tier:
         return opened is not None and chunk_id in opened.ledger
 
     def holds(self, chunk: ChunkFile) -> bool:
-        """Tell whether the chunk is here, good or bad; counts as no use. A busy disk says no."""
+        """Tell whether the chunk is here, good or bad; counts as no use.
+
+        Raises:
+            Overloaded: Too many threads wait for the disk, which is not scanned yet.
+        """
         if self.holds_id(chunk.chunk_id) or self.is_scanned:
             return self.holds_id(chunk.chunk_id)
-        try:
-            with self.disk.patient_use():
-                opened = self._usable
-                return opened is not None and opened.directory.holds(chunk)
-        except Overloaded:
-            return False
+        with self.disk.use():
+            opened = self._usable
+            return opened is not None and opened.directory.holds(chunk)
 
     # Chunks.
 
@@ -246,10 +247,12 @@ class Tier:
             stored.close()
         return stored is not None
 
-    def put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
-        """Keep the chunk, evicting others if need be; True if it is here afterwards.
+    def begin_put(
+        self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason
+    ) -> "Future[bool]":
+        """Keep the chunk, evicting others if need be; return whether it is here in the end.
 
-        A write that hangs goes on by itself, with its payload, while the caller is told False.
+        A write that hangs is given up with its disk, and may go on by itself with its payload.
 
         Args:
             chunk: Where it goes.
@@ -257,27 +260,27 @@ class Tier:
             checksums: Of its blocks.
             reason: Why it comes in; see `eviction`.
         """
-        if self.holds_id(chunk.chunk_id):
-            return True
-        written: Future[bool] = Future()
+        writers = self.disk.writers
+        written = writers.submit(
+            functools.partial(self._put, chunk, payload, checksums=checksums, reason=reason)
+        )
+        written.add_done_callback(self._count)
+        if not self.disk.is_healthy:  # Perhaps since a moment ago: then nobody gives it up.
+            writers.give_up()
+        return written
 
-        def write() -> None:
-            try:
-                written.set_result(self._put(chunk, payload, checksums=checksums, reason=reason))
-            except BaseException as error:  # noqa: BLE001 - raised again below
-                written.set_exception(error)
-
-        # Not of a pool: those would have to be waited for when the process ends.
-        threading.Thread(target=write, name="penstock-write", daemon=True).start()
-        try:
-            return written.result(WRITE_PATIENCE_S)
-        except (Overloaded, TimeoutError) as error:
+    def _count(self, written: "Future[bool]") -> None:
+        if not written.cancelled() and written.exception() is None and not written.result():
             self._counters.add(not_kept=1)
-            _log.warning("a chunk is not waited for", tier=str(self.path), error=repr(error))
-            return False
+
+    def put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
+        """As `begin_put`, and wait for the end."""
+        return self.begin_put(chunk, payload, checksums=checksums, reason=reason).result()
 
     def _put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
-        with self.disk.patient_use():
+        if self.holds_id(chunk.chunk_id):
+            return True
+        with self.disk.busy():
             opened = self._usable
             if opened is None:
                 return False
@@ -329,6 +332,7 @@ class Tier:
         """Let another process use the directory. Chunks that readers hold stay readable."""
         self._closing.set()
         is_hung = self.disk.is_in_use and not self.disk.is_healthy
+        self.disk.writers.stop(0.0 if is_hung else STOP_TIMEOUT_S)
         if self._opened is not None and not is_hung:  # Closing a file could hang as well.
             self._opened.close()
 

@@ -56,7 +56,7 @@ class _Listener:
     bound: socket.socket
     open_session: Callable[[socket.socket], Session]
     is_paused: bool = False
-    """There was no room for another connection: the overseer looks whether there is again."""
+    """It is not armed, for lack of room or a failure: the overseer arms it in its next round."""
 
 
 class _Worker(threading.Thread):
@@ -221,10 +221,20 @@ class Engine:
     # Accepting.
 
     def _accept(self, listener: _Listener) -> None:
+        has_room = False
+        try:
+            has_room = self._accept_some(listener)
+        finally:  # Whatever happens, the listener is armed or the overseer will arm it.
+            if has_room:
+                self._rearm(listener)
+            else:
+                listener.is_paused = True
+
+    def _accept_some(self, listener: _Listener) -> bool:
+        """Accept a turn's worth of connections; tell whether there is room for more."""
         for _ in range(ACCEPTS_A_TURN):
             if len(self._connections) >= self._connections_max:
-                listener.is_paused = True
-                return
+                return False
             try:
                 sock, _address = listener.bound.accept()
             except BlockingIOError:
@@ -232,13 +242,12 @@ class Engine:
             except OSError as error:
                 if error.errno in _NO_DESCRIPTORS:
                     _log.warning("cannot accept", error=error.strerror)
-                    listener.is_paused = True
-                    return
+                    return False
                 if self._stopping.is_set() or listener.bound.fileno() < 0:
-                    return
+                    return False
                 continue  # That one connection was gone again.
             self._open(sock, listener)
-        self._rearm(listener)
+        return True
 
     def _rearm(self, listener: _Listener) -> None:
         listener.is_paused = False  # First: from the next line on another worker may pause it.
@@ -246,11 +255,11 @@ class Engine:
             self._epoll.modify(listener.bound.fileno(), _INPUT)
 
     def _open(self, sock: socket.socket, listener: _Listener) -> None:
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             session = listener.open_session(sock)
         except Exception as error:  # noqa: BLE001 - one reader's trouble ends no worker
             _log.error("a connection could not be opened", exc_info=error)
