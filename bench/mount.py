@@ -97,7 +97,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
     return {
         "object_bytes": size.object_bytes,
         "rounds": size.rounds,
-        "caches_on": site.file_system,
+        "caches_on": site.place,
     }, measures
 
 

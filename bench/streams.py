@@ -168,7 +168,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
         "object_bytes": size.object_bytes,
         "chunk_bytes": size.chunk_bytes,
         "rounds": size.rounds,
-        "files_on": site.file_system,
+        "files_on": site.place,
     }, measures
 
 

@@ -21,7 +21,7 @@ class Chunk:
         """The chunk id; raises `InvalidRequest` when there is no such chunk."""
         return self.object.chunk_id(self.index)
 
-    @cached_property
+    @property
     def length(self) -> int:
         """In bytes."""
         return self.object.chunk_length(self.index)

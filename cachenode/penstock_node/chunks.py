@@ -118,13 +118,15 @@ class Chunks:
         stored = self._store.get(chunk.object, chunk.index)
         if stored is None:
             return None
-        if stored.source == "disk" and self._store.wants_in_memory(chunk.id):
+        if stored.source == "disk" and self._store.has_memory:
             self._promote(chunk)
         return ChunkAnswer(chunk, stored, stored.source)
 
     def _promote(self, chunk: Chunk) -> None:
         """Copy the chunk into memory when a thread is free; a few at a time, the rest not."""
         if len(self._promoting) >= PROMOTIONS_MAX or chunk.id in self._promoting:
+            return
+        if not self._store.wants_in_memory(chunk.id):
             return
         self._promoting.add(chunk.id)
         promotion = self._threads.submit(self._store.promote, chunk.object, chunk.index)

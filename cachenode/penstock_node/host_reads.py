@@ -13,6 +13,7 @@ from typing import TypeVar
 from penstock.checksums import block_checksums
 from penstock.errors import NotCached
 from penstock.membership.nodes import Nodes
+from penstock.memory import page_aligned
 from penstock.object_info import OpenedObject
 from penstock.opens import Handle
 from penstock.reader import Reader
@@ -108,7 +109,7 @@ class HostReads:
     async def _fetch(self, chunk: Chunk, flight: Flight[Filled]) -> Filled:
         self._make_room()
         loan = await self._inflight.peer.acquire(chunk.length)
-        data = memoryview(bytearray(chunk.length))
+        data = page_aligned(chunk.length)
         handle = Handle(self._opened(chunk), self._nodes)
         await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
         payload = Payload(data.toreadonly(), block_checksums(data), "peer", loan)

@@ -69,10 +69,10 @@ class NodeMetrics:
         yield
         self.fill_duration.observe(time.monotonic() - begun)
 
-    def served(self, *, plane: str, source: str, length: int) -> None:
-        """Count an answer of ``length`` bytes."""
-        reads, read_bytes = self._of_source(source)
-        reads.inc()
+    def served(self, *, plane: str, source: str, length: int, reads: int = 1) -> None:
+        """Count answers for ``reads`` chunks, of ``length`` bytes together."""
+        chunk_reads, read_bytes = self._of_source(source)
+        chunk_reads.inc(reads)
         read_bytes.inc(length)
         self._of_plane(plane).inc(length)
 

@@ -13,6 +13,7 @@ from penstock.checksums import block_checksums
 from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable, PenstockError
 from penstock.membership.view import Member
+from penstock.memory import page_aligned
 from penstock.planes.plane import Landed, PieceRequest, Plane, ReadContext
 from penstock.rpc import GET_PLACEMENT, Channels
 from penstock.v1 import placement_pb2
@@ -58,7 +59,7 @@ class Peers:
         return await call
 
     def _fetch(self, member: Member, chunk: Chunk, loan: Loan, only_if_cached: bool) -> Payload:
-        data = memoryview(bytearray(chunk.length))
+        data = page_aligned(chunk.length)
         context = ReadContext(
             ticket=self._cluster.sign(chunk.object, chunk.volume).text,
             object=chunk.object,

@@ -11,9 +11,9 @@ use. It ends with the last view, also in a forked child that has inherited it.
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, TypeAlias
 
 from penstock.checksums import verify_blocks
@@ -38,8 +38,10 @@ Verify: TypeAlias = Literal["node", "full"]
 
 PROGRESS_TIMEOUT_S = 60.0
 """Longest that a view waits for its next chunk."""
-CHECKERS_MAX = 8
-"""Threads that check blocks, at most one a processor."""
+HELPERS_MAX = 8
+"""Threads that fill page tables and check blocks, at most one a processor."""
+HELP_CHUNKS = 16
+"""What one is given at a time: in huge pages, filling the tables for a chunk takes 10 µs."""
 
 
 def view_object(
@@ -83,11 +85,9 @@ def view_object(
     if not connection.welcome.gives_files:
         raise _no_files(connection)
     building = _Building(connection, ticket, obj, mapped, stop or threading.Event())
-    building.fill(range(obj.chunk_count), recheck=False)
-    bad = building.bad or (building.check() if verify == "full" else [])
+    bad = building.fill(range(obj.chunk_count), verify=verify, recheck=False)
     if bad:
-        building.fill(bad, recheck=True)
-        _refuse_bad(building.bad or (building.check() if verify == "full" else []))
+        _refuse_bad(building.fill(bad, verify=verify, recheck=True))
     return mapped.view()
 
 
@@ -105,17 +105,26 @@ class _Building:
         self._connection, self._ticket, self._object = connection, ticket, obj
         self._mapped, self._stop = mapped, stop
         self._checksums: dict[int, bytes] = {}
-        self.bad: list[int] = []
-        """Chunks whose files could not be mapped; of the last `fill`."""
+        self._unmapped: set[int] = set()
 
-    def fill(self, indexes: Iterable[int], *, recheck: bool) -> None:
-        """Map the chunks' files, in the order in which they come.
+    def fill(self, indexes: Sequence[int], *, verify: Verify, recheck: bool) -> list[int]:
+        """Map the chunks' files and have all pages there; return the chunks that are bad.
 
         Args:
             indexes: Of the chunks.
+            verify: Whether to check every block.
             recheck: Files that came before were bad: the node looks at them first.
         """
-        self.bad = []
+        self._unmapped.clear()
+        self._map_all(indexes, recheck=recheck)
+        # Not before all are mapped: each map would wait for page tables that are being filled.
+        parts = [indexes[at : at + HELP_CHUNKS] for at in range(0, len(indexes), HELP_CHUNKS)]
+        with ThreadPoolExecutor(min(HELPERS_MAX, os.cpu_count() or 1)) as helpers:
+            bad = helpers.map(lambda part: self._bad_of(part, verify), parts)
+            return list(chain.from_iterable(bad))
+
+    def _map_all(self, indexes: Iterable[int], *, recheck: bool) -> None:
+        """Map the chunks' files, in the order in which they come."""
         rest = iter(indexes)
         waiting: list[int] = []
         deadline = self._deadline()
@@ -179,26 +188,26 @@ class _Building:
             at = index * self._object.chunk_size
             self._mapped.map_file(descriptor, at=at, length=length, offset=file.offset)
         except CorruptData:
-            self.bad.append(index)
+            self._unmapped.add(index)
         finally:
             os.close(descriptor)
         self._checksums[index] = file.checksums
 
-    def check(self) -> list[int]:
-        """Check every block; return the chunks that have bad ones."""
-        indexes = range(self._object.chunk_count)
-        with ThreadPoolExecutor(min(CHECKERS_MAX, os.cpu_count() or 1)) as checkers:
-            good = checkers.map(self._is_good, indexes)
-            return [index for index, is_good in zip(indexes, good, strict=True) if not is_good]
+    def _bad_of(self, indexes: Iterable[int], verify: Verify) -> list[int]:
+        self._check_wanted()
+        return [index for index in indexes if not self._is_good(index, verify)]
 
-    def _is_good(self, index: int) -> bool:
-        start = index * self._object.chunk_size
-        stop = start + self._object.chunk_length(index)
-        with self._mapped.view() as view, view[start:stop] as chunk:
-            try:
-                verify_blocks(chunk, self._checksums[index])
-            except CorruptData:
-                return False
+    def _is_good(self, index: int, verify: Verify) -> bool:
+        if index in self._unmapped:
+            return False
+        start, length = index * self._object.chunk_size, self._object.chunk_length(index)
+        try:
+            self._mapped.populate(at=start, length=length)
+            if verify == "full":
+                with self._mapped.view() as view, view[start : start + length] as chunk:
+                    verify_blocks(chunk, self._checksums[index])
+        except CorruptData:
+            return False
         return True
 
 

@@ -84,7 +84,7 @@ class MappedRange:
         self._address = reserved + self._begins
 
     def map_file(self, descriptor: int, *, at: int, length: int, offset: int = 0) -> None:
-        """Map ``length`` bytes of a file, and have them in memory.
+        """Map ``length`` bytes of a file. Nobody looks there before `populate`.
 
         The caller may close the file afterwards.
 
@@ -96,19 +96,14 @@ class MappedRange:
             offset: Of the first byte in the file.
 
         Raises:
-            CorruptData: The file is shorter, or cannot be read.
+            CorruptData: The file is shorter, or cannot be mapped.
             InvalidConfiguration: This process has as many maps as it may.
-            Overloaded: The machine has no memory left.
         """
         assert 0 <= at < at + length <= self.size_bytes, f"{at}…{at + length}"
         assert at % mmap.PAGESIZE == 0, f"{at} is within a page"
         size = os.fstat(descriptor).st_size
         if size < offset + length:
             raise CorruptData(f"a chunk's file has {size} bytes, not {offset + length}")
-        self._map(descriptor, at, length, offset)
-        self._populate(descriptor, at, length, offset)
-
-    def _map(self, descriptor: int, at: int, length: int, offset: int) -> None:
         flags = mmap.MAP_PRIVATE | _MAP_FIXED
         address = self._address + at
         mapped = _libc().mmap(address, length, mmap.PROT_READ, flags, descriptor, offset)
@@ -121,13 +116,19 @@ class MappedRange:
                 )
             raise CorruptData(f"a chunk's file cannot be mapped: {os.strerror(error)}")
 
-    def _populate(self, descriptor: int, at: int, length: int, offset: int) -> None:
-        """Fault all pages in: what cannot be read is an error now, and no signal later."""
+    def populate(self, *, at: int, length: int) -> None:
+        """Fault in all pages of a mapped file: what cannot be read is an error, and no signal.
+
+        Raises:
+            CorruptData: The file cannot be read.
+            Overloaded: The machine has no memory left.
+        """
         if _libc().madvise(self._address + at, length, _MADV_POPULATE_READ) == 0:
             return
         error = ctypes.get_errno()
         if error == errno.EINVAL:  # Linux before 5.14.
-            _read_through(descriptor, offset, length)
+            with self.view() as view, view[at : at + length] as part:
+                _read_through(part)
         elif error == errno.ENOMEM:
             raise Overloaded("the machine has no memory left for a view")
         else:
@@ -154,12 +155,15 @@ def _libc() -> Any:
     return libc
 
 
-def _read_through(descriptor: int, offset: int, length: int) -> None:
-    scratch = bytearray(_SCRATCH_BYTES)
-    for at in range(offset, offset + length, len(scratch)):
-        try:
-            size = os.preadv(descriptor, [scratch], at)
-        except OSError as error:
-            raise CorruptData(f"a chunk's file cannot be read: {error}") from error
-        if size < min(len(scratch), offset + length - at):
-            raise CorruptData(f"a chunk's file ends at byte {at + size}")
+def _read_through(part: memoryview) -> None:
+    """Have the kernel read all of mapped files: to whoever touches them it would send signals."""
+    sink = os.memfd_create("penstock-populate", os.MFD_CLOEXEC)
+    try:
+        for at in range(0, len(part), _SCRATCH_BYTES):
+            with part[at : at + _SCRATCH_BYTES] as some:
+                if os.pwrite(sink, some, 0) != len(some):
+                    raise CorruptData("a chunk's file cannot be read to its end")
+    except OSError as error:
+        raise CorruptData(f"a chunk's file cannot be read: {error}") from error
+    finally:
+        os.close(sink)

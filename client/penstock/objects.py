@@ -8,7 +8,7 @@ Not responsible for: where bytes come from (a source is never part of an identit
 import hashlib
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.checksums import BLOCK_BYTES
 from penstock.errors import InvalidRange, InvalidRequest
@@ -58,6 +58,8 @@ class ObjectId:
     """In bytes."""
     chunk_size: int
     """In bytes; the last chunk is shorter."""
+    _identity: bytes = field(init=False, compare=False, repr=False)
+    """What the ids of all its chunks are made of, but for their index."""
 
     def __post_init__(self) -> None:
         check_chunk_size(self.chunk_size)
@@ -65,6 +67,19 @@ class ObjectId:
             raise InvalidRequest(f"object of {self.size} bytes: want 0 to {OBJECT_BYTES_MAX}")
         _check_text("object key", self.key, KEY_BYTES_MAX)
         _check_text("version", self.version, VERSION_BYTES_MAX)
+        object.__setattr__(self, "_identity", self._identify())
+
+    def _identify(self) -> bytes:
+        key, version = self.key.encode(), self.version.encode()
+        return b"".join(
+            (
+                struct.pack("<I", len(key)),
+                key,
+                struct.pack("<I", len(version)),
+                version,
+                struct.pack("<QI", self.size, self.chunk_size),
+            )
+        )
 
     @property
     def chunk_count(self) -> int:
@@ -91,17 +106,8 @@ class ObjectId:
             InvalidRequest: There is no such chunk.
         """
         self._check_index(index)
-        key, version = self.key.encode(), self.version.encode()
-        identity = b"".join(
-            (
-                struct.pack("<I", len(key)),
-                key,
-                struct.pack("<I", len(version)),
-                version,
-                struct.pack("<QIQ", self.size, self.chunk_size, index),
-            )
-        )
-        return hashlib.blake2b(identity, digest_size=CHUNK_ID_BYTES, person=_PERSON).digest()
+        named = self._identity + index.to_bytes(8, "little")
+        return hashlib.blake2b(named, digest_size=CHUNK_ID_BYTES, person=_PERSON).digest()
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.chunk_count:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WORKERS_MAX = 16
 """Threads of one library instance that read at once."""
-LOCAL_WORKERS = min(WORKERS_MAX, 2 * (os.cpu_count() or 1))
+LOCAL_WORKERS = min(WORKERS_MAX, max(2, os.cpu_count() or 1))
 """The same for files of this machine's node: what more of them do is wait for the interpreter."""
 
 _Load: TypeAlias = Load[Candidate | None]

@@ -215,8 +215,8 @@ def test_a_write_that_hangs_is_waited_for_until_its_disk_is_out(odd: OddDisk) ->
         assert [usage.is_healthy for usage in store.tier_usage()] == [False]
         assert store.statistics.not_kept == 1
         odd.become("well")
-        wait_for(store, healthy=1)
-        assert put(store, 0)
+        wait_until(lambda: put(store, 0), deadline_s=DEADLINE_S, what="it takes chunks again")
+        assert held(store) == [0]
 
 
 def test_the_floor_is_kept_by_eviction_and_else_by_not_keeping(tmp_path: Path) -> None:

@@ -224,6 +224,15 @@ def limit_with_free(count: int) -> int:
 # Readers that do not read, and such as do not write -----------------------------------------
 
 
+def test_nothing_is_paced_between_programs_of_one_machine(serving: Serving) -> None:
+    with serving.connect() as client:
+        assert client.ask("/small") == b"/small"
+        (connection,) = serving.engine._connections.values()
+        algorithm = connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+
+    assert algorithm.rstrip(b"\0") == b"reno"
+
+
 def test_readers_that_stop_reading_hold_no_worker(
     serving: Serving, stack: contextlib.ExitStack
 ) -> None:

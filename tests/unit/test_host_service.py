@@ -111,6 +111,7 @@ class Rig:
         stack.callback(self._loop.close)
         stack.callback(running.join)
         stack.callback(self._loop.call_soon_threadsafe, self._loop.stop)
+        self._directory = directory
         tiers = [Tier(directory / "owned", 64 * MIB, "owned")]
         if has_memory:
             tiers.append(Tier(directory / "memory", 64 * MIB, "memory"))
@@ -161,14 +162,16 @@ class Rig:
         return connection
 
     def open_chunks(self) -> int:
-        """Return how many files of the store this process, node and reader, has open."""
+        """Return how many files of this store this process, node and reader, has open."""
         links = []
         for entry in Path("/proc/self/fd").iterdir():
             try:
                 links.append(os.readlink(entry))  # noqa: PTH115 - may say "(deleted)"
             except FileNotFoundError:
                 continue
-        return sum("/chunks/" in link or "penstock-chunk" in link for link in links)
+        ours = [link for link in links if link.startswith(f"{self._directory}/")]
+        copies = sum("penstock-chunk" in link for link in links)
+        return sum("/chunks/" in link for link in ours) + copies
 
 
 @pytest.fixture

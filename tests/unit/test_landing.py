@@ -6,17 +6,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock import memory
 from penstock.checksums import BLOCK_BYTES, CHECKSUM_BYTES, block_checksums, checksums_between
 from penstock.errors import CorruptData
 from penstock.objects import cover_blocks
-from penstock.planes.landing import SPAN_BYTES, Landing
+from penstock.planes.landing import SPAN_BYTES, Bounce, Landing
 from penstock.planes.plane import PieceRequest
 
 DATA = random.Random(4).randbytes(2 * SPAN_BYTES + 3 * BLOCK_BYTES)
 LENGTHS = (1, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES + 77, 4 * BLOCK_BYTES, len(DATA) - 1)
 """Of chunks: with a short last block, without one, with less than one block, with many."""
-MARGIN = b"\xee" * 100
-BOUNCE = memoryview(bytearray(BLOCK_BYTES))
+MARGIN = b"\xee" * 4096
+BOUNCE = Bounce().memory
+SHIFTS = (0, 1, 8, 16, 32)
+"""How far the caller's memory is from where the file's bytes would go quickest."""
+
+
+@pytest.fixture(params=["copies alike", "copies slowly to odd places"])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(memory, "_is_slow_if_unaligned", lambda: "slowly" in request.param)
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test sees does not depend on the machine that it runs on."""
+    monkeypatch.setattr(memory, "_is_slow_if_unaligned", lambda: False)
 
 
 class Wire:
@@ -34,10 +49,15 @@ class Wire:
         self.bounced_bytes += len(into) * (into.obj is BOUNCE.obj)
 
 
-def land(chunk: bytes, start: int, stop: int, *, sent: bytes | None = None) -> tuple[bytes, Wire]:
+def land(
+    chunk: bytes, start: int, stop: int, *, sent: bytes | None = None, shift: int = 0
+) -> tuple[bytes, Wire]:
     """Land ``start`` to ``stop`` of ``chunk``; return the memory, with a margin on each side."""
-    memory = bytearray(MARGIN + bytes(stop - start) + MARGIN)
-    into = memoryview(memory)[len(MARGIN) : -len(MARGIN)]
+    margin = len(MARGIN)
+    around = memory.page_aligned(margin + stop - start + margin + 64)
+    around = around[(shift + start) % 64 :][: margin + stop - start + margin]
+    around[:margin] = around[-margin:] = MARGIN
+    into = around[margin:-margin]
     first, last = cover_blocks(start, stop, len(chunk))
     sums = checksums_between(block_checksums(chunk), first, last)
     landing = Landing(PieceRequest(0, start, stop, into), len(chunk), sums, BOUNCE)
@@ -45,7 +65,7 @@ def land(chunk: bytes, start: int, stop: int, *, sent: bytes | None = None) -> t
     wire = Wire(chunk if sent is None else sent, first)
     landing.fill(wire.read)
     assert wire.at == last, "all that is sent is taken"
-    return bytes(memory), wire
+    return bytes(around), wire
 
 
 def edges(length: int) -> list[int]:
@@ -60,10 +80,38 @@ def test_every_alignment_around_block_edges_lands_as_a_slice(length: int) -> Non
     for start in edges(length):
         for stop in edges(length):
             if start < stop:
-                memory, wire = land(chunk, start, stop)
+                landed, wire = land(chunk, start, stop)
 
-                assert memory == MARGIN + chunk[start:stop] + MARGIN, f"{start}…{stop}"
+                assert landed == MARGIN + chunk[start:stop] + MARGIN, f"{start}…{stop}"
                 assert wire.bounced_bytes <= 2 * BLOCK_BYTES
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_memory_anywhere_gets_the_same_bytes(shift: int) -> None:
+    for start in (0, 5, 16, BLOCK_BYTES, 2 * BLOCK_BYTES - 1):
+        for stop in (len(DATA), len(DATA) - 1, len(DATA) - BLOCK_BYTES, start + 1):
+            landed, _ = land(DATA, start, stop, shift=shift)
+
+            assert landed == MARGIN + DATA[start:stop] + MARGIN, f"{start}…{stop}"
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_detour_is_taken_where_the_kernel_would_be_slow(shift: int, machine: str) -> None:
+    _, wire = land(DATA, 0, len(DATA), shift=shift)
+
+    is_detour = "slowly" in machine and shift not in (0, 32)
+    assert wire.bounced_bytes == (len(DATA) if is_detour else 0)
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_wrong_block_is_found_on_a_detour_too() -> None:
+    for block in range(0, len(DATA), BLOCK_BYTES):
+        sent = bytearray(DATA)
+        sent[block] ^= 1
+
+        with pytest.raises(CorruptData):
+            land(DATA, 0, len(DATA), sent=bytes(sent), shift=16)
 
 
 @given(st.integers(1, len(DATA)), st.data())
@@ -73,9 +121,9 @@ def test_any_part_of_any_chunk_lands_as_a_slice(length: int, data: st.DataObject
     stop = data.draw(st.integers(start + 1, length))
     chunk = DATA[:length]
 
-    memory, _ = land(chunk, start, stop)
+    landed, _ = land(chunk, start, stop)
 
-    assert memory == MARGIN + chunk[start:stop] + MARGIN
+    assert landed == MARGIN + chunk[start:stop] + MARGIN
 
 
 def test_whole_blocks_go_straight_to_their_place() -> None:

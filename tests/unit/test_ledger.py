@@ -41,16 +41,16 @@ def test_a_chunk_that_left_before_its_file_was_opened_is_not_current() -> None:
     ledger = ledger_with(a=10)
     old = ledger.acquire(A, is_use=True)
     assert old is not None
-    assert ledger.is_current(old)
+    assert ledger.is_verified(old)
 
     leave(ledger, A)
-    assert not ledger.is_current(old)
+    assert ledger.is_verified(old) is None
     keep(ledger, A, 10)
     new = ledger.acquire(A, is_use=True)
 
     assert new is not None
-    assert not ledger.is_current(old)
-    assert ledger.is_current(new)
+    assert ledger.is_verified(old) is None
+    assert ledger.is_verified(new)
 
 
 def test_closing_an_old_file_leaves_the_new_one_counted() -> None:
@@ -126,16 +126,18 @@ def test_verifying_an_old_file_says_nothing_about_the_new_one() -> None:
     departure = ledger.take(A)
     assert departure is not None
     ledger.settle([departure], unlinked=[])  # Its unlink failed: it is back, on disk as it was.
-    assert not ledger.is_verified(A)
+    assert ledger.is_verified(old) is False
 
     ledger.verified(old)
 
-    assert ledger.is_verified(A), "it is the same file"
+    assert ledger.is_verified(old), "it is the same file"
     leave(ledger, A)
     assert ledger.begin_change(A)
     ledger.found(A, 10)
     ledger.verified(old)
-    assert not ledger.is_verified(A)
+    new = ledger.acquire(A, is_use=True)
+    assert new is not None
+    assert ledger.is_verified(new) is False
 
 
 def test_room_being_made_cannot_be_taken_by_another() -> None:

@@ -1,5 +1,6 @@
 """Files as one piece of memory: what a view shows, and what it refuses."""
 
+import contextlib
 import gc
 import mmap
 import os
@@ -42,6 +43,7 @@ def map_one(mapped: MappedRange, path: Path, *, at: int, length: int) -> None:
         mapped.map_file(descriptor, at=at, length=length)
     finally:
         os.close(descriptor)
+    mapped.populate(at=at, length=length)
 
 
 def is_mapped(path: Path) -> bool:
@@ -99,21 +101,29 @@ def test_a_file_that_is_cut_while_it_is_mapped_is_an_error_and_no_signal(tmp_pat
     path, mapped = tmp_path / "cut", MappedRange(PIECE_BYTES)
     path.write_bytes(DATA[:PIECE_BYTES])
     with path.open("rb") as file:
-        mapped._map(file.fileno(), 0, PIECE_BYTES, 0)
-        os.truncate(path, mmap.PAGESIZE)
+        mapped.map_file(file.fileno(), at=0, length=PIECE_BYTES)
+    os.truncate(path, mmap.PAGESIZE)
 
-        with pytest.raises(CorruptData, match="cannot be read"):
-            mapped._populate(file.fileno(), 0, PIECE_BYTES, 0)
+    with pytest.raises(CorruptData, match="cannot be read"):
+        mapped.populate(at=0, length=PIECE_BYTES)
 
 
-def test_where_the_kernel_cannot_fault_pages_in_files_are_read_through(tmp_path: Path) -> None:
-    path = tmp_path / "old-kernel"
-    path.write_bytes(DATA)
+@pytest.mark.parametrize("left_bytes", [0, mmap.PAGESIZE, PIECE_BYTES])
+def test_where_the_kernel_cannot_fault_pages_in_files_are_read_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_bytes: int
+) -> None:
+    monkeypatch.setattr(mapping, "_MADV_POPULATE_READ", 9999)  # As unknown as to an old kernel.
+    path, mapped = tmp_path / "old-kernel", MappedRange(PIECE_BYTES)
+    path.write_bytes(DATA[:PIECE_BYTES])
     with path.open("rb") as file:
-        mapping._read_through(file.fileno(), 10, len(DATA) - 10)
+        mapped.map_file(file.fileno(), at=0, length=PIECE_BYTES)
+    mapped.populate(at=0, length=PIECE_BYTES)
+    assert mapped.view() == DATA[:PIECE_BYTES]
 
-        with pytest.raises(CorruptData, match=f"ends at byte {len(DATA)}"):
-            mapping._read_through(file.fileno(), 0, len(DATA) + 1)
+    os.truncate(path, left_bytes)
+
+    with pytest.raises(CorruptData) if left_bytes < PIECE_BYTES else contextlib.nullcontext():
+        mapped.populate(at=0, length=PIECE_BYTES)
 
 
 def test_more_maps_than_a_process_may_have_are_refused_with_the_setting() -> None:

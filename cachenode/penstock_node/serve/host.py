@@ -9,6 +9,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from penstock.host_frames import (
     frame,
     frame_bytes,
 )
+from penstock.planes.plane import Source
 from penstock.ticket import Ticket
 from penstock.v1 import cache_pb2, host_pb2
 from penstock_node.chunk import Chunk
@@ -39,8 +41,8 @@ PLANE = "host"
 HOLDS_MAX = 1024 * 1024
 """Chunks in use by readers at once, of all connections: enough for views of 4 TB."""
 FIRST_PART_CHUNKS = 1
-PART_CHUNKS = 8
-"""Of an answer in parts: the reader reads the first while the next is looked for."""
+PART_GROWTH = 8
+"""Of an answer in parts: the reader reads one while the next is looked for, and is woken seldom."""
 TICKET_BELIEVED_S = 1.0
 """How long a ticket that was verified is not verified again."""
 TICKETS_BELIEVED_MAX = 256
@@ -186,7 +188,7 @@ class HostSession:
             return self._later(self._read_rest(wanted, found))
         reply = self._chunks(part, found, more=bool(rest.chunks))
         if rest.chunks:
-            reply.then = lambda: self._read_next(rest, PART_CHUNKS)
+            reply.then = lambda: self._read_next(rest, count * PART_GROWTH)
         return reply
 
     def _check(self, read: host_pb2.HostRead) -> None:
@@ -237,19 +239,21 @@ class HostSession:
         opened: cache_pb2.Object | None = None,
     ) -> Reply:
         """Return the answer; the files in it are closed when it is sent, or cannot be."""
-        files: list[OpenFile] = []
+        given: list[tuple[Given, int]] = []
         told = [
-            self._tell(chunk.index, one, length, files)
+            self._tell(chunk.index, one, length, given)
             for chunk, one, length in zip(
                 wanted.chunks, found, wanted.lengths or [0] * len(found), strict=True
             )
         ]
+        self._count(given)
+        files = [_GivenFile(one, self._hold) for one, _length in given]
         epoch = self._service.cluster.epoch
         chunks = host_pb2.HostChunks(chunks=told, epoch=epoch, object=opened, more=more)
         return _reply(host_pb2.HostResponse(chunks=chunks), files)
 
     def _tell(
-        self, index: int, one: Found, length: int, files: list[OpenFile]
+        self, index: int, one: Found, length: int, given: list[tuple[Given, int]]
     ) -> host_pb2.HostChunk:
         if one is None:
             return host_pb2.HostChunk(index=index, filling=host_pb2.HostFilling())
@@ -260,12 +264,19 @@ class HostSession:
             one.content.close()
             address = self._service.bulk_address
             return host_pb2.HostChunk(index=index, over_bulk=host_pb2.HostOverBulk(address=address))
-        files.append(_GivenFile(one, self._hold))
         whole = one.chunk.length
-        length = min(length, whole) or whole
-        self._service.metrics.served(plane=PLANE, source=one.source, length=length)
+        given.append((one, min(length, whole) or whole))
         file = host_pb2.HostFile(length=whole, checksums=one.checksums, source=one.source)
         return host_pb2.HostChunk(index=index, file=file)
+
+    def _count(self, given: Sequence[tuple[Given, int]]) -> None:
+        reads, read_bytes = Counter[Source](), Counter[Source]()
+        for one, length in given:
+            reads[one.source] += 1
+            read_bytes[one.source] += length
+        for source, count in reads.items():
+            length = read_bytes[source]
+            self._service.metrics.served(plane=PLANE, source=source, length=length, reads=count)
 
     def _hold(self, release: Callable[[], None]) -> None:
         self._holds.append(release)

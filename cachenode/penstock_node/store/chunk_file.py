@@ -20,7 +20,7 @@ the index: a chunk is found without an index, and a directory listing tells size
 
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePath
 
 import xxhash
@@ -76,41 +76,41 @@ def parse_name(name: str) -> tuple[bytes, int] | None:
     return (chunk_id, pages) if believable and file_name(chunk_id, pages) == name else None
 
 
-@dataclass(frozen=True)
 class ChunkFile:
-    """The file of one chunk: everything about it that follows from the object and the index.
+    """The file of one chunk: everything about it that follows from the object and the index."""
 
-    Raises:
-        InvalidRequest: When it is made: the object has no such chunk.
-    """
+    __slots__ = (
+        "chunk_id",
+        "file_bytes",
+        "footer_head",
+        "index",
+        "object",
+        "pages",
+        "payload_bytes",
+    )
 
-    object: ObjectId
-    index: int
-    # Made at once: every read of a chunk needs all of them.
-    chunk_id: bytes = field(init=False, compare=False, repr=False)
-    """The 16 bytes that name the chunk."""
-    payload_bytes: int = field(init=False, compare=False, repr=False)
-    """The chunk's length."""
-    footer_head: bytes = field(init=False, compare=False, repr=False)
-    """What its footer begins with: all but the checksums."""
-    file_bytes: int = field(init=False, compare=False, repr=False)
-    """The file's length: payload, body and tail."""
-    pages: int = field(init=False, compare=False, repr=False)
-    """How many pages of 4 KiB the file takes."""
+    def __init__(self, subject: ObjectId, index: int) -> None:
+        """Make all of it at once: every read of a chunk needs it.
 
-    def __post_init__(self) -> None:
-        payload_bytes = self.object.chunk_length(self.index)
-        head = _footer_head(self.object, self.index, payload_bytes)
-        checksums_bytes = block_count(payload_bytes) * CHECKSUM_BYTES
-        file_bytes = payload_bytes + len(head) + checksums_bytes + _TAIL.size
-        made = {
-            "chunk_id": self.object.chunk_id(self.index),
-            "payload_bytes": payload_bytes,
-            "footer_head": head,
-            "file_bytes": file_bytes,
-            "pages": -(-file_bytes // PAGE_BYTES),
-        }
-        self.__dict__.update(made)  # Frozen from here on.
+        Raises:
+            InvalidRequest: The object has no such chunk.
+        """
+        self.object, self.index = subject, index
+        self.chunk_id = subject.chunk_id(index)
+        """The 16 bytes that name the chunk."""
+        self.payload_bytes = subject.chunk_length(index)
+        """The chunk's length."""
+        self.footer_head = _footer_head(subject, index, self.payload_bytes)
+        """What its footer begins with: all but the checksums."""
+        checksums_bytes = block_count(self.payload_bytes) * CHECKSUM_BYTES
+        footer_bytes = len(self.footer_head) + checksums_bytes + _TAIL.size
+        self.file_bytes = self.payload_bytes + footer_bytes
+        """The file's length: payload, body and tail."""
+        self.pages = -(-self.file_bytes // PAGE_BYTES)
+        """How many pages of 4 KiB the file takes."""
+
+    def __repr__(self) -> str:
+        return f"<ChunkFile {self.index} of {self.object.key!r}>"
 
     @property
     def allocated_bytes(self) -> int:
@@ -224,8 +224,9 @@ def read_checksums(descriptor: int, chunk: ChunkFile) -> bytes:
     """
     file_bytes = os.fstat(descriptor).st_size
     if file_bytes == chunk.file_bytes:
-        body = _unseal(os.pread(descriptor, file_bytes, chunk.payload_bytes))
-        is_whole = len(body) == file_bytes - chunk.payload_bytes - _TAIL.size
+        footer_bytes = file_bytes - chunk.payload_bytes
+        body = _unseal(os.pread(descriptor, footer_bytes, chunk.payload_bytes))
+        is_whole = len(body) == footer_bytes - _TAIL.size
         if is_whole and body.startswith(chunk.footer_head):
             return body[len(chunk.footer_head) :]
     raise _not_of(chunk, descriptor, file_bytes)

@@ -117,16 +117,19 @@ class EvictionOrder:
         """Tell of listed chunks whether they can be here: all that are, and seldom another."""
         return listed.may_be_among(self._index.lows_beside(listed.high))
 
-    def touch(self, chunk_id: bytes, *, of: ObjectId | None = None) -> None:
-        """Note a use of a chunk that is here, and what object it is of."""
+    def touch(self, chunk_id: bytes, *, of: ObjectId | None = None) -> int | None:
+        """Note a use of a chunk, and what object it is of; return its size, None if not here."""
         row = self._index.find(chunk_id)
-        assert row, f"{chunk_id.hex()} is not here"
+        if not row:
+            return None
         queue = self._queues.queue_of(row)
         group = queue if of is None else self._group(of)
         if group != queue:
             self._queues.leave(row)
             self._queues.push(group, row)
-        self._note(group, self._index.size_of(row))
+        size_bytes = self._index.size_of(row)
+        self._note(group, size_bytes)
+        return size_bytes
 
     def remove(self, chunk_id: bytes) -> int:
         """Forget a chunk that is here, for reasons of the caller's; return its size in bytes."""

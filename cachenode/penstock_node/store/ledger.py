@@ -66,7 +66,8 @@ class Ledger:
     ) -> None:
         self._capacity_bytes = capacity_bytes
         self._policy = policy
-        self._lock = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._open: dict[bytes, OpenFile] = {}
         self._open_bytes = 0  # Of those: chunks in the index that readers hold.
         self._changing: set[bytes] = set()
@@ -122,11 +123,11 @@ class Ledger:
             of: The chunk's object, as far as it is known.
         """
         with self._lock:
-            size_bytes = self._policy.size_of(chunk_id)
+            size_bytes = (
+                self._policy.touch(chunk_id, of=of) if is_use else self._policy.size_of(chunk_id)
+            )
             if size_bytes is None:
                 return None
-            if is_use:
-                self._policy.touch(chunk_id, of=of)
             file = self._open.get(chunk_id)
             if file is None:
                 file = self._open[chunk_id] = OpenFile(chunk_id, size_bytes)
@@ -147,15 +148,15 @@ class Ledger:
                 del self._open[file.chunk_id]
                 self._open_bytes -= file.size_bytes
 
-    def is_current(self, file: OpenFile) -> bool:
-        """Tell whether what was opened by path after `acquire` is the file that was acquired."""
-        with self._lock:
-            return self._open.get(file.chunk_id) is file
+    def is_verified(self, file: OpenFile) -> bool | None:
+        """Tell whether this process has written the file of a chunk, or verified it.
 
-    def is_verified(self, chunk_id: bytes) -> bool:
-        """Tell whether this process has written the chunk, or verified it."""
+        None: what was opened by path after `acquire` may not be the file that was acquired.
+        """
         with self._lock:
-            return not self._policy.is_unverified(chunk_id)
+            if self._open.get(file.chunk_id) is not file:
+                return None
+            return not self._policy.is_unverified(file.chunk_id)
 
     def verified(self, file: OpenFile) -> None:
         """Note that the payload of an acquired file matches its checksums."""
@@ -209,7 +210,7 @@ class Ledger:
     def begin_change(self, chunk_id: bytes) -> bool:
         """Wait until nobody changes the chunk, and change it; False if it is in the index."""
         with self._lock:
-            self._lock.wait_for(lambda: chunk_id not in self._changing)
+            self._changed.wait_for(lambda: chunk_id not in self._changing)
             if self._policy.size_of(chunk_id) is not None:
                 return False
             self._changing.add(chunk_id)
@@ -340,7 +341,7 @@ class Ledger:
     def _end_change(self, chunk_id: bytes) -> None:
         assert chunk_id in self._changing, f"{chunk_id.hex()} is changed without a claim"
         self._changing.remove(chunk_id)
-        self._lock.notify_all()
+        self._changed.notify_all()
 
     def _hold_while_open(self, departure: Departure) -> None:
         if departure.file is not None and departure.file.handles > 0:

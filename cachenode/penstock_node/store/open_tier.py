@@ -96,19 +96,17 @@ class OpenTier:
         file = self.ledger.acquire(chunk.chunk_id, is_use=is_use, of=chunk.object)
         if file is None:
             return None
-        with contextlib.ExitStack() as on_failure:
-            # Held until the copy is taken out: that needs to know which file was read.
-            on_failure.callback(self.ledger.release, file)
-            try:
-                stored = self._open(chunk, file, must_verify=must_verify)
-            except CorruptData as error:
-                self._take_out_bad(file, error)
-                return None
-            except OSError as error:
-                self._give_up_reading(file, error)
-                return None
-            on_failure.pop_all()
-            return stored
+        stored = None
+        try:
+            stored = self._open(chunk, file, must_verify=must_verify)
+        except CorruptData as error:
+            self._take_out_bad(file, error)
+        except OSError as error:
+            self._give_up_reading(file, error)
+        finally:
+            if stored is None:  # Not before: what to take out is known by who holds it.
+                self.ledger.release(file)
+        return stored
 
     def _open(self, chunk: ChunkFile, file: OpenFile, *, must_verify: bool) -> StoredChunk:
         if file.size_bytes != chunk.allocated_bytes:
@@ -123,7 +121,8 @@ class OpenTier:
     def _check(
         self, descriptor: int, chunk: ChunkFile, file: OpenFile, *, must_verify: bool
     ) -> StoredChunk:
-        if not self.ledger.is_current(file):
+        is_verified = self.ledger.is_verified(file)
+        if is_verified is None:
             raise FileNotFoundError(errno.ENOENT, "it left while it was opened")
         stored = StoredChunk(
             descriptor,
@@ -134,7 +133,7 @@ class OpenTier:
             is_passable=self._is_passable,
             on_close=functools.partial(self.ledger.release, file),
         )
-        if must_verify or not self.ledger.is_verified(chunk.chunk_id):
+        if must_verify or not is_verified:
             stored.verify()
             self.ledger.verified(file)
         return stored

@@ -154,6 +154,11 @@ class Store:
         holder = next((tier for tier in tiers if tier.holds_id(chunk.chunk_id)), None)
         return holder or choose_tier(tiers, chunk.chunk_id)
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is a memory tier."""
+        return bool(self._of_role("memory"))
+
     def wants_in_memory(self, chunk_id: bytes) -> bool:
         """Tell whether there is a memory tier and the chunk is not in it."""
         memory = self._of_role("memory")

@@ -157,6 +157,9 @@ class TierDirectory:
         descriptor = os.open(temporary, flags, FILE_MODE)
         try:
             try:
+                # A tmpfs gives huge pages only within a file's length: what is mapped by those is
+                # mapped, and read, much faster.
+                os.ftruncate(descriptor, chunk.file_bytes)
                 write_chunk(descriptor, payload, footer)
             finally:
                 os.close(descriptor)  # May tell of a write that failed only now.

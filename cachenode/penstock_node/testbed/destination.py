@@ -5,6 +5,7 @@ than the read, and proof that a read has put all the right bytes into it.
 Not responsible for: reading.
 """
 
+import mmap
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ class Destination:
             size_bytes: Of the object.
             checksums: Of its blocks, joined.
         """
-        self.view = memoryview(bytearray(size_bytes))
+        self.view = memoryview(mmap.mmap(-1, size_bytes))
         self._checksums = checksums
         self.clear()
 

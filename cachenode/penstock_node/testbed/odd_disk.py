@@ -87,10 +87,17 @@ class OddDisk:
 
 
 @contextlib.contextmanager
-def small_disk(path: Path, *, size_bytes: int) -> Iterator[Path]:
-    """Mount an empty disk of ``size_bytes`` at ``path``; it is gone, with all on it, at the end."""
+def small_disk(path: Path, *, size_bytes: int, options: str = "") -> Iterator[Path]:
+    """Mount an empty disk of ``size_bytes`` at ``path``; it is gone, with all on it, at the end.
+
+    Args:
+        path: Made if it is not there.
+        size_bytes: Of the disk, a tmpfs.
+        options: More of them, for ``mount``.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "penstock-test", str(path)]
+    options = ",".join(filter(None, (f"size={size_bytes}", options)))
+    command = ["mount", "-t", "tmpfs", "-o", options, "penstock-test", str(path)]
     subprocess.run(command, check=True)
     try:
         yield path

@@ -6,13 +6,14 @@ Not responsible for: measuring.
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 import penstock
 from penstock.core import Core, Options
@@ -22,10 +23,14 @@ from penstock.reader import WORKERS_MAX
 from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.contest import Sample
 from penstock_node.testbed.destination import Destination, random_file
+from penstock_node.testbed.odd_disk import small_disk
 from penstock_node.testbed.peers import PeerAbsent
 
 MIB = 1024 * 1024
 URL = "penstock://models/model.bin"
+Place: TypeAlias = Literal["tmpfs", "tmpfs of huge pages", "disk"]
+"""What files lie on: that of the machine, one of its own as a memory tier should have, or what
+temporary files are on."""
 _TMPFS = Path("/dev/shm")  # noqa: S108 - a tmpfs, where the machine has one
 _SPARE_BYTES = 256 * MIB
 _COPIES = 3
@@ -49,34 +54,54 @@ class Unverified(Landing):
 
 
 @contextlib.contextmanager
-def scratch(room_bytes: int, *, on_disk: bool = False) -> Iterator[Path]:
-    """Make a directory, on a tmpfs if one has so much room; it is gone in the end.
+def scratch(room_bytes: int, *, place: Place = "tmpfs") -> Iterator[Path]:
+    """Make a directory; it is gone in the end.
 
-    So disks, which no two machines share, stay out of figures that are about moving bytes.
+    On a tmpfs disks, which no two machines share, stay out of figures about moving bytes.
 
     Args:
         room_bytes: What it is to hold.
-        on_disk: Among temporary files instead: for what depends on the kind of file system.
+        place: On what; the machine's tmpfs only if that has so much room.
+
+    Raises:
+        PeerAbsent: This program may not mount a tmpfs.
     """
     has_room = _TMPFS.is_dir() and shutil.disk_usage(_TMPFS).free > room_bytes + _SPARE_BYTES
-    parent = _TMPFS if has_room and not on_disk else None
+    parent = _TMPFS if has_room and place == "tmpfs" else None
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=parent) as name:
-        yield Path(name)
+        if place != "tmpfs of huge pages":
+            yield Path(name)
+            return
+        with _huge_pages(Path(name), size_bytes=room_bytes + _SPARE_BYTES):
+            yield Path(name)
+
+
+@contextlib.contextmanager
+def _huge_pages(path: Path, *, size_bytes: int) -> Iterator[None]:
+    if os.geteuid() != 0:
+        raise PeerAbsent("absent: only root can mount a tmpfs")
+    with small_disk(path, size_bytes=size_bytes, options="huge=within_size"):
+        yield
 
 
 class WarmSite:
     """One object, cached whole by a standalone node. As a context manager it starts the node."""
 
-    def __init__(self, directory: Path, *, object_bytes: int, chunk_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, *, object_bytes: int, chunk_bytes: int, place: Place
+    ) -> None:
         """Make the object and its copies; the node starts later.
 
         Args:
             directory: Holds all of it; of `scratch`, with room for `_COPIES` of the object.
+            place: What it was asked to be on.
             object_bytes: Of the object; a multiple of ``chunk_bytes``.
             chunk_bytes: Of the cluster, and of the plain files.
         """
         assert object_bytes % chunk_bytes == 0, "peers' files would differ in length"
         self.directory = directory
+        self.place = "disk" if place == "tmpfs" and _TMPFS not in directory.parents else place
+        """What its files lie on."""
         origin = directory / "origin"
         origin.mkdir()
         self.object_path = origin / "model.bin"
@@ -135,11 +160,6 @@ class WarmSite:
         check_plane(cache, plane)
         return sample
 
-    @property
-    def file_system(self) -> str:
-        """What its files lie on."""
-        return "tmpfs" if self.directory.is_relative_to(_TMPFS) else "disk"
-
     def __enter__(self) -> Self:
         self.node.start()
         try:
@@ -172,11 +192,13 @@ def check_plane(cache: penstock.Cache, plane: str) -> None:
 
 @contextlib.contextmanager
 def warm_site(
-    *, object_bytes: int, chunk_bytes: int, copies: int = 0, on_disk: bool = False
+    *, object_bytes: int, chunk_bytes: int, copies: int = 0, place: Place = "tmpfs"
 ) -> Iterator[WarmSite]:
     """Run one in a directory of its own, with room for ``copies`` more of the object."""
     with (
-        scratch(object_bytes * (_COPIES + copies), on_disk=on_disk) as directory,
-        WarmSite(directory, object_bytes=object_bytes, chunk_bytes=chunk_bytes) as site,
+        scratch(object_bytes * (_COPIES + copies), place=place) as directory,
+        WarmSite(
+            directory, object_bytes=object_bytes, chunk_bytes=chunk_bytes, place=place
+        ) as site,
     ):
         yield site

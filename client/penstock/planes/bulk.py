@@ -7,7 +7,6 @@ never waits for the next request. While a chunk is being filled the node says so
 
 import base64
 import binascii
-import threading
 from collections.abc import Sequence
 from typing import get_args
 
@@ -29,12 +28,11 @@ from penstock.bulk_http import (
     TRACEPARENT,
     format_range,
 )
-from penstock.checksums import BLOCK_BYTES
 from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
-from penstock.planes.landing import Landing
+from penstock.planes.landing import Bounce, Landing
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext, Source
 
 _SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
@@ -58,7 +56,7 @@ class BulkPlane:
         """
         self._connections = connections
         self._landing = landing
-        self._of_thread = threading.local()
+        self._bounce = Bounce()
 
     def read(
         self,
@@ -125,7 +123,7 @@ class BulkPlane:
             return error_of(head, connection.receive_body(head.length, deadline), connection)
         chunk_length = context.object.chunk_length(piece.index)
         try:
-            landing = self._landing(piece, chunk_length, _checksums(head), self._bounce())
+            landing = self._landing(piece, chunk_length, _checksums(head), self._bounce.memory)
         except CorruptData as error:
             raise NodeUnavailable(f"{connection.address} sends other blocks: {error}") from error
         if head.length != landing.stop - landing.start:
@@ -140,13 +138,6 @@ class BulkPlane:
             load=_number(head, LOAD),
             copies=_number(head, COPIES),
         )
-
-    def _bounce(self) -> memoryview:
-        """Return a block of memory that is this thread's."""
-        bounce: memoryview | None = getattr(self._of_thread, "bounce", None)
-        if bounce is None:
-            bounce = self._of_thread.bounce = memoryview(bytearray(BLOCK_BYTES))
-        return bounce
 
     def close(self) -> None:
         """Nothing of its own: the connections belong to whoever made them."""

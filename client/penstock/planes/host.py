@@ -6,12 +6,11 @@ are here are read; one whose file this program is not given is read over the nod
 """
 
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from penstock.checksums import BLOCK_BYTES, checksums_between
+from penstock.checksums import checksums_between
 from penstock.deadline import Deadline
 from penstock.errors import (
     CorruptData,
@@ -27,7 +26,7 @@ from penstock.membership.view import Member
 from penstock.objects import cover_blocks
 from penstock.planes.host_file import DONE, land_file, source_of
 from penstock.planes.host_small import SmallReads
-from penstock.planes.landing import Landing
+from penstock.planes.landing import Bounce, Landing
 from penstock.planes.plane import Landed, Outcome, PieceRequest, Plane, ReadContext
 from penstock.v1 import host_pb2
 from penstock.wire import error_from_proto
@@ -62,7 +61,7 @@ class HostPlane:
         self._connections = connections
         self._bulk = bulk
         self._landing = landing
-        self._of_thread = threading.local()
+        self._bounce = Bounce()
         self._small = SmallReads(lambda: connections.connect(path))
 
     def read(
@@ -77,7 +76,7 @@ class HostPlane:
         assert len(pieces) <= self.pieces_max, f"{len(pieces)} pieces in one request"
         if len(pieces) == 1:
             outcome = self._small.read(
-                context, pieces[0], deadline, bounce=self._bounce(), landing=self._landing
+                context, pieces[0], deadline, bounce=self._bounce.memory, landing=self._landing
             )
             if outcome is not None:
                 return [outcome]
@@ -177,15 +176,8 @@ class HostPlane:
             raise CorruptData(f"chunk {piece.index} has {file.length} bytes, not {chunk_length}")
         start, stop = cover_blocks(piece.start, piece.stop, chunk_length)
         checksums = checksums_between(file.checksums, start, stop)
-        landing = self._landing(piece, chunk_length, checksums, self._bounce())
+        landing = self._landing(piece, chunk_length, checksums, self._bounce.memory)
         land_file(descriptor, file.offset, landing)
-
-    def _bounce(self) -> memoryview:
-        """Return a block of memory that is this thread's."""
-        bounce: memoryview | None = getattr(self._of_thread, "bounce", None)
-        if bounce is None:
-            bounce = self._of_thread.bounce = memoryview(bytearray(BLOCK_BYTES))
-        return bounce
 
     def _read_over_bulk(self, member: Member, reading: "_Reading") -> None:
         for address, positions in reading.over_bulk.items():

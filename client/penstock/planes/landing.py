@@ -1,19 +1,38 @@
 """Landing: blocks off a wire into the caller's memory, each verified right after it came.
 
-Responsible for: which bytes go straight to their place, and which by way of a block of our own,
-because the caller wants only a part of the block that is verified as a whole.
+Responsible for: which bytes go straight to their place, and which by way of memory of our own:
+where the caller wants only a part of a block, which is verified as a whole, and where the kernel
+is slow to copy to the caller's memory (`memory`).
 Not responsible for: where bytes come from.
 """
 
+import threading
 from collections.abc import Callable
 
-from penstock.checksums import BLOCK_BYTES, CHECKSUM_BYTES, block_checksums, block_count
+from penstock import memory
+from penstock.checksums import (
+    BLOCK_BYTES,
+    CHECKSUM_BYTES,
+    block_count,
+    blocks_match,
+    digests_of,
+)
 from penstock.errors import CorruptData
 from penstock.objects import cover_blocks
 from penstock.planes.plane import PieceRequest
 
-SPAN_BYTES = 4 * BLOCK_BYTES
-"""Received and verified at a time: still in the processor's cache when it is verified."""
+SPAN_BYTES = 16 * BLOCK_BYTES
+"""Received and verified at a time: still in the processor's cache when it is verified, and
+threads that come back from the kernel seldom wait for each other."""
+BOUNCE_BYTES = 4 * BLOCK_BYTES
+"""The same for what does not go straight to its place: it is read three times from the cache."""
+
+
+class Bounce(threading.local):
+    """Memory for what does not go straight to its place; each thread has its own."""
+
+    def __init__(self) -> None:
+        self.memory = memory.page_aligned(BOUNCE_BYTES)
 
 
 class Landing:
@@ -28,16 +47,19 @@ class Landing:
             piece: What is wanted.
             chunk_length: Of the whole chunk, in bytes.
             checksums: Of the blocks around the piece.
-            bounce: A block of memory, for blocks that are wanted only in part.
+            bounce: Of `Bounce`, this thread's.
 
         Raises:
             CorruptData: There are not as many checksums as blocks.
         """
-        self._piece, self._bounce, self._checksums = piece, bounce, checksums
+        self._piece, self._bounce = piece, bounce
         self.start, self.stop = cover_blocks(piece.start, piece.stop, chunk_length)
         expected = block_count(self.stop - self.start) * CHECKSUM_BYTES
         if len(checksums) != expected:
             raise CorruptData(f"{len(checksums)} bytes of checksums came, not {expected}")
+        self._digests = digests_of(checksums)
+        is_large = piece.stop - piece.start > BLOCK_BYTES
+        self._is_straight = not (is_large and memory.is_slow(piece.into, piece.start))
 
     def fill(
         self, read: Callable[[memoryview, int], None], *, span_bytes: int = SPAN_BYTES
@@ -63,7 +85,9 @@ class Landing:
             raise CorruptData(f"blocks of chunk {self._piece.index} do not match their checksums")
 
     def _span(self, at: int, span_bytes: int) -> memoryview:
-        """Return memory for the bytes from ``at`` on: the caller's, or the block of our own."""
+        """Return memory for the bytes from ``at`` on: the caller's, or our own."""
+        if not self._is_straight:
+            return self._bounce[: min(span_bytes, self.stop - at)]
         piece = self._piece
         stop = min(at + span_bytes, self.stop)
         if stop > piece.stop:
@@ -73,11 +97,12 @@ class Landing:
         return self._bounce[: min(BLOCK_BYTES, self.stop - at)]
 
     def _is_right(self, span: memoryview, at: int) -> bool:
-        first = (at - self.start) // BLOCK_BYTES * CHECKSUM_BYTES
-        expected = self._checksums[first : first + block_count(len(span)) * CHECKSUM_BYTES]
-        return block_checksums(span) == expected
+        first = (at - self.start) // BLOCK_BYTES
+        return blocks_match(span, self._digests[first : first + block_count(len(span))])
 
-    def _copy(self, block: memoryview, at: int) -> None:
+    def _copy(self, span: memoryview, at: int) -> None:
+        """Copy what is wanted of memory of our own to its place."""
         piece = self._piece
-        start, stop = max(at, piece.start), min(at + len(block), piece.stop)
-        piece.into[start - piece.start : stop - piece.start] = block[start - at : stop - at]
+        start, stop = max(at, piece.start), min(at + len(span), piece.stop)
+        place = piece.into[start - piece.start : stop - piece.start]
+        memory.copy(place, span[start - at : stop - at])

@@ -1,0 +1,63 @@
+"""Memory for payload: where it begins, and copies to any address."""
+
+import mmap
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock import memory
+
+DATA = random.Random(5).randbytes(100_000)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 300_000])
+def test_page_aligned_memory_is_as_long_as_asked_for_and_begins_with_a_page(size: int) -> None:
+    made = memory.page_aligned(size)
+
+    assert len(made) == size
+    assert not made.readonly
+    assert size == 0 or memory.address_of(made) % mmap.PAGESIZE == 0
+
+
+def test_addresses_follow_slices() -> None:
+    made = memoryview(bytearray(100))
+
+    assert memory.address_of(made[7:]) == memory.address_of(made) + 7
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+@given(at=st.integers(0, 70), begin=st.integers(0, 70), data=st.data())
+def test_a_copy_to_any_address_is_the_same_bytes_and_touches_no_other(
+    is_slow: bool, at: int, begin: int, data: st.DataObject
+) -> None:
+    length = data.draw(st.integers(0, len(DATA) - begin) | st.sampled_from([16_384, 65_536]))
+    source = memoryview(DATA)[begin : begin + length]
+    target = memory.page_aligned(at + length + 10)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "_is_slow_if_unaligned", lambda: is_slow)
+        memory.copy(target[at : at + length], source)
+
+    assert bytes(target) == bytes(at) + DATA[begin : begin + length] + bytes(10)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_only_where_file_and_memory_lie_differently_can_the_kernel_be_slow(
+    is_slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_is_slow_if_unaligned", lambda: is_slow)
+    made = memory.page_aligned(4096)
+
+    told = {at: memory.is_slow(made[at:], offset) for at, offset in [(0, 0), (64, 32), (16, 48)]}
+    differs = {at: memory.is_slow(made[at:], offset) for at, offset in [(16, 0), (0, 8), (1, 4096)]}
+
+    assert not any(told.values())
+    assert set(differs.values()) == {is_slow}
+
+
+def test_this_machine_is_tried_without_an_error() -> None:
+    memory._is_slow_if_unaligned.cache_clear()
+
+    assert memory._is_slow_if_unaligned() in (True, False)
