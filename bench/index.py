@@ -81,13 +81,13 @@ class Books:
 
     def list_many(self, count: int) -> None:
         """Take chunks in as a scan does."""
-        self.ledger.begin_listing()
         for _ in range(0, count, LISTED_CHUNKS):
+            since = self.ledger.begin_listing()
             ids = self.new_ids(LISTED_CHUNKS)
             # A batch is of few directories: these begin with the same byte, and so do their ids.
             ids = [ids[0][:1] + chunk_id[1:] for chunk_id in ids]
-            self.ledger.listed(Listed.of((chunk_id, STORED_BYTES) for chunk_id in ids))
-        self.ledger.end_listing()
+            listed = Listed.of((chunk_id, STORED_BYTES) for chunk_id in ids)
+            self.ledger.listed(listed, since=since)
         self.ledger.scanned()
 
     def some_of(self, count: int) -> list[tuple[bytes, ObjectId]]:

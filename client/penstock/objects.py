@@ -58,8 +58,8 @@ class ObjectId:
     """In bytes."""
     chunk_size: int
     """In bytes; the last chunk is shorter."""
-    _identity: bytes = field(init=False, compare=False, repr=False)
-    """What the ids of all its chunks are made of, but for their index."""
+    identity: bytes = field(init=False, compare=False, repr=False)
+    """All of it in bytes: what the ids of its chunks are made of, but for their index."""
 
     def __post_init__(self) -> None:
         check_chunk_size(self.chunk_size)
@@ -67,7 +67,7 @@ class ObjectId:
             raise InvalidRequest(f"object of {self.size} bytes: want 0 to {OBJECT_BYTES_MAX}")
         _check_text("object key", self.key, KEY_BYTES_MAX)
         _check_text("version", self.version, VERSION_BYTES_MAX)
-        object.__setattr__(self, "_identity", self._identify())
+        object.__setattr__(self, "identity", self._identify())
 
     def _identify(self) -> bytes:
         key, version = self.key.encode(), self.version.encode()
@@ -106,7 +106,7 @@ class ObjectId:
             InvalidRequest: There is no such chunk.
         """
         self._check_index(index)
-        named = self._identity + index.to_bytes(8, "little")
+        named = self.identity + index.to_bytes(8, "little")
         return hashlib.blake2b(named, digest_size=CHUNK_ID_BYTES, person=_PERSON).digest()
 
     def _check_index(self, index: int) -> None:

@@ -5,9 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from penstock_node.store.chunk_file import PAGE_BYTES, PAGES_MAX, file_name, parse_name
 from penstock_node.store.index import CELLS, SIZE_MASK, Index
-from penstock_node.store.listed import Listed, read_names
+from penstock_node.store.listed import Listed
 from penstock_node.store.queues import Queues
 
 
@@ -148,48 +147,6 @@ def test_queues_keep_their_order_whoever_leaves(seed: int) -> None:
         for row in left:  # Oldest first.
             assert queues.oldest(number) == row
             queues.leave(row)
-
-
-def test_names_are_read_at_once_as_they_are_one_by_one() -> None:
-    rng = random.Random(3)
-    good = [file_name(rng.randbytes(16), rng.choice((1, 9, 0x401, PAGES_MAX))) for _ in range(300)]
-    bad = [
-        f"{good[0][:32]}.0",
-        f"{good[0][:32]}.0401",
-        f"{good[0][:32]}.{PAGES_MAX + 1:x}",
-        f"{good[0][:32]}.4 1",
-        f"{good[0][:32].upper()}.401",
-        f"{good[0][:32]}x401",
-        f"{good[0][:31]}g.401",
-        f"{good[0][:32]}.",
-        "README",
-        "",
-    ]
-    names = [*good, *20 * bad]
-    rng.shuffle(names)
-
-    listed = list(read_names([name.encode() for name in names]))
-
-    parsed = [parse_name(name) for name in names]
-    expected = [(found[0], found[1] * PAGE_BYTES) for found in parsed if found is not None]
-    assert sorted(listed) == sorted(expected)
-    assert len(listed) == len(good)
-    assert listed == list(Listed.of(listed))
-    assert list(read_names([])) == []
-
-
-def test_names_of_one_length_are_read_as_they_are_one_by_one() -> None:
-    good = [f"{chunk_id.hex()}.401" for chunk_id in some_ids(5, 100)]
-    start, end = good[0][:16], good[0][16:]
-    odd = ["/" * 36, f"{start}G{end[1:]}", f"{start}/{end[1:]}", f"{good[0][:32]}.041", "x" * 36]
-
-    for name in [*odd, f"{good[0][:32]}.fff", f"{good[0][:32]}-401"]:
-        listed = read_names([each.encode() for each in (*good, name)])
-
-        assert len(listed) == len(good) + (parse_name(name) is not None)
-    assert list(read_names([name.encode() for name in good])) == [
-        (chunk_id, 0x401 * PAGE_BYTES) for chunk_id in some_ids(5, 100)
-    ]
 
 
 def test_names_of_one_chunk_are_told_from_others() -> None:

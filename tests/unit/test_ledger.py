@@ -197,10 +197,10 @@ def test_a_chunk_that_left_while_its_directory_was_listed_is_not_indexed() -> No
     ledger = ledger_with(unscanned_bytes=CAPACITY_BYTES)
     assert ledger.begin_change(A)
     ledger.found(A, 10)
-    ledger.begin_listing()
+    since = ledger.begin_listing()
     leave(ledger, A)
 
-    ledger.listed(Listed.of([(A, 10), (B, 10)]))
+    ledger.listed(Listed.of([(A, 10), (B, 10)]), since=since)
 
     assert A not in ledger
     assert B in ledger
@@ -214,13 +214,30 @@ def test_a_chunk_that_was_leaving_when_its_directory_was_listed_is_not_indexed()
     ledger.found(A, 10)
     departure = ledger.take(A)
     assert departure is not None
-    ledger.begin_listing()
+    since = ledger.begin_listing()
     ledger.settle([departure], unlinked=[departure])
 
-    ledger.listed(Listed.of([(A, 10)]))
+    ledger.listed(Listed.of([(A, 10)]), since=since)
 
     assert A not in ledger
     assert ledger.used_bytes == 90
+
+
+def test_a_chunk_that_left_is_not_indexed_by_any_listing_that_was_under_way() -> None:
+    """1 two directories are listed, one ahead of the other; 2 it is evicted; 3 both are indexed."""
+    ledger = ledger_with(unscanned_bytes=CAPACITY_BYTES)
+    assert ledger.begin_change(A)
+    ledger.found(A, 10)
+    first, second = ledger.begin_listing(), ledger.begin_listing()
+    leave(ledger, A)
+
+    ledger.listed(Listed.of([(A, 10)]), since=first)
+    ledger.listed(Listed.of([(A, 10)]), since=second)
+
+    assert A not in ledger
+    third = ledger.begin_listing()
+    ledger.listed(Listed.of([(A, 10)]), since=third)
+    assert A in ledger, "it has come back since"
 
 
 def test_a_chunk_that_is_published_while_its_directory_is_listed_counts_once() -> None:
@@ -228,23 +245,23 @@ def test_a_chunk_that_is_published_while_its_directory_is_listed_counts_once() -
     room = ledger.plan_room(10)
     assert room is not None
     assert ledger.settle_room(room, unlinked=[])
-    ledger.begin_listing()
+    since = ledger.begin_listing()
     assert ledger.begin_change(A)
-    ledger.listed(Listed.of([(A, 10)]))
+    ledger.listed(Listed.of([(A, 10)]), since=since)
     ledger.published(A, 10, reason="read")
-    ledger.listed(Listed.of([(A, 10)]))
+    ledger.listed(Listed.of([(A, 10)]), since=since)
 
     assert ledger.used_bytes == 60
-    ledger.end_listing()
+    ledger.end_listings()
     ledger.scanned()
     assert ledger.used_bytes == 10
 
 
 def test_what_is_over_a_lowered_capacity_is_doomed_a_batch_at_a_time() -> None:
     ledger = ledger_with(unscanned_bytes=CAPACITY_BYTES)
-    ledger.begin_listing()
-    ledger.listed(Listed.of([(A, 60), (B, 60), (C, 60)]))
-    ledger.end_listing()
+    since = ledger.begin_listing()
+    ledger.listed(Listed.of([(A, 60), (B, 60), (C, 60)]), since=since)
+    ledger.end_listings()
     ledger.scanned()
     assert ledger.used_bytes == 180
 

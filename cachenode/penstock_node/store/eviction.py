@@ -161,8 +161,7 @@ class EvictionOrder:
     # Groups.
 
     def _group(self, of: ObjectId) -> int:
-        digest = xxhash.xxh3_64_intdigest((of.key + of.version).encode())
-        group = 1 + digest % (GROUPS - 1)
+        group = 1 + xxhash.xxh3_64_intdigest(of.identity) % (GROUPS - 1)
         if not self._ranking.knows(group):
             # Every file takes whole pages, and small objects are known by that too.
             self._ranking.meet(group, object_bytes=of.size + PAGE_BYTES * of.chunk_count)

@@ -17,11 +17,15 @@ changes it: an unlink that is late cannot hit the file that replaced the one it 
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from penstock.objects import ObjectId
 from penstock_node.store.eviction import EvictionOrder, Reason, Victim
 from penstock_node.store.index import Flags
 from penstock_node.store.listed import Listed
+
+Since: TypeAlias = set[bytes]
+"""The chunks that have left since a listing began."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +75,7 @@ class Ledger:
         self._open: dict[bytes, OpenFile] = {}
         self._open_bytes = 0  # Of those: chunks in the index that readers hold.
         self._changing: set[bytes] = set()
-        self._left_during_listing: set[bytes] | None = None  # None: nothing is being listed.
+        self._listings: list[Since] = []  # Under way: whose names may be stale.
         self._is_scanned = unscanned_bytes == 0
         self._unscanned_bytes = unscanned_bytes
         self._quarantined_bytes = quarantined_bytes
@@ -267,31 +271,37 @@ class Ledger:
             self._end_change(chunk_id)
             self._found(chunk_id, size_bytes)
 
-    def begin_listing(self) -> None:
-        """Say that a directory is about to be listed: names in it may go stale from now on."""
+    def begin_listing(self) -> Since:
+        """Say that directories are about to be listed: names in them may go stale from now on.
+
+        Returns:
+            What `listed` wants to be told.
+        """
         with self._lock:
             # A chunk that is leaving now may still be listed, and be gone when it is indexed.
-            self._left_during_listing = set(self._changing)
+            since = set(self._changing)
+            self._listings.append(since)
+            return since
 
-    def listed(self, listed: Listed) -> None:
-        """Index those chunks of a listing that are not known and have not left since."""
+    def listed(self, listed: Listed, *, since: Since) -> None:
+        """Index those chunks of a listing that are not known and have not left since it began."""
         with self._lock:
-            assert self._left_during_listing is not None, "the listing has not begun"
             # Nearly all are new, and taken in at once; only the others are looked at one by one.
             is_odd = self._policy.may_hold(listed) | _are_among(listed, self._changing)
-            is_odd |= _are_among(listed, self._left_during_listing) | listed.repeats()
+            is_odd |= _are_among(listed, since) | listed.repeats()
             for chunk_id, size_bytes in listed.where(is_odd):
                 is_known = self._policy.size_of(chunk_id) is not None or chunk_id in self._changing
-                if not is_known and chunk_id not in self._left_during_listing:
+                if not is_known and chunk_id not in since:
                     self._found(chunk_id, size_bytes)
             new = listed.where(~is_odd)
             self._policy.insert_found(new)
             self._unscanned_bytes = max(0, self._unscanned_bytes - new.total_bytes)
+            self._listings = [other for other in self._listings if other is not since]
 
-    def end_listing(self) -> None:
+    def end_listings(self) -> None:
         """Say that no directory is being listed."""
         with self._lock:
-            self._left_during_listing = None
+            self._listings.clear()
 
     def scanned(self) -> None:
         """Say that every directory has been listed."""
@@ -322,8 +332,8 @@ class Ledger:
         assert chunk_id not in self._changing, f"{chunk_id.hex()} changes while it is indexed"
         self._changing.add(chunk_id)
         self._leaving_bytes += size_bytes
-        if self._left_during_listing is not None:
-            self._left_during_listing.add(chunk_id)
+        for since in self._listings:
+            since.add(chunk_id)
         file = self._open.pop(chunk_id, None)
         self._open_bytes -= file.size_bytes if file else 0
         return Departure(chunk_id, size_bytes, file)

@@ -5,22 +5,21 @@ Not responsible for: what a name means (`chunk_file`), listing (`tier_directory`
 chunk is still there.
 """
 
+import binascii
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from penstock.objects import CHUNK_ID_BYTES
-from penstock_node.store.chunk_file import PAGE_BYTES, PAGES_MAX, parse_name
+from penstock_node.store.chunk_file import PAGE_BYTES, PAGES_MAX, file_name, parse_name
+from penstock_node.store.dirents import NAME_AT, Octets, records_in
 from penstock_node.store.index import Cells, Flags, Words
 
 _ID_DIGITS = 2 * CHUNK_ID_BYTES
-_NAME_BYTES_MIN, _NAME_BYTES_MAX = _ID_DIGITS + 2, _ID_DIGITS + 1 + len(f"{PAGES_MAX:x}")
-_LAST_DIGIT, _DOT, _SLASH, _OTHER = 15, 16, 17, 18
-_VALUES = bytes(
-    (b"0123456789abcdef./".find(letter) + _OTHER + 1) % (_OTHER + 1) for letter in range(256)
-)
-"""What each letter stands for."""
+_NAME_BYTES_MAX = _ID_DIGITS + 1 + len(f"{PAGES_MAX:x}")
+_SMALL = np.uint64(0x2020202020202020)
+"""The bits that small letters have, and digits too, and capitals have not: eight of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,12 @@ class Listed:
         words = np.frombuffer(b"".join(chunk_id for chunk_id, _ in pairs), ">u8")
         sizes = np.array([size for _, size in pairs], np.uint32)
         return cls(words[::2].astype(np.uint64), words[1::2].astype(np.uint64), sizes)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Listed"]) -> "Listed":
+        """Return all of some."""
+        columns = zip(*((part.high, part.low, part.sizes) for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns)) if parts else cls.of(())
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -69,37 +74,49 @@ class Listed:
         return Listed(self.high[is_wanted], self.low[is_wanted], self.sizes[is_wanted])
 
 
-def read_names(names: Sequence[bytes]) -> Listed:
-    """Return the chunks that files' names tell; other names are passed over."""
-    listed = _read_alike(names) if names else None
-    if listed is not None:
-        return listed
-    parsed = filter(None, (parse_name(name.decode("latin-1")) for name in names))
+def read_directory(entries: Octets, *, prefix: str) -> Listed:
+    """Return the chunks that a directory's entries are, by their names; others are passed over.
+
+    Args:
+        entries: See `dirents`.
+        prefix: What the names of all its chunks begin with.
+    """
+    names = (records[:, NAME_AT:] for records in records_in(entries))
+    listed = Listed.joined([_read_names(some) for some in names])
+    is_here = listed.high >> np.uint64(64 - 4 * len(prefix)) == int(prefix, 16)
+    return listed if is_here.all() else listed.where(is_here)
+
+
+def _read_names(names: Octets) -> Listed:
+    """Return the chunks that names tell, each of which ends with a zero.
+
+    Most tell one size, and are read at once: only the last chunk of an object is shorter.
+    """
+    model = parse_name(_text(names[len(names) // 2]))
+    if model is None:
+        return _read_one_by_one(names)
+    _, pages = model
+    end = file_name(b"", pages).encode() + b"\0"
+    is_alike = np.ones(len(names), np.bool_)
+    for column, letter in zip(names.T[_ID_DIGITS:], end, strict=False):
+        is_alike &= column == letter
+    digits = names[is_alike, :_ID_DIGITS]
+    if not (digits.view(np.uint64) & _SMALL == _SMALL).all():
+        return _read_one_by_one(names)
+    try:
+        words = np.frombuffer(binascii.unhexlify(digits.tobytes()), ">u8").reshape(-1, 2)
+    except binascii.Error:
+        return _read_one_by_one(names)
+    high, low = words.T.astype(np.uint64)
+    sizes = np.full(len(words), pages * PAGE_BYTES, np.uint32)
+    return Listed.joined([Listed(high, low, sizes), _read_one_by_one(names[~is_alike])])
+
+
+def _read_one_by_one(names: Octets) -> Listed:
+    parsed = filter(None, (parse_name(_text(name)) for name in names))
     return Listed.of((chunk_id, pages * PAGE_BYTES) for chunk_id, pages in parsed)
 
 
-def _read_alike(names: Sequence[bytes]) -> Listed | None:
-    """Return the chunks of names that are chunks', all of one length; None if they are not.
-
-    Most are: only the last chunk of an object is shorter.
-    """
-    name_bytes = len(names[0])
-    if not _NAME_BYTES_MIN <= name_bytes <= _NAME_BYTES_MAX:
-        return None
-    text = np.frombuffer(b"/".join([*names, b""]).translate(_VALUES), np.uint8)
-    if len(text) != len(names) * (name_bytes + 1):
-        return None
-    values = text.reshape(len(names), name_bytes + 1)
-    ends, dots, sizes = values[:, -1], values[:, _ID_DIGITS], values[:, _ID_DIGITS + 1 : -1]
-    # Every name ends where the first one does, as no name has a slash; and all else are digits.
-    is_as_written = (ends == _SLASH).all() and (dots == _DOT).all() and sizes[:, 0].all()
-    if not is_as_written or np.count_nonzero(text > _LAST_DIGIT) != 2 * len(names):
-        return None
-    pages = np.zeros(len(names), np.uint32)
-    for column in sizes.T:
-        pages = pages * 16 + column
-    if pages.max() > PAGES_MAX:
-        return None
-    words = (values[:, :_ID_DIGITS:2] << 4 | values[:, 1:_ID_DIGITS:2]).view(">u8")
-    high, low = words.T.astype(np.uint64)
-    return Listed(high, low, pages * np.uint32(PAGE_BYTES))
+def _text(name: Octets) -> str:
+    text, _zero, _filling = name[: _NAME_BYTES_MAX + 1].tobytes().partition(b"\0")
+    return text.decode("latin-1")

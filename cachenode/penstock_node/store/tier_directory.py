@@ -18,7 +18,6 @@ import itertools
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,14 +31,11 @@ from penstock_node.store.chunk_file import (
     write_chunk,
 )
 from penstock_node.store.disk import FULL
-from penstock_node.store.listed import Listed, read_names
 
 FILE_MODE = 0o400
 DIRECTORY_MODE = 0o700
 LOCK_FILE = ".penstock-lock"
 PROBE_FILE = ".penstock-probe"
-LISTED_DIGITS = 2
-"""Directories that share these are listed together, however few files each of them has."""
 _NAME_BYTES = 32
 
 
@@ -192,33 +188,11 @@ class TierDirectory:
         source = self.path_of(chunk_id, size_bytes)
         return source.rename(self._quarantine / f"{time.time_ns():016x}.{source.name}")
 
-    def listings(self) -> Iterator[list[str]]:
-        """Return the directories that chunks lie in, some at a time that are listed together."""
+    def chunk_directories(self) -> list[Path]:
+        """Return the directories that chunks lie in, in the order of their names."""
         with os.scandir(self._chunks) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        ours = (name for name in names if len(name) == PREFIX_DIGITS)
-        for _, alike in itertools.groupby(ours, key=lambda name: name[:LISTED_DIGITS]):
-            yield [f"{self._chunks}/{name}" for name in alike]
-
-
-def list_chunks(directories: Iterable[str], *, batch: int) -> Iterator[Listed]:
-    """List directories by names alone: their chunks, from whole directories, ``batch`` or more."""
-    names: list[bytes] = []
-    for directory in directories:
-        path = os.fsencode(directory)
-        found = os.listdir(path)  # noqa: PTH208 (as bytes, and only names)
-        names += _names_beginning(found, path[-PREFIX_DIGITS:])
-        if len(names) >= batch:
-            yield read_names(names)
-            names = []
-    yield read_names(names)
-
-
-def _names_beginning(names: list[bytes], prefix: bytes) -> list[bytes]:
-    """Return the names that begin so: all of them, unless somebody has put others there."""
-    if b"/".join([b"", *names]).count(b"/" + prefix) == len(names):  # No name has a slash.
-        return names
-    return [name for name in names if name.startswith(prefix)]
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return [self._chunks / name for name in sorted(names) if len(name) == PREFIX_DIGITS]
 
 
 def probe(path: Path) -> None:

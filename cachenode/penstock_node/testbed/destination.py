@@ -32,14 +32,18 @@ def random_file(path: Path, *, size_bytes: int, seed: int) -> bytes:
 class Destination:
     """A buffer for one object."""
 
-    def __init__(self, size_bytes: int, checksums: bytes) -> None:
+    def __init__(
+        self, size_bytes: int, checksums: bytes, *, memory: bytearray | None = None
+    ) -> None:
         """Make the buffer and touch its pages.
 
         Args:
             size_bytes: Of the object.
             checksums: Of its blocks, joined.
+            memory: For the buffer; by default whole pages.
         """
-        self.view = memoryview(mmap.mmap(-1, size_bytes))
+        self.view = memoryview(memory if memory is not None else mmap.mmap(-1, size_bytes))
+        assert len(self.view) == size_bytes, f"memory of {len(self.view)} bytes"
         self._checksums = checksums
         self.clear()
 
@@ -59,6 +63,10 @@ class Destination:
         sample = timed(read, server_pid=server_pid)
         self.check()
         return sample
+
+    def elsewhere(self, memory: bytearray) -> "Destination":
+        """Return another for the same object, in ``memory``."""
+        return Destination(len(self.view), self._checksums, memory=memory)
 
     def chunk_checksums(self, chunk_bytes: int) -> list[bytes]:
         """Return the blocks' checksums of each chunk, if it is cut into such."""

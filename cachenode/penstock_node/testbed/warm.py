@@ -149,14 +149,22 @@ class WarmSite:
         options = Options(seeds=[address], plane=plane, workers=streams, landing=landing)
         return penstock.Cache(lambda: Core(options), address=address)
 
-    def read_over(self, cache: penstock.Cache, plane: str) -> Sample:
+    def read_over(
+        self, cache: penstock.Cache, plane: str, *, into: Destination | None = None
+    ) -> Sample:
         """Return what it takes to read the whole object over a plane.
+
+        Args:
+            cache: Connected over the plane.
+            plane: As for `connect`.
+            into: Where to; by default `destination`.
 
         Raises:
             PeerAbsent: The library reads by another plane here.
         """
-        read = partial(cache.read_into, URL, self.destination.view)
-        sample = self.destination.timed(read, server_pid=self.node.process.pid)
+        destination = into or self.destination
+        read = partial(cache.read_into, URL, destination.view)
+        sample = destination.timed(read, server_pid=self.node.process.pid)
         check_plane(cache, plane)
         return sample
 

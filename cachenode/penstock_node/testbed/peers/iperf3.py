@@ -40,10 +40,15 @@ class Iperf3:
         self._process: Process | None = None
         self._runs = 0
 
-    def run(self, *, streams: int, size_bytes: int) -> Sample:
+    def run(self, *, streams: int, size_bytes: int, congestion: str = "") -> Sample:
         """Return what ``size_bytes`` in all through ``streams`` connections take.
 
         Less than `SENT_BYTES_MIN` are not sent, but reckoned from so many.
+
+        Args:
+            streams: How many connections.
+            size_bytes: Through all of them.
+            congestion: How the sender controls it; by default as the machine does.
 
         Raises:
             PeerAbsent: It is not installed.
@@ -55,6 +60,7 @@ class Iperf3:
         to = ["-c", "127.0.0.1", "-p", str(self._port), "--json"]
         sent = max(size_bytes, SENT_BYTES_MIN)
         work = ["--zerocopy", "--parallel", str(streams), "--bytes", str(sent)]
+        work += ["--congestion", congestion] if congestion else []
         done = subprocess.run(
             [_program(), *to, *work], check=False, capture_output=True, timeout=RUN_TIMEOUT_S
         )
