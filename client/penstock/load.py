@@ -68,13 +68,14 @@ class Load(Generic[K]):
     def take(self) -> list[PieceRequest]:
         """Return the next pieces, all of one group; none when there are no more, or it is over.
 
-        Fewer towards the end, so that workers finish together.
+        Fewer towards the end, so that workers finish together, where there are some.
         """
         with self._lock:
             if self.is_over():
                 return []
             left = len(self._requests) + self._grouped
-            wanted = max(1, min(self._batch_max, left // (2 * self._workers)))
+            share = left // (2 * self._workers) if self._workers > 1 else left
+            wanted = max(1, min(self._batch_max, share))
             group = self._fullest(wanted)
             taken = [group.popleft() for _ in range(min(wanted, len(group)))]
             self._grouped -= len(taken)

@@ -43,6 +43,8 @@ HOLDS_MAX = 1024 * 1024
 FIRST_PART_CHUNKS = 1
 PART_GROWTH = 8
 """Of an answer in parts: the reader reads one while the next is looked for, and is woken seldom."""
+PART_CHUNKS_MAX = 32
+"""A reader has as many files open at once, in each of its threads."""
 TICKET_BELIEVED_S = 1.0
 """How long a ticket that was verified is not verified again."""
 TICKETS_BELIEVED_MAX = 256
@@ -188,7 +190,8 @@ class HostSession:
             return self._later(self._read_rest(wanted, found))
         reply = self._chunks(part, found, more=bool(rest.chunks))
         if rest.chunks:
-            reply.then = lambda: self._read_next(rest, count * PART_GROWTH)
+            next_count = min(PART_CHUNKS_MAX, count * PART_GROWTH)
+            reply.then = lambda: self._read_next(rest, next_count)
         return reply
 
     def _check(self, read: host_pb2.HostRead) -> None:
