@@ -105,15 +105,18 @@ class Routing:
             ClusterUnavailable: There is no view yet.
         """
         known = self._require()
-        view = known.view
-        owners = self._ring_of(known).owners(chunk_id, view.replicas + SPARE_OWNERS)
+        view, ring = known.view, self._ring_of(known)
         epoch = view.placement.epoch
+        owners: list[str] = []
         passed: list[str] = []
-        for owner in owners:
-            member = view.members.get(owner)
-            if member and owner not in unreachable and not self.is_suspected(owner):
-                return Candidate(member, epoch, tuple(passed))
-            passed.append(owner)
+        # Nearly always it is the first, which takes a quarter of the time to find.
+        for count in (1, view.replicas + SPARE_OWNERS):
+            owners = ring.owners(chunk_id, count)
+            for owner in owners[len(passed) :]:
+                member = view.members.get(owner)
+                if member and owner not in unreachable and not self.is_suspected(owner):
+                    return Candidate(member, epoch, tuple(passed))
+                passed.append(owner)
         # Everyone is suspected: rather ask a suspect than nobody.
         for at, owner in enumerate(owners):
             if owner in view.members and owner not in unreachable:

@@ -117,6 +117,8 @@ def parse_head(head: bytes) -> HttpRequest:
 
 def _keeps_alive(version: str, headers: dict[str, str]) -> bool:
     """Tell whether the sender goes on; by then the parser has forgotten."""
+    if "connection" not in headers:
+        return version == "1.1"
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     return "close" not in options and (version == "1.1" or "keep-alive" in options)
 
