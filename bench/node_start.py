@@ -16,7 +16,6 @@ from pathlib import Path
 
 import psutil
 
-from penstock.checksums import block_checksums
 from penstock.objects import ObjectId
 from penstock_node.store.store import Store
 from penstock_node.store.tier import Tier
@@ -79,10 +78,9 @@ def fill(node: NodeProcess, size: Size) -> None:
     (path,), (spec,) = node.tier_paths, node.spec.tiers
     subject = ObjectId("s3://bench/object", "1", size.chunks * CHUNK_BYTES, CHUNK_BYTES)
     payload = random.Random(5).randbytes(CHUNK_BYTES)
-    checksums = block_checksums(payload)
     store = Store([Tier(path, spec.capacity_bytes, "owned")])
     for index in range(size.chunks):
-        kept = store.put(subject, index, payload, checksums=checksums, owned=True, reason="handoff")
+        kept = store.put(subject, index, payload, owned=True, reason="handoff")
         assert kept, f"chunk {index} was not kept"
     store.close()
 

@@ -33,14 +33,23 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A whole chunk's bytes that have come in."""
+
+    data: memoryview
+    source: Source
+    """Where they came from."""
+    loan: Loan = field(repr=False)
+    """Of the memory: it counts for as long as anyone has the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Payload:
-    """A whole chunk's bytes in memory, with the checksums of its blocks."""
+    """The same, with the checksums of its blocks: what readers are given."""
 
     data: memoryview
     checksums: bytes
-    source: Source
     loan: Loan = field(repr=False)
-    """Of the memory: it counts for as long as anyone has the payload."""
 
 
 @dataclass(frozen=True, slots=True)

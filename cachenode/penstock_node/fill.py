@@ -12,10 +12,9 @@ from typing import TypeVar
 
 import structlog
 
-from penstock.checksums import block_checksums
 from penstock.errors import NodeUnavailable, PenstockError, Retryable
 from penstock.membership.view import Member
-from penstock_node.chunk import Chunk, Filled, Payload
+from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.cluster import Cluster
 from penstock_node.flights import Flight, Flights
 from penstock_node.inflight import Inflight, Lane, Loan
@@ -92,18 +91,23 @@ class Filler:
 
     async def _fill(self, chunk: Chunk, duty: Duty, flight: Flight[Filled]) -> Filled:
         # A flight that ended a moment ago may have brought it in.
-        if await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index)):
+        if await self._holds(chunk):
             return Filled("disk")
         with self._metrics.filling():
-            payload = await self._fetch(chunk, duty)
-            return await self._keeping.keep(chunk, payload, owned=True, flight=flight)
+            arrival = await self._fetch(chunk, duty)
+            return await self._keeping.keep(chunk, arrival, owned=True, flight=flight)
+
+    async def _holds(self, chunk: Chunk) -> bool:
+        if self._store.is_scanned:  # Then it knows without a disk.
+            return self._store.holds(chunk.object, chunk.index)
+        return await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index))
 
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
         if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.
             self._flights.forget_landed()
         return await lane.acquire(chunk.length)
 
-    async def _fetch(self, chunk: Chunk, duty: Duty) -> Payload:
+    async def _fetch(self, chunk: Chunk, duty: Duty) -> Arrival:
         if duty.fills_from is not None:
             try:
                 return await self._from_peer(duty.fills_from, chunk, only_if_cached=False)
@@ -112,7 +116,7 @@ class Filler:
                 self._cluster.routing.suspect(duty.fills_from.id)
         return await self._from_former_owners(chunk) or await self._from_origin(chunk)
 
-    async def _from_former_owners(self, chunk: Chunk) -> Payload | None:
+    async def _from_former_owners(self, chunk: Chunk) -> Arrival | None:
         for member in self._cluster.former_owners(chunk.id):
             try:
                 return await self._from_peer(member, chunk, only_if_cached=True)
@@ -120,11 +124,11 @@ class Filler:
                 _log.debug("former owner passed over", node=member.id, error=error.name)
         return None
 
-    async def _from_peer(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Payload:
+    async def _from_peer(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Arrival:
         loan = await self._memory(self._inflight.peer, chunk)
         return await self._peers.fetch(member, chunk, loan, only_if_cached=only_if_cached)
 
-    async def _from_origin(self, chunk: Chunk) -> Payload:
+    async def _from_origin(self, chunk: Chunk) -> Arrival:
         loan = await self._memory(self._inflight.origin, chunk)
         location = self._cluster.location_of(chunk.volume, chunk.object.key)
         origin = self._origins.get(location.volume)
@@ -140,9 +144,7 @@ class Filler:
             if not isinstance(error, Retryable):
                 await self._on_changed(chunk)
             raise
-        view = memoryview(data)
-        checksums = await self._in_thread(lambda: block_checksums(view))
-        return Payload(view, checksums, "origin", loan)
+        return Arrival(memoryview(data), "origin", loan)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from penstock.checksums import block_checksums
 from penstock.errors import NotCached
 from penstock.membership.nodes import Nodes
 from penstock.memory import page_aligned
 from penstock.object_info import OpenedObject
 from penstock.opens import Handle
 from penstock.reader import Reader
-from penstock_node.chunk import Chunk, Filled, Payload
+from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.chunks import ChunkAnswer, Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.flights import Flight, Flights
@@ -112,8 +111,8 @@ class HostReads:
         data = page_aligned(chunk.length)
         handle = Handle(self._opened(chunk), self._nodes)
         await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
-        payload = Payload(data.toreadonly(), block_checksums(data), "peer", loan)
-        filled = await self._keeping.keep(chunk, payload, owned=False, flight=flight)
+        arrival = Arrival(data.toreadonly(), "peer", loan)
+        filled = await self._keeping.keep(chunk, arrival, owned=False, flight=flight)
         self._make_room()
         return filled
 

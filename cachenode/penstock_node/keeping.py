@@ -8,11 +8,11 @@ A chunk's flight ends when its writes have: nobody begins another while the byte
 """
 
 import asyncio
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 
-from penstock_node.chunk import Chunk, Filled, Payload
+from penstock_node.chunk import Arrival, Chunk, Filled, Payload
 from penstock_node.flights import Flight
-from penstock_node.store.store import Store
+from penstock_node.store.store import Putting, Store
 
 FILE_PATIENCE_S = 0.2
 """How long readers wait for the file, which costs less to send than bytes in memory do."""
@@ -22,24 +22,25 @@ class Keeping:
     """Puts what has come in into the store; see the module."""
 
     def __init__(self, *, store: Store, threads: Executor) -> None:
-        """Put the parts together; checksums are checked in ``threads``."""
+        """Put the parts together; checksums are made in ``threads``."""
         self._store = store
         self._threads = threads
 
     async def keep(
-        self, chunk: Chunk, payload: Payload, *, owned: bool, flight: Flight[Filled]
+        self, chunk: Chunk, arrival: Arrival, *, owned: bool, flight: Flight[Filled]
     ) -> Filled:
         """Return what has come in, once it is known which tiers have it; ``flight`` lands before.
 
         Args:
             chunk: Which one.
-            payload: All of its bytes.
+            arrival: All of its bytes.
             owned: It is of this node's share.
             flight: Its readers wait for it.
         """
         loop = asyncio.get_running_loop()
-        begun = await loop.run_in_executor(self._threads, self._begin, chunk, payload, owned)
-        writes = [asyncio.wrap_future(each) for each in begun]
+        putting = await loop.run_in_executor(self._threads, self._begin, chunk, arrival, owned)
+        payload = Payload(arrival.data, putting.checksums, arrival.loan)
+        writes = [asyncio.wrap_future(each) for each in putting.writes]
         pending = set(writes)
         timeout_s: float | None = FILE_PATIENCE_S
         while pending:
@@ -47,19 +48,14 @@ class Keeping:
                 pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
             if any(write.result() for write in done):
-                flight.land(Filled(payload.source))
+                flight.land(Filled(arrival.source))
             elif not done:
-                flight.land(Filled(payload.source, payload))
+                flight.land(Filled(arrival.source, payload))
                 timeout_s = None
         is_kept = any(write.result() for write in writes)
-        return Filled(payload.source, None if is_kept else payload)
+        return Filled(arrival.source, None if is_kept else payload)
 
-    def _begin(self, chunk: Chunk, payload: Payload, owned: bool) -> "list[Future[bool]]":
+    def _begin(self, chunk: Chunk, arrival: Arrival, owned: bool) -> Putting:
         return self._store.begin_put(
-            chunk.object,
-            chunk.index,
-            payload.data,
-            checksums=payload.checksums,
-            owned=owned,
-            reason="read",
+            chunk.object, chunk.index, arrival.data, owned=owned, reason="read"
         )

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 
-from penstock.checksums import block_checksums
 from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable, PenstockError
 from penstock.membership.view import Member
@@ -17,7 +16,7 @@ from penstock.memory import page_aligned
 from penstock.planes.plane import Landed, PieceRequest, Plane, ReadContext
 from penstock.rpc import GET_PLACEMENT, Channels
 from penstock.v1 import placement_pb2
-from penstock_node.chunk import Chunk, Payload
+from penstock_node.chunk import Arrival, Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.inflight import Loan
 
@@ -45,7 +44,7 @@ class Peers:
 
     async def fetch(
         self, member: Member, chunk: Chunk, loan: Loan, *, only_if_cached: bool
-    ) -> Payload:
+    ) -> Arrival:
         """Return the whole chunk, verified, from ``member``, in memory that ``loan`` lends.
 
         Raises:
@@ -58,7 +57,7 @@ class Peers:
         )
         return await call
 
-    def _fetch(self, member: Member, chunk: Chunk, loan: Loan, only_if_cached: bool) -> Payload:
+    def _fetch(self, member: Member, chunk: Chunk, loan: Loan, only_if_cached: bool) -> Arrival:
         data = page_aligned(chunk.length)
         context = ReadContext(
             ticket=self._cluster.sign(chunk.object, chunk.volume).text,
@@ -75,7 +74,7 @@ class Peers:
             context = replace(context, recheck=True)
             (outcome,) = plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, Landed):
-            return Payload(data.toreadonly(), block_checksums(data), "peer", loan)
+            return Arrival(data.toreadonly(), "peer", loan)
         raise outcome
 
     async def answers(self, member: Member) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.checksums import BLOCK_BYTES, block_checksums
+from penstock.checksums import BLOCK_BYTES
 from penstock.errors import InvalidConfiguration
 from penstock.objects import ObjectId
 from penstock_node.store import Store, Tier
@@ -32,8 +32,7 @@ def payload_of(index: int) -> bytes:
 
 def put(store: Store, index: int) -> bool:
     payload = payload_of(index)
-    checksums = block_checksums(payload)
-    return store.put(MODEL, index, payload, checksums=checksums, owned=True, reason="read")
+    return store.put(MODEL, index, payload, owned=True, reason="read")
 
 
 def put_all(store: Store) -> list[bool]:
@@ -241,15 +240,13 @@ def test_without_descriptors_a_chunk_is_neither_bad_nor_gone(tmp_path: Path) -> 
         f"""
         import os, resource
         from pathlib import Path
-        from penstock.checksums import block_checksums
         from penstock.errors import Overloaded
         from penstock.objects import ObjectId
         from penstock_node.store import Store, Tier
         model = ObjectId("k", "v", 1000, 1 << 20)
         store = Store([Tier(Path({str(tmp_path)!r}), 1 << 20, "owned")])
         def put():
-            sums = block_checksums(bytes(1000))
-            return store.put(model, 0, bytes(1000), checksums=sums, owned=True, reason="read")
+            return store.put(model, 0, bytes(1000), owned=True, reason="read")
         assert put()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         taken = []
@@ -283,20 +280,18 @@ def test_a_process_killed_at_any_instant_leaves_nothing_that_is_believed_and_wro
         f"""
         import os, random, signal, time
         from pathlib import Path
-        from penstock.checksums import block_checksums
         from penstock.objects import ObjectId
         from penstock_node.store import Store, Tier
         root, rng = Path({str(tmp_path)!r}), random.Random({seed})
         size, capacity = 1 << 20, 8 * ((1 << 20) + 4096)
         model = ObjectId("k", "v", 12 * size, size)
         payloads = [random.Random(n).randbytes(size) for n in range(12)]
-        sums = [block_checksums(payload) for payload in payloads]
         def write_for_ever():
             store = Store([Tier(root, capacity, "owned")])
             store.start_scan()
             while True:
                 index = rng.randrange(12)
-                store.put(model, index, payloads[index], checksums=sums[index], owned=True,
+                store.put(model, index, payloads[index], owned=True,
                           reason=rng.choice(["read", "warmup"]))
         rounds = right = swept = 0
         while rounds < 25 or swept == 0 and rounds < 500:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from penstock.checksums import block_checksums
 from penstock.errors import InvalidConfiguration
 from penstock.objects import ObjectId
 from penstock_node.store import Store, Tier
@@ -33,8 +32,7 @@ def mounted(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def put(store: Store) -> None:
-    sums = block_checksums(bytes(1000))
-    assert store.put(MODEL, 0, bytes(1000), checksums=sums, owned=True, reason="read")
+    assert store.put(MODEL, 0, bytes(1000), owned=True, reason="read")
 
 
 def test_a_descriptor_through_a_read_only_mount_may_be_passed_and_never_be_written(

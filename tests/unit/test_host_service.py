@@ -91,14 +91,12 @@ class HandFilled:
             return self.at_hand(chunk)
         loan = await self._inflight.origin.acquire(CHUNK_BYTES)
         data = bytes_of(chunk.index)
-        return ChunkAnswer(chunk, Payload(data, block_checksums(data), "origin", loan), "origin")
+        return ChunkAnswer(chunk, Payload(data, block_checksums(data), loan), "origin")
 
 
 def put(store: Store, index: int) -> None:
     data = bytes_of(index)
-    assert store.put(
-        OBJECT, index, data, checksums=block_checksums(data), owned=True, reason="read"
-    )
+    assert store.put(OBJECT, index, data, owned=True, reason="read")
 
 
 class Rig:

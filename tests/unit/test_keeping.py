@@ -12,7 +12,7 @@ import pytest
 from penstock.checksums import BLOCK_BYTES, block_checksums
 from penstock.objects import ObjectId
 from penstock_node import keeping as module
-from penstock_node.chunk import Chunk, Filled, Payload
+from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.flights import Flight, Flights
 from penstock_node.inflight import Lane
 from penstock_node.keeping import Keeping
@@ -51,8 +51,8 @@ class Rig:
     def begin(self) -> Flight[Filled]:
         async def fetch(flight: Flight[Filled]) -> Filled:
             loan = await self.lane.acquire(BLOCK_BYTES)
-            payload = Payload(memoryview(DATA), block_checksums(DATA), "origin", loan)
-            return await self.keeping.keep(CHUNK, payload, owned=True, flight=flight)
+            arrival = Arrival(memoryview(DATA), "origin", loan)
+            return await self.keeping.keep(CHUNK, arrival, owned=True, flight=flight)
 
         return self.flights.start(CHUNK.id, fetch)
 
@@ -116,6 +116,7 @@ async def test_where_writing_takes_long_readers_are_given_the_bytes_and_nothing_
 
     assert filled.payload is not None
     assert filled.payload.data == DATA
+    assert filled.payload.checksums == block_checksums(DATA)
     assert rig.begin() is rig.flights.get(CHUNK.id), "nobody fetches it again"
     assert rig.lane.used_bytes == BLOCK_BYTES
     rig.let_go()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from penstock.checksums import BLOCK_BYTES, block_checksums
+from penstock.checksums import BLOCK_BYTES
 from penstock.objects import ObjectId
 from penstock.placement import PlacedNode
 from penstock.ring import Ring
@@ -22,9 +22,8 @@ def ring(**weights: int) -> Ring:
 def store_of_all_chunks(directory: Path) -> Store:
     store = Store([Tier(directory, 2 * MODEL.chunk_count * TAKES_BYTES, "owned")])
     payload = bytes(BLOCK_BYTES)
-    checksums = block_checksums(payload)
     for index in range(MODEL.chunk_count):
-        assert store.put(MODEL, index, payload, checksums=checksums, owned=True, reason="read")
+        assert store.put(MODEL, index, payload, owned=True, reason="read")
     return store
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from penstock.checksums import BLOCK_BYTES, block_checksums
+from penstock.checksums import BLOCK_BYTES
 from penstock.errors import (
     NodeUnavailable,
     NotPermitted,
@@ -76,8 +76,7 @@ class HandAnsweredReads:
     def bring(self, *indexes: int) -> None:
         for index in indexes:
             payload = DATA[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-            checksums = block_checksums(payload)
-            self._store.put(MODEL, index, payload, checksums=checksums, owned=True, reason="read")
+            self._store.put(MODEL, index, payload, owned=True, reason="read")
         self._tell()
 
     def fail(self, index: int, *errors: PenstockError) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.checksums import BLOCK_BYTES, block_checksums
-from penstock.errors import CorruptData, InvalidRequest
+from penstock.checksums import BLOCK_BYTES
+from penstock.errors import InvalidRequest
 from penstock.objects import ObjectId
 from penstock_node.store import Reason, Role, Store, StoredChunk, Tier
 from penstock_node.store.chunk_file import ChunkFile
@@ -35,8 +35,7 @@ def put(
     store: Store, obj: ObjectId, index: int, *, owned: bool = True, reason: Reason = "read"
 ) -> bool:
     payload = payload_of(obj, index)
-    checksums = block_checksums(payload)
-    return store.put(obj, index, payload, checksums=checksums, owned=owned, reason=reason)
+    return store.put(obj, index, payload, owned=owned, reason=reason)
 
 
 def read(store: Store, obj: ObjectId, index: int) -> bytes | None:
@@ -165,19 +164,6 @@ def test_a_bad_copy_is_not_promoted(open_store: Opener, tmp_path: Path) -> None:
 
     assert not store.holds(model(1), 0)
     assert store.statistics.corrupt_chunks == 2
-
-
-def test_a_payload_that_does_not_match_its_checksums_is_not_kept(open_store: Opener) -> None:
-    store = open_store(owned=4)
-    checksums = block_checksums(payload_of(model(1), 0))
-
-    with pytest.raises(CorruptData):
-        store.put(
-            model(1), 0, payload_of(model(2), 0), checksums=checksums, owned=True, reason="read"
-        )
-
-    assert not store.holds(model(1), 0)
-    assert store.cached_chunks == 0
 
 
 def test_a_chunk_beyond_the_object_is_refused(open_store: Opener) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from penstock_node.store import writers as module
 from penstock_node.store.writers import WRITERS_MAX, Writers
 from penstock_node.testbed.processes import wait_until
 
@@ -51,7 +52,10 @@ def threads() -> int:
     return sum(thread.name == "penstock-write" for thread in threading.enumerate())
 
 
-def test_so_many_write_at_once_and_the_rest_in_turn(disk: Disk) -> None:
+def test_so_many_write_at_once_and_the_rest_in_turn(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.01)
     writers = Writers()
     writes = submit(writers, disk, 5 * WRITERS_MAX)
     disk.wait_full()
@@ -63,6 +67,22 @@ def test_so_many_write_at_once_and_the_rest_in_turn(disk: Disk) -> None:
     assert disk.most == WRITERS_MAX
     assert disk.begun[WRITERS_MAX:] == sorted(disk.begun[WRITERS_MAX:])
     wait_until(lambda: threads() == 0, deadline_s=DEADLINE_S, what="no thread waits for nothing")
+
+
+def test_a_thread_that_has_written_writes_what_comes_next() -> None:
+    writers, seen = Writers(), set[str]()
+
+    def write() -> bool:
+        seen.add(threading.current_thread().name + str(threading.get_ident()))
+        return True
+
+    for _ in range(50):
+        assert writers.submit(write).result(DEADLINE_S)
+        wait_until(lambda: writers._idle == 1, deadline_s=DEADLINE_S, what="it waits for more")
+
+    assert len(seen) == 1
+    writers.stop(DEADLINE_S)
+    assert writers._threads == 0
 
 
 def test_who_waits_is_told_when_all_is_given_up_and_what_hangs_goes_on(disk: Disk) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 import xxhash
 
-from penstock.checksums import verify_blocks
+from penstock.checksums import block_checksums, verify_blocks
 from penstock.errors import CorruptData, Overloaded
 from penstock.objects import ObjectId
 from penstock_node.store.chunk_file import ChunkFile
@@ -49,6 +49,16 @@ class TierUsage:
     """Nothing while its disk is out."""
     is_healthy: bool
     """Whether its disk is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Putting:
+    """A chunk that is being written."""
+
+    checksums: bytes
+    """Of its blocks, joined."""
+    writes: "list[Future[bool]]"
+    """For each tier that may take it, whether it has it in the end."""
 
 
 class Store:
@@ -93,58 +103,36 @@ class Store:
         return any(tier.holds(chunk) for tier in self._tiers)
 
     def begin_put(
-        self,
-        obj: ObjectId,
-        index: int,
-        payload: Payload,
-        *,
-        checksums: bytes,
-        owned: bool,
-        reason: Reason,
-    ) -> "list[Future[bool]]":
+        self, obj: ObjectId, index: int, payload: Payload, *, owned: bool, reason: Reason
+    ) -> Putting:
         """Keep a chunk in memory, and in an owned or a local tier, where there are such tiers.
 
-        A full or failing disk is counted and logged, never raised. The payload is checked here;
-        writing it goes on.
+        A full or failing disk is counted and logged, never raised. Checksums are made here;
+        writing goes on by itself.
 
         Args:
             obj: The object.
             index: Of its chunk.
             payload: The chunk's bytes.
-            checksums: Of its blocks.
             owned: It is of this node's share; else it is kept for this host's readers.
             reason: Why it comes in: warmed and handed-over chunks are not taken for scans.
-
-        Returns:
-            For each tier that may take it, whether it has it in the end.
-
-        Raises:
-            CorruptData: The payload does not match the checksums; nothing is kept.
         """
         chunk = ChunkFile(obj, index)
         assert len(payload) == chunk.payload_bytes, f"{len(payload)} bytes for {chunk}"
-        verify_blocks(payload, checksums)
+        checksums = block_checksums(payload)
         roles: tuple[Role, ...] = ("memory", "owned" if owned else "local")
         tiers = [tier for role in roles if (tier := self._tier_for(role, chunk))]
-        return [
+        writes = [
             tier.begin_put(chunk, payload, checksums=checksums, reason=reason) for tier in tiers
         ]
+        return Putting(checksums, writes)
 
     def put(
-        self,
-        obj: ObjectId,
-        index: int,
-        payload: Payload,
-        *,
-        checksums: bytes,
-        owned: bool,
-        reason: Reason,
+        self, obj: ObjectId, index: int, payload: Payload, *, owned: bool, reason: Reason
     ) -> bool:
         """As `begin_put`, and wait until all is written; tell whether any tier has it now."""
-        writes = self.begin_put(
-            obj, index, payload, checksums=checksums, owned=owned, reason=reason
-        )
-        kept = [write.result() for write in writes]
+        putting = self.begin_put(obj, index, payload, owned=owned, reason=reason)
+        kept = [write.result() for write in putting.writes]
         return any(kept)
 
     def _tier_for(self, role: Role, chunk: ChunkFile) -> Tier | None:

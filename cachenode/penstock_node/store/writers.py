@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 WRITERS_MAX = 4
 """Writes to one disk at once: more of them do not make it faster, and readers want it too."""
+IDLE_S = 1.0
+"""How long a thread waits for more to write before it ends."""
 
 Write: TypeAlias = Callable[[], bool]
 
@@ -38,15 +40,16 @@ class _Job:
 class Writers:
     """Writes to one disk, in the order of asking. Thread-safe.
 
-    A thread lives for as long as there is something to write: one that a disk holds for ever
-    is not waited for when the process ends.
+    Threads end when there is nothing to write, and one that a disk holds for ever is not waited
+    for when the process ends.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._line: deque[_Job] = deque()
         self._in_hand: set[_Job] = set()
-        self._threads = 0
+        self._threads = self._idle = 0
         self._is_stopped = False
 
     def submit(self, write: Write) -> Future[bool]:
@@ -57,7 +60,8 @@ class Writers:
                 job.written.set_result(False)
                 return job.written
             self._line.append(job)
-            is_enough = self._threads == WRITERS_MAX
+            self._changed.notify()
+            is_enough = self._idle >= len(self._line) or self._threads == WRITERS_MAX
             self._threads += not is_enough
         if not is_enough:
             threading.Thread(target=self._work, name="penstock-write", daemon=True).start()
@@ -71,9 +75,12 @@ class Writers:
 
     def _next(self) -> _Job | None:
         with self._lock:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._line or self._is_stopped, IDLE_S)
+            self._idle -= 1
             if not self._line:
                 self._threads -= 1
-                self._lock.notify_all()
+                self._changed.notify_all()
                 return None
             job = self._line.popleft()
             self._in_hand.add(job)
@@ -92,7 +99,8 @@ class Writers:
             self._is_stopped = True
             line = list(self._line)
             self._line.clear()
-            self._lock.wait_for(lambda: self._threads == 0, timeout_s)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._threads == 0, timeout_s)
         _give_up(line)
 
 
