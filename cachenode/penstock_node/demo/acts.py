@@ -35,7 +35,7 @@ from penstock_node.demo.scene import Scene
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.readers import Readers
 
-PLANES = ("grpc",)
+PLANES = ("bulk", "grpc")
 READERS = 16
 CHANGED_NODE = "node-1"
 CHANGED_WEIGHT = 300

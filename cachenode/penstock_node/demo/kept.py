@@ -15,7 +15,7 @@ from pathlib import Path
 
 from penstock.errors import InvalidRequest
 from penstock_node.demo.own_processes import Recorded, end
-from penstock_node.demo.scene import VOLUME, Scene
+from penstock_node.demo.scene import OBJECT_KEY, VOLUME, Scene
 
 RECORD_FILE = "penstock-demo.json"
 
@@ -70,10 +70,18 @@ def lines_to_paste(scene: Scene) -> list[Lines]:
         Lines("look", ("penstock status", f"penstock ls penstock://{VOLUME}/")),
         Lines("one object", (f"penstock stat {url}", f"penstock locate {url}")),
         Lines("read it", (f"penstock read {url} | sha256sum",)),
+        Lines("by any S3 client", _s3_lines(scene)),
         Lines("change a weight", (f"{weight} --dry-run", weight)),
         Lines("what a node counts", (_fetch_line(f"http://{node.file.admin_address}/metrics"),)),
         Lines("stop it all", (f"penstock demo --stop {shlex.quote(str(scene.directory))}",)),
     ]
+
+
+def _s3_lines(scene: Scene) -> tuple[str, ...]:
+    """Return what lists and reads the bucket through a node: an S3 client's own requests."""
+    bucket = f"http://{scene.cluster.running[0].file.s3_address}/{VOLUME}"
+    read = _fetch_line(f"{bucket}/{OBJECT_KEY}")
+    return (_fetch_line(f"{bucket}?list-type=2"), f"{read} | sha256sum")
 
 
 def _path_line() -> list[str]:
@@ -87,6 +95,9 @@ def _path_line() -> list[str]:
 
 def _fetch_line(url: str) -> str:
     if shutil.which("curl"):
-        return f"curl --silent {url}"
-    fetch = f"import urllib.request as r; print(r.urlopen({url!r}).read().decode())"
+        return shlex.join(["curl", "--silent", url])
+    fetch = (
+        "import shutil, sys, urllib.request as r; "
+        f"shutil.copyfileobj(r.urlopen({url!r}), sys.stdout.buffer)"
+    )
     return shlex.join([sys.executable, "-c", fetch])

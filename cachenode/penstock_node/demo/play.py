@@ -37,7 +37,7 @@ class Stage:
         """Print to standard output, unless figures are all that is wanted."""
         if not self._is_silent:
             for part in parts:
-                self._output.print(part)
+                self._output.print(part, crop=False)  # What is to be pasted has to be whole.
 
     @contextlib.contextmanager
     def doing(self, what: str) -> Iterator[None]:

@@ -86,7 +86,11 @@ class Scene:
         self.cluster = LocalCluster(
             directory / "nodes",
             [
-                NodeSpec(f"node-{ratio}", (TierSpec("owned", ratio * CAPACITY_UNIT_BYTES),))
+                NodeSpec(
+                    f"node-{ratio}",
+                    (TierSpec("owned", ratio * CAPACITY_UNIT_BYTES),),
+                    {"s3_port": 0},
+                )
                 for ratio in CAPACITY_RATIOS
             ],
             etcd=self.etcd.endpoint,
