@@ -11,16 +11,19 @@ from pathlib import Path
 
 from penstock.errors import InvalidRequest
 from penstock.origin_options import credential_options
+from penstock.settings import ClusterSettings
+from penstock.units import format_size
 from penstock.volumes import Volume
 from penstock_node.config_keys import NodeKeys, VolumeSection, is_loopback
 from penstock_node.config_sources import Place, Problem
+from penstock_node.inflight import LANE_SHARES
 
 _PORTS = ("grpc_port", "bulk_port", "admin_port", "s3_port")
 
 
 def check(keys: NodeKeys) -> list[Problem]:
     """Return every problem of ``keys``; none means that a node may start with them."""
-    checks = (_safety, _s3_auth, _ports, _tiers, _etcd, _files, _volumes)
+    checks = (_safety, _s3_auth, _ports, _inflight, _tiers, _etcd, _files, _volumes)
     return [problem for find in checks for problem in find(keys)]
 
 
@@ -65,6 +68,16 @@ def _ports(keys: NodeKeys) -> Iterator[Problem]:
         port = getattr(keys, first)
         if port and port == getattr(keys, second):
             yield Problem((second,), f"{port} is {first} already; give each its own, or 0 for any")
+
+
+def _inflight(keys: NodeKeys) -> Iterator[Problem]:
+    least = LANE_SHARES * ClusterSettings().changed(keys.settings).chunk_size
+    if keys.inflight_max < least:
+        yield Problem(
+            ("inflight_max",),
+            f"{format_size(keys.inflight_max)} have no room for one chunk in each direction; "
+            f"set at least {format_size(least)}, {LANE_SHARES} times chunk_size",
+        )
 
 
 def _tiers(keys: NodeKeys) -> Iterator[Problem]:

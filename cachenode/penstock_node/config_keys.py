@@ -21,6 +21,7 @@ from penstock.placement import check_weight
 from penstock.settings import ClusterSettings
 from penstock.units import parse_duration, parse_size
 from penstock.volumes import Volume
+from penstock_node.inflight import BYTES_MAX_DEFAULT
 
 ENVIRONMENT_PREFIX = "PENSTOCK_"
 ENVIRONMENT_DELIMITER = "__"
@@ -303,6 +304,8 @@ class NodeKeys(BaseSettings):
     s3_keys: dict[str, S3KeySection] = {}
     admin_open: bool = False
     """Metrics and the web page without a token."""
+    inflight_max: Size = BYTES_MAX_DEFAULT
+    """Payload in this process's memory at once, on its way in or out; what is more waits."""
     allow_file_roots: tuple[AbsolutePath, ...] = ()
     etcd: EtcdSection | None = None
     """None: a cluster of one."""

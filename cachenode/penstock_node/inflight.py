@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 BYTES_MAX_DEFAULT = 256 * 1024 * 1024
 _ORIGIN_PARTS, _PEER_PARTS, _SENDS_PARTS = 2, 1, 1
+LANE_SHARES = _ORIGIN_PARTS + _PEER_PARTS + _SENDS_PARTS
+"""The smallest lane gets one of so many: no less than a chunk, for the bound to be kept."""
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +109,7 @@ class Inflight:
     """All payload bytes in memory: ``bytes_max`` together."""
 
     def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT) -> None:
-        part = max(1, bytes_max // (_ORIGIN_PARTS + _PEER_PARTS + _SENDS_PARTS))
+        part = max(1, bytes_max // LANE_SHARES)
         self.origin = Lane(_ORIGIN_PARTS * part)
         """For chunks on their way from an origin."""
         self.peer = Lane(_PEER_PARTS * part)

@@ -118,7 +118,7 @@ class Node:
         self.id = node_id(state_dir)
 
     def _open_store(self) -> None:
-        self.inflight = Inflight()
+        self.inflight = Inflight(self.config.inflight_max)
         self.metrics = NodeMetrics(version=VERSION, inflight=self.inflight)
         self.store = Store(configured.tiers(self.config))
         self._stack.callback(self.store.close)

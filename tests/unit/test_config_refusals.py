@@ -77,6 +77,12 @@ BAD_KEYS = [
         id="unknown deep down",
     ),
     pytest.param(
+        {"inflight_max": "15MiB"},
+        "",
+        "inflight_max: 15.7 MB have no room for one chunk in each direction; set at least 16.8 MB",
+        id="too little memory in flight",
+    ),
+    pytest.param(
         {},
         "[settings]\nreplica = 2",
         "settings: there is no setting 'replica'; did you mean 'replicas'?",
