@@ -44,6 +44,7 @@ IPERF3, RENO = "iperf3 -Z", "iperf3 -Z -C reno"
 BARE, NGINX = "nginx, bare client", "nginx, Penstock's client"
 BULK, GRPC = "Penstock, bulk", "Penstock, gRPC"
 UNVERIFIED = "Penstock, bulk, unverified"
+AWAITED = "Penstock, bulk, asyncio"
 BARE_ODD, BULK_ODD = "nginx, bare client, bytearray", "Penstock, bulk, bytearray"
 IPERF3_TARGETS = {1: 0.90, 4: 0.95, 16: 0.95}
 
@@ -127,6 +128,8 @@ class Bench:
             cache = self._site.connect(plane=plane, streams=streams, landing=landing)
             clients.enter_context(cache)
             contenders[name] = partial(self._site.read_over, cache, plane, into=into)
+            if name == BULK:
+                contenders[AWAITED] = partial(self._site.await_over, cache, plane)
         return Contest(contenders, work_bytes=size_bytes, group=group_of(streams))
 
     def _read_bare(self, streams: int, into: Destination) -> Sample:
@@ -147,12 +150,13 @@ def group_of(streams: int) -> str:
 
 def measures_of(contest: Contest, streams: int) -> Iterator[Measure]:
     """Yield the figures over so many connections."""
-    for name in (IPERF3, RENO, BARE, NGINX, GRPC, UNVERIFIED, BULK, BARE_ODD, BULK_ODD):
+    for name in (IPERF3, RENO, BARE, NGINX, GRPC, UNVERIFIED, BULK, AWAITED, BARE_ODD, BULK_ODD):
         yield contest.speed(name)
     iperf3_target = IPERF3_TARGETS[streams]
     yield contest.speed_ratio(BULK, IPERF3, bound="≥", target=iperf3_target)
     yield contest.speed_ratio(BULK, RENO)
     yield contest.speed_ratio(BULK, NGINX, bound="≥", target=1.0)
+    yield contest.speed_ratio(AWAITED, BULK, bound="≥", target=0.95)
     yield contest.speed_ratio(BULK_ODD, BARE_ODD)
     yield contest.speed_ratio(BULK, GRPC, bound="≥", target=3.0)
     for name in (BARE, NGINX, UNVERIFIED, BULK):

@@ -5,6 +5,7 @@ room, and connections to the node with as many streams as asked for.
 Not responsible for: measuring.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 import penstock
+from penstock.aio import AsyncCache
 from penstock.core import Core, Options
 from penstock.objects import CHUNK_BYTES_MAX
 from penstock.planes.landing import Landing
@@ -165,6 +167,15 @@ class WarmSite:
         destination = into or self.destination
         read = partial(cache.read_into, URL, destination.view)
         sample = destination.timed(read, server_pid=self.node.process.pid)
+        check_plane(cache, plane)
+        return sample
+
+    def await_over(self, cache: penstock.Cache, plane: str) -> Sample:
+        """Return what it takes in an asyncio program; raises as `read_over`."""
+        read = AsyncCache(cache).read_into
+        sample = self.destination.timed(
+            lambda: asyncio.run(read(URL, self.destination.view)), server_pid=self.node.process.pid
+        )
         check_plane(cache, plane)
         return sample
 
