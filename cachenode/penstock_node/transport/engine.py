@@ -268,7 +268,7 @@ class Engine:
     # The overseer.
 
     def _oversee(self) -> None:
-        sweep_at = 0.0
+        sweep_at = time.monotonic() + SWEEP_S
         while not self._stopping.wait(LOOK_S):
             self._replace_held()
             now = time.monotonic()
