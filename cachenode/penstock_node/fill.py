@@ -98,7 +98,7 @@ class Filler:
             return await self._keeping.keep(chunk, arrival, owned=True, flight=flight)
 
     async def _holds(self, chunk: Chunk) -> bool:
-        if self._store.is_scanned:  # Then it knows without a disk.
+        if self._store.knows_all:
             return self._store.holds(chunk.object, chunk.index)
         return await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index))
 

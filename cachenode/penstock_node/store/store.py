@@ -263,6 +263,11 @@ class Store:
         """Whether every tier has been scanned, or cannot be."""
         return all(tier.is_scanned or tier.scan_has_ended for tier in self._tiers)
 
+    @property
+    def knows_all(self) -> bool:
+        """Whether `holds` tells without a disk: not while one is being scanned, or cannot be."""
+        return all(tier.is_scanned for tier in self._tiers)
+
     def wait_scanned(self, timeout_s: float) -> bool:
         """Wait until no scan runs; False if one still does."""
         give_up_at = time.monotonic() + timeout_s
