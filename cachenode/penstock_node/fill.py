@@ -5,10 +5,8 @@ came. Only the first live owner of a chunk reads the origin; the others fill fro
 Not responsible for: deciding whose chunk it is (`ownership`), reading origins (`origin`).
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import TypeVar
 
 import structlog
 
@@ -26,8 +24,6 @@ from penstock_node.peers import Peers
 from penstock_node.store.store import Store
 
 _log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 FLIGHTS_MAX = 1024
 """Chunks being filled or waiting for memory; beyond it, readers are asked to come back."""
@@ -61,11 +57,9 @@ class Filler:
             on_changed: Called when the origin turns out to have another version by now.
         """
         self._cluster = cluster
-        self._store = store
         self._peers = peers
         self._origins = origins
         self._keeping = Keeping(store=store, threads=threads)
-        self._threads = threads
         self._metrics = metrics
         self._on_changed = on_changed
         self._inflight = inflight
@@ -90,17 +84,9 @@ class Filler:
         await self._flights.cancel_all()
 
     async def _fill(self, chunk: Chunk, duty: Duty, flight: Flight[Filled]) -> Filled:
-        # A flight that ended a moment ago may have brought it in.
-        if await self._holds(chunk):
-            return Filled("disk")
-        with self._metrics.filling():
-            arrival = await self._fetch(chunk, duty)
-            return await self._keeping.keep(chunk, arrival, owned=True, flight=flight)
-
-    async def _holds(self, chunk: Chunk) -> bool:
-        if self._store.knows_all:
-            return self._store.holds(chunk.object, chunk.index)
-        return await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index))
+        return await self._keeping.bring(
+            chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight
+        )
 
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
         if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.
@@ -108,6 +94,10 @@ class Filler:
         return await lane.acquire(chunk.length)
 
     async def _fetch(self, chunk: Chunk, duty: Duty) -> Arrival:
+        with self._metrics.filling():
+            return await self._from_anywhere(chunk, duty)
+
+    async def _from_anywhere(self, chunk: Chunk, duty: Duty) -> Arrival:
         if duty.fills_from is not None:
             try:
                 return await self._from_peer(duty.fills_from, chunk, only_if_cached=False)
@@ -145,6 +135,3 @@ class Filler:
                 await self._on_changed(chunk)
             raise
         return Arrival(memoryview(data), "origin", loan)
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -103,18 +103,22 @@ class HostReads:
         if only_if_cached:
             raise NotCached(f"{self._cluster.node_id} does not have the chunk")
         own = self._chunks.own_flight(chunk)
-        return own or self._fetches.start(chunk.id, lambda flight: self._fetch(chunk, flight))
+        return own or self._fetches.start(chunk.id, lambda flight: self._bring(chunk, flight))
 
-    async def _fetch(self, chunk: Chunk, flight: Flight[Filled]) -> Filled:
+    async def _bring(self, chunk: Chunk, flight: Flight[Filled]) -> Filled:
+        filled = await self._keeping.bring(
+            chunk, lambda: self._fetch(chunk), owned=False, flight=flight
+        )
+        self._make_room()
+        return filled
+
+    async def _fetch(self, chunk: Chunk) -> Arrival:
         self._make_room()
         loan = await self._inflight.peer.acquire(chunk.length)
         data = page_aligned(chunk.length)
         handle = Handle(self._opened(chunk), self._nodes)
         await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
-        arrival = Arrival(data.toreadonly(), "peer", loan)
-        filled = await self._keeping.keep(chunk, arrival, owned=False, flight=flight)
-        self._make_room()
-        return filled
+        return Arrival(data.toreadonly(), "peer", loan)
 
     def _make_room(self) -> None:
         """Drop what nobody kept and nobody reads now, where others wait for its memory."""

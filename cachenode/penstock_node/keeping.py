@@ -1,18 +1,23 @@
-"""Keeping what has come in, while its readers are answered.
+"""Keeping what comes in, while its readers are answered.
 
-Responsible for: when readers of a chunk that is being written are answered, and from what: its
-file as soon as a tier has it, its bytes in memory if that takes long or no tier takes it.
+Responsible for: nothing comes in that is here; when readers of a chunk that is being written are
+answered, and from what: its file as soon as a tier has it, its bytes in memory if that takes long
+or no tier takes it.
 Not responsible for: writing (`store`), bringing chunks in (`fill`, `host_reads`).
 
 A chunk's flight ends when its writes have: nobody begins another while the bytes are still here.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from typing import TypeVar
 
 from penstock_node.chunk import Arrival, Chunk, Filled, Payload
 from penstock_node.flights import Flight
 from penstock_node.store.store import Putting, Store
+
+T = TypeVar("T")
 
 FILE_PATIENCE_S = 0.2
 """How long readers wait for the file, which costs less to send than bytes in memory do."""
@@ -26,19 +31,36 @@ class Keeping:
         self._store = store
         self._threads = threads
 
-    async def keep(
-        self, chunk: Chunk, arrival: Arrival, *, owned: bool, flight: Flight[Filled]
+    async def bring(
+        self,
+        chunk: Chunk,
+        fetch: Callable[[], Awaitable[Arrival]],
+        *,
+        owned: bool,
+        flight: Flight[Filled],
     ) -> Filled:
-        """Return what has come in, once it is known which tiers have it; ``flight`` lands before.
+        """Return what ``fetch`` brings, once it is known which tiers have it.
 
         Args:
             chunk: Which one.
-            arrival: All of its bytes.
+            fetch: Brings all of its bytes; not called if a tier has them.
             owned: It is of this node's share.
-            flight: Its readers wait for it.
+            flight: Its readers wait for the chunk; it lands before the writes are over.
         """
-        loop = asyncio.get_running_loop()
-        putting = await loop.run_in_executor(self._threads, self._begin, chunk, arrival, owned)
+        # Whoever looked before a flight was over, and asks after it, begins another.
+        if await self._holds(chunk):
+            return Filled("disk")
+        return await self._keep(chunk, await fetch(), owned, flight)
+
+    async def _holds(self, chunk: Chunk) -> bool:
+        if self._store.knows_all:
+            return self._store.holds(chunk.object, chunk.index)
+        return await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index))
+
+    async def _keep(
+        self, chunk: Chunk, arrival: Arrival, owned: bool, flight: Flight[Filled]
+    ) -> Filled:
+        putting = await self._in_thread(lambda: self._begin(chunk, arrival, owned))
         payload = Payload(arrival.data, putting.checksums, arrival.loan)
         writes = [asyncio.wrap_future(each) for each in putting.writes]
         pending = set(writes)
@@ -59,3 +81,6 @@ class Keeping:
         return self._store.begin_put(
             chunk.object, chunk.index, arrival.data, owned=owned, reason="read"
         )
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -38,6 +38,7 @@ class Rig:
         self.flights: Flights[bytes, Filled] = Flights(
             flights_max=8, lingers=lambda filled: filled.payload is not None
         )
+        self.fetches = 0
         self._let_go = threading.Event()
 
     def hold(self, tier: Tier) -> None:
@@ -49,12 +50,13 @@ class Rig:
         self._let_go.set()
 
     def begin(self) -> Flight[Filled]:
-        async def fetch(flight: Flight[Filled]) -> Filled:
-            loan = await self.lane.acquire(BLOCK_BYTES)
-            arrival = Arrival(memoryview(DATA), "origin", loan)
-            return await self.keeping.keep(CHUNK, arrival, owned=True, flight=flight)
+        return self.flights.start(
+            CHUNK.id, lambda it: self.keeping.bring(CHUNK, self._fetch, owned=True, flight=it)
+        )
 
-        return self.flights.start(CHUNK.id, fetch)
+    async def _fetch(self) -> Arrival:
+        self.fetches += 1
+        return Arrival(memoryview(DATA), "origin", await self.lane.acquire(BLOCK_BYTES))
 
     async def end(self) -> None:
         """Wait until no flight is under way."""
@@ -90,6 +92,15 @@ async def test_readers_are_sent_to_the_file(rig: Rig) -> None:
     assert rig.memory.holds_id(CHUNK.id)
     assert rig.owned.holds_id(CHUNK.id)
     assert rig.lane.used_bytes == 0
+
+
+async def test_who_asks_a_moment_after_it_came_in_fetches_nothing(rig: Rig) -> None:
+    await landed(rig.begin())
+    await rig.end()
+
+    assert await landed(rig.begin()) == Filled("disk")
+
+    assert rig.fetches == 1
 
 
 async def test_the_first_tier_that_has_it_is_enough_for_readers(rig: Rig) -> None:
