@@ -6,7 +6,6 @@ Not responsible for: deciding whose chunk it is (`ownership`), reading origins (
 """
 
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 
 import structlog
 
@@ -21,7 +20,6 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.origin import Origins
 from penstock_node.ownership import Duty
 from penstock_node.peers import Peers
-from penstock_node.store.store import Store
 
 _log = structlog.get_logger(__name__)
 
@@ -36,10 +34,9 @@ class Filler:
         self,
         *,
         cluster: Cluster,
-        store: Store,
+        keeping: Keeping,
         peers: Peers,
         origins: Origins,
-        threads: Executor,
         inflight: Inflight,
         metrics: NodeMetrics,
         on_changed: Callable[[Chunk], Awaitable[None]],
@@ -48,10 +45,9 @@ class Filler:
 
         Args:
             cluster: Who may have a chunk.
-            store: Where it goes.
+            keeping: Where it goes.
             peers: Other nodes.
             origins: The object stores.
-            threads: For disk work.
             inflight: The memory that chunks take on their way in.
             metrics: What is counted.
             on_changed: Called when the origin turns out to have another version by now.
@@ -59,7 +55,7 @@ class Filler:
         self._cluster = cluster
         self._peers = peers
         self._origins = origins
-        self._keeping = Keeping(store=store, threads=threads)
+        self._keeping = keeping
         self._metrics = metrics
         self._on_changed = on_changed
         self._inflight = inflight

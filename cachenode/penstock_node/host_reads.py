@@ -39,6 +39,7 @@ class HostReads:
         cluster: Cluster,
         chunks: Chunks,
         store: Store,
+        keeping: Keeping,
         reader: Reader,
         nodes: Nodes,
         inflight: Inflight,
@@ -49,7 +50,8 @@ class HostReads:
         Args:
             cluster: Tickets, and who owns what.
             chunks: Answers for those that this node owns.
-            store: Where copies are kept.
+            store: Tells whether copies are kept.
+            keeping: Keeps them.
             reader: Reads from owners.
             nodes: Renews tickets, should a fetch outlast its own.
             inflight: The memory that chunks take on their way in.
@@ -61,7 +63,7 @@ class HostReads:
         self._reader = reader
         self._nodes = nodes
         self._inflight = inflight
-        self._keeping = Keeping(store=store, threads=threads)
+        self._keeping = keeping
         self._threads = threads
         self._fetches: Flights[bytes, Filled] = Flights(
             flights_max=FETCHES_MAX, lingers=lambda filled: filled.payload is not None

@@ -28,6 +28,7 @@ from penstock_node.fill import Filler
 from penstock_node.host_reads import HostReads
 from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
 from penstock_node.inflight import Inflight
+from penstock_node.keeping import Keeping
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.moves import cached_moves
@@ -170,6 +171,7 @@ class Node:
             threads=self.call_threads,
         )
         self.listings = Listings(cluster=self.cluster, origins=self.origins)
+        self.keeping = Keeping(store=self.store, threads=self.disk_threads)
         self.filler = self._filler()
         self._stack.push_async_callback(self.filler.close)
         self.metrics.scrape_from(
@@ -187,10 +189,9 @@ class Node:
 
         return Filler(
             cluster=self.cluster,
-            store=self.store,
+            keeping=self.keeping,
             peers=self.peers,
             origins=self.origins,
-            threads=self.disk_threads,
             inflight=self.inflight,
             metrics=self.metrics,
             on_changed=note_change,
@@ -297,6 +298,7 @@ class Node:
             cluster=self.cluster,
             chunks=self.chunks,
             store=self.store,
+            keeping=self.keeping,
             reader=self.library.reader,
             nodes=self.library.nodes,
             inflight=self.inflight,
