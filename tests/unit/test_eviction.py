@@ -68,7 +68,7 @@ def test_models_that_are_read_often_outlive_data_that_is_read_once() -> None:
     assert min(cache.holds(subject) for subject in popular) > 0.9
 
 
-@pytest.mark.parametrize("reason", ["warmup", "handoff", "repair"])
+@pytest.mark.parametrize("reason", ["warmup", "repair"])
 def test_what_was_asked_for_outlives_data_that_is_read_once(reason: Reason) -> None:
     cache = Cache()
     warmed = model("warmed", 500)
@@ -78,6 +78,21 @@ def test_what_was_asked_for_outlives_data_that_is_read_once(reason: Reason) -> N
     cache.read_whole(*(model(f"data-{number}", 600) for number in range(4)))
 
     assert cache.holds(warmed) > 0.9
+
+
+def test_what_is_handed_over_is_worth_what_it_was_to_its_former_owner() -> None:
+    cache = Cache()
+    cold, hot = model("cold", 250), model("hot", 250)
+    for readings, subject in ((0.5, cold), (4.0, hot)):
+        for chunk in chunks_of(subject):
+            cache.keep(chunk, reason="handoff")
+            cache.order.raise_readings(subject.chunk_id(chunk[1]), readings)
+        assert cache.order.readings_of(subject.chunk_id(0)) == pytest.approx(readings)
+
+    cache.read_whole(*(model(f"data-{number}", 600) for number in range(4)))
+
+    assert cache.holds(hot) > 0.9
+    assert cache.holds(cold) < 0.1
 
 
 def test_what_was_asked_for_is_kept_longer_than_what_was_read_once() -> None:

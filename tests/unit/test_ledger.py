@@ -2,8 +2,9 @@
 
 import pytest
 
+from penstock_node.store.bookings import Departure
 from penstock_node.store.eviction import EvictionOrder
-from penstock_node.store.ledger import Departure, Ledger
+from penstock_node.store.ledger import Ledger
 from penstock_node.store.listed import Listed
 
 CAPACITY_BYTES = 100

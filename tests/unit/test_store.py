@@ -12,8 +12,8 @@ from penstock.checksums import BLOCK_BYTES
 from penstock.errors import InvalidRequest
 from penstock.objects import ObjectId
 from penstock_node.store import Reason, Role, Store, StoredChunk, Tier
+from penstock_node.store.choice import choose_tier
 from penstock_node.store.chunk_file import ChunkFile
-from penstock_node.store.store import choose_tier
 
 CHUNK_BYTES = BLOCK_BYTES
 TAKES_BYTES = 17 * 4096

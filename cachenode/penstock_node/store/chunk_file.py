@@ -229,14 +229,25 @@ def read_checksums(descriptor: int, chunk: ChunkFile) -> bytes:
         is_whole = len(body) == footer_bytes - _TAIL.size
         if is_whole and body.startswith(chunk.footer_head):
             return body[len(chunk.footer_head) :]
-    raise _not_of(chunk, descriptor, file_bytes)
+    raise _not_of(chunk, descriptor)
 
 
-def _not_of(chunk: ChunkFile, descriptor: int, file_bytes: int) -> CorruptData:
-    """Return what is wrong with a file that should be ``chunk``'s."""
+def read_footer(descriptor: int) -> Footer:
+    """Return the footer of an open chunk file.
+
+    Raises:
+        CorruptData: It is damaged or cut, or no chunk file.
+        OSError: The disk cannot read it.
+    """
+    file_bytes = os.fstat(descriptor).st_size
     end = os.pread(descriptor, FOOTER_BYTES_MAX, max(0, file_bytes - FOOTER_BYTES_MAX))
+    return parse_footer(end, file_bytes=file_bytes)
+
+
+def _not_of(chunk: ChunkFile, descriptor: int) -> CorruptData:
+    """Return what is wrong with a file that should be ``chunk``'s."""
     try:
-        footer = parse_footer(end, file_bytes=file_bytes)
+        footer = read_footer(descriptor)
     except CorruptData as error:
         return error
     return CorruptData(

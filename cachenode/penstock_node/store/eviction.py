@@ -13,7 +13,7 @@ cache keeps a part that its next reader finds. Else those that came first go fir
 
 import heapq
 from array import array
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -30,8 +30,9 @@ Reason: TypeAlias = Literal["read", "warmup", "handoff", "repair", "restart"]
 """Why a chunk comes in. ``restart``: it was found on disk when the node started, and it is not
 verified."""
 
-ASKED_READINGS = 2
-"""A chunk that was asked for counts as if read this often: its first reader has not come yet."""
+READINGS: Mapping[Reason, int] = {"read": 1, "handoff": 0, "warmup": 2, "repair": 2, "restart": 2}
+"""As if read how often a chunk counts when it comes in. The first reader of what was asked for has
+not come yet. What was handed over is worth what its former owner tells: see `raise_readings`."""
 _GROUP_MASK = GROUPS - 1
 _RANK = GROUPS
 """Keys of the heap are rank times this, plus group."""
@@ -85,6 +86,15 @@ class EvictionOrder:
         index = self._index
         return [Victim(index.id_of(row), index.size_of(row)) for row in index.rows()]
 
+    def best_first(self) -> Listed:
+        """Return every chunk, as it is now: first those of objects most worth keeping."""
+        high, low, sizes, groups = self._index.columns()
+        ranks = np.frombuffer(self._ranks, np.int64).copy()
+        # What was read since groups were ranked goes last: see `_put_off`.
+        ranks[(ranks < self._ranked) & self._ranking.were_read] = self._rank_next
+        order = ranks[groups].argsort(kind="stable")[::-1]
+        return Listed(high[order], low[order], sizes[order])
+
     def insert(
         self, chunk_id: bytes, size_bytes: int, *, reason: Reason, of: ObjectId | None = None
     ) -> None:
@@ -102,7 +112,7 @@ class EvictionOrder:
         self._used_bytes += size_bytes
         group = UNKNOWN if of is None else self._group(of)
         self._queues.push(group, row)
-        self._note(group, size_bytes if reason == "read" else ASKED_READINGS * size_bytes)
+        self._note(group, READINGS[reason] * size_bytes)
 
     def insert_found(self, found: Listed) -> None:
         """Take in chunks found on disk, by ``restart``: none is here, none is there twice."""
@@ -111,7 +121,7 @@ class EvictionOrder:
         rows = self._index.add_many(found.high, found.low, found.sizes, is_marked=True)
         self._used_bytes += found.total_bytes
         self._queues.push_many(UNKNOWN, rows)
-        self._note(UNKNOWN, ASKED_READINGS * found.total_bytes)
+        self._note(UNKNOWN, READINGS["restart"] * found.total_bytes)
 
     def may_hold(self, listed: Listed) -> Flags:
         """Tell of listed chunks whether they can be here: all that are, and seldom another."""
@@ -130,6 +140,22 @@ class EvictionOrder:
         size_bytes = self._index.size_of(row)
         self._note(group, size_bytes)
         return size_bytes
+
+    def readings_of(self, chunk_id: bytes) -> float | None:
+        """Return how often a chunk's object was read of late; None if the chunk is not here."""
+        row = self._index.find(chunk_id)
+        return self._ranking.readings(self._queues.queue_of(row)) if row else None
+
+    def raise_readings(self, chunk_id: bytes, readings: float) -> None:
+        """Have the object of a chunk that may be here count as read at least so often of late."""
+        row = self._index.find(chunk_id)
+        if row:
+            self._ranking.raise_to(self._queues.queue_of(row), readings)
+
+    def least_readings(self) -> float:
+        """Return `readings_of` the chunk that goes next; 0 if there is none."""
+        group = self._next_group()
+        return 0.0 if group is None else self._ranking.readings(group)
 
     def remove(self, chunk_id: bytes) -> int:
         """Forget a chunk that is here, for reasons of the caller's; return its size in bytes."""
@@ -191,14 +217,25 @@ class EvictionOrder:
 
     def _doom(self, doomed: list[Victim], missing: int, in_use: Container[bytes]) -> int:
         """Give up chunks of listed groups, lowest rank first; return the bytes still missing."""
-        while missing > 0 and self._heap:
+        while missing > 0 and (group := self._next_group()) is not None:
+            missing = self._doom_of(group, doomed, missing, in_use)
+        return missing
+
+    def _next_group(self) -> int | None:
+        """Return the listed group that goes next; None if there is none."""
+        while self._heap:
             group = self._heap[0] & _GROUP_MASK
-            is_being_read = self._ranking.is_being_read(group)
-            if not is_being_read and self._is_unjudged(group):
+            if not self._queues.newest(group):
+                self._unlist_next()
+            elif not self._ranking.is_being_read(group) and self._is_unjudged(group):
                 self._put_off(group)
             else:
-                missing = self._doom_of(group, is_being_read, doomed, missing, in_use)
-        return missing
+                return group
+        return None
+
+    def _unlist_next(self) -> None:
+        group = heapq.heappop(self._heap) & _GROUP_MASK
+        self._listed[group] = False
 
     def _is_unjudged(self, group: int) -> bool:
         """Tell whether a group began to be read after groups were ranked."""
@@ -213,12 +250,12 @@ class EvictionOrder:
     def _doom_of(
         self,
         group: int,
-        are_newest_first: bool,
         doomed: list[Victim],
         missing: int,
         in_use: Container[bytes],
     ) -> int:
         index, queues = self._index, self._queues
+        are_newest_first = self._ranking.is_being_read(group)
         following = queues.newest if are_newest_first else queues.oldest
         spared: list[int] = []  # Set aside, so that each is met only once.
         while missing > 0 and (row := following(group)):
@@ -232,8 +269,7 @@ class EvictionOrder:
             missing -= victim.size_bytes
             self._used_bytes -= victim.size_bytes
         if missing > 0:  # None is left but those in use.
-            heapq.heappop(self._heap)
-            self._listed[group] = False
+            self._unlist_next()
         if spared and are_newest_first:  # To the other end, so that none is met again soon.
             queues.push_ahead(group, spared)
         else:

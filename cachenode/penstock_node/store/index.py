@@ -181,6 +181,14 @@ class Index:
         """Return the rows of all chunks, in no order."""
         return [row for segment in self._segments for row in segment if row]
 
+    def columns(self) -> tuple[Words, Words, Cells, Cells]:
+        """Return of all chunks, in no order: ids as two words each, sizes, queues."""
+        rows = np.concatenate([self._rows_of(segment) for segment in range(SEGMENTS)])
+        at = rows // CELLS
+        words = np.frombuffer(self._words, np.uint64).reshape(-1, 2)[at]
+        cells = np.frombuffer(self.cells, np.uint32).reshape(-1, CELLS)[at]
+        return words[:, 0], words[:, 1], cells[:, SIZE] & np.uint32(SIZE_MASK), cells[:, QUEUE]
+
     def _rows_of(self, segment: int) -> Cells:
         slots = np.frombuffer(self._segments[segment], np.uint32)
         return slots[slots > 0]

@@ -16,45 +16,12 @@ changes it: an unlink that is late cannot hit the file that replaced the one it 
 
 import threading
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from penstock.objects import ObjectId
+from penstock_node.store.bookings import Departure, OpenFile, Room, Since
 from penstock_node.store.eviction import EvictionOrder, Reason, Victim
 from penstock_node.store.index import Flags
 from penstock_node.store.listed import Listed
-
-Since: TypeAlias = set[bytes]
-"""The chunks that have left since a listing began."""
-
-
-@dataclass(slots=True, eq=False)
-class OpenFile:
-    """One file that readers hold open. A chunk that is evicted and comes back has another."""
-
-    chunk_id: bytes
-    size_bytes: int
-    handles: int = 0
-    is_unlinked: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Departure:
-    """A chunk on its way out: no longer in the index, its file not unlinked yet."""
-
-    chunk_id: bytes
-    size_bytes: int
-    file: OpenFile | None = None
-
-
-@dataclass(slots=True)
-class Room:
-    """A plan to make room: unlink ``doomed``, then settle."""
-
-    size_bytes: int
-    doomed: list[Departure] = field(default_factory=list)
-    reserved_bytes: int = 0
-    """Taken already, from what was free. Nobody can take it while the rest is made."""
 
 
 class Ledger:
@@ -114,6 +81,32 @@ class Ledger:
         with self._lock:
             return self._policy.chunks()
 
+    def best_first(self) -> Listed:
+        """Return every chunk in the index: first those of objects most worth keeping."""
+        with self._lock:
+            return self._policy.best_first()
+
+    def size_of(self, chunk_id: bytes) -> int | None:
+        """Return what a chunk's file takes; None if it is not in the index."""
+        with self._lock:
+            return self._policy.size_of(chunk_id)
+
+    def readings_of(self, chunk_id: bytes) -> float:
+        """Return how often a chunk's object was read of late; 0 for one that is not here."""
+        with self._lock:
+            return self._policy.readings_of(chunk_id) or 0.0
+
+    def raise_readings(self, chunk_id: bytes, readings: float) -> None:
+        """Have the object of a chunk that may be here count as read at least so often of late."""
+        with self._lock:
+            self._policy.raise_readings(chunk_id, readings)
+
+    def is_worth_room(self, size_bytes: int, *, readings: float) -> bool:
+        """Tell whether there is room, or what goes next is read less than ``readings``."""
+        with self._lock:
+            is_free = self._used() + size_bytes <= self._capacity_bytes
+            return is_free or not self._is_read_more(readings)
+
     # Readers.
 
     def acquire(
@@ -170,11 +163,14 @@ class Ledger:
 
     # Writers.
 
-    def plan_room(self, size_bytes: int) -> Room | None:
-        """Plan to reserve ``size_bytes``; None, and nothing is doomed, if that is hopeless."""
+    def plan_room(self, size_bytes: int, *, readings: float | None = None) -> Room | None:
+        """Plan to reserve ``size_bytes``; None, and nothing is doomed, if that is hopeless.
+
+        With ``readings``, also if what goes next is read as often.
+        """
         with self._lock:
             missing = max(0, self._used() + size_bytes - self._capacity_bytes)
-            if missing > 0 and missing > self._evictable():
+            if missing > 0 and (missing > self._evictable() or self._is_read_more(readings)):
                 return None
             room = Room(size_bytes, self._doom(missing), max(0, size_bytes - missing))
             self._writing_bytes += room.reserved_bytes
@@ -320,6 +316,9 @@ class Ledger:
             + self._quarantined_bytes
             + self._unscanned_bytes
         )
+
+    def _is_read_more(self, readings: float | None) -> bool:
+        return readings is not None and self._policy.least_readings() >= readings
 
     def _evictable(self) -> int:
         return self._policy.used_bytes - self._open_bytes

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.objects import CHUNK_ID_BYTES
 from penstock_node.store.chunk_file import PAGE_BYTES, PAGES_MAX, file_name, parse_name
@@ -48,9 +49,7 @@ class Listed:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
-        words = np.stack((self.high, self.low), axis=1).astype(">u8").tobytes()
-        ids = (words[at : at + CHUNK_ID_BYTES] for at in range(0, len(words), CHUNK_ID_BYTES))
-        return zip(ids, self.sizes.tolist(), strict=True)
+        return zip(split_ids(self.ids), self.sizes.tolist(), strict=True)
 
     @property
     def total_bytes(self) -> int:
@@ -72,6 +71,20 @@ class Listed:
     def where(self, is_wanted: Flags) -> "Listed":
         """Return some of them."""
         return Listed(self.high[is_wanted], self.low[is_wanted], self.sizes[is_wanted])
+
+    def at(self, places: npt.NDArray[np.int64]) -> "Listed":
+        """Return those at some places, in their order."""
+        return Listed(self.high[places], self.low[places], self.sizes[places])
+
+    @property
+    def ids(self) -> bytes:
+        """All ids, one after another."""
+        return np.stack((self.high, self.low), axis=1).astype(">u8").tobytes()
+
+
+def split_ids(joined: bytes) -> list[bytes]:
+    """Return ids that stand one after another."""
+    return [joined[at : at + CHUNK_ID_BYTES] for at in range(0, len(joined), CHUNK_ID_BYTES)]
 
 
 def read_directory(entries: Octets, *, prefix: str) -> Listed:

@@ -15,18 +15,21 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import structlog
 
 from penstock.errors import CorruptData, Overloaded
+from penstock.objects import ObjectId
+from penstock_node.store.bookings import Departure, OpenFile, Since
 from penstock_node.store.chunk_file import ChunkFile, Footer, encode_footer, read_checksums
 from penstock_node.store.dirents import Octets, read_entries
 from penstock_node.store.disk import FULL, OF_THE_PROCESS, Disk
 from penstock_node.store.eviction import EvictionOrder, Reason
 from penstock_node.store.free_space import FreeSpace
-from penstock_node.store.ledger import Departure, Ledger, OpenFile, Since
+from penstock_node.store.ledger import Ledger
 from penstock_node.store.listed import Listed, read_directory
 from penstock_node.store.quarantine import Quarantine
 from penstock_node.store.read_ahead import read_ahead
@@ -35,6 +38,17 @@ from penstock_node.store.stored_chunk import StoredChunk
 from penstock_node.store.tier_directory import TierDirectory
 
 Payload: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a chunk is, and what it is worth."""
+
+    object: ObjectId
+    index: int
+    readings: float
+    """How often its object was read of late: see `ranking`."""
+
 
 SCAN_BATCH_BYTES = 128 * 1024
 """Of directories' entries, indexed at a time; or all of one. That is 2,300 chunks, for which
@@ -158,6 +172,28 @@ class OpenTier:
         if departure is not None:  # Written anew, it will lie elsewhere on the disk.
             self.ledger.settle([departure], unlinked=self._unlink([departure]))
 
+    def describe(self, chunk_id: bytes) -> Described | None:
+        """Return what a chunk in the index is, by its footer; None if it is not here, or not well.
+
+        Counts as no use, and takes nothing out: whoever reads a bad copy does.
+
+        Raises:
+            Overloaded: The process has no descriptors or memory left.
+        """
+        size_bytes = self.ledger.size_of(chunk_id)
+        if size_bytes is None:
+            return None
+        try:
+            footer = self.directory.read_footer(chunk_id, size_bytes)
+        except (CorruptData, FileNotFoundError):
+            return None
+        except OSError as error:
+            if error.errno in OF_THE_PROCESS:
+                raise Overloaded(f"cannot open a chunk: {error.strerror}") from error
+            self._disk.note(error)
+            return None
+        return Described(footer.object, footer.index, self.ledger.readings_of(chunk_id))
+
     def _look_on_disk(self, chunk: ChunkFile) -> None:
         """Index a chunk that the scan has not reached."""
         if self.ledger.is_scanned or not self.ledger.begin_change(chunk.chunk_id):
@@ -169,10 +205,21 @@ class OpenTier:
 
     # Writing.
 
-    def put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
-        """Keep the chunk, evicting others if need be; True if it is here afterwards."""
+    def put(
+        self,
+        chunk: ChunkFile,
+        payload: Payload,
+        *,
+        checksums: bytes,
+        reason: Reason,
+        readings: float | None = None,
+    ) -> bool:
+        """Keep the chunk, evicting others if need be; True if it is here afterwards.
+
+        With ``readings``, only others that are read less than so often.
+        """
         try:
-            if self._reserve(chunk.allocated_bytes):
+            if self._reserve(chunk.allocated_bytes, readings):
                 return self._write_reserved(chunk, payload, checksums=checksums, reason=reason)
         except OSError as error:
             is_of_process = error.errno in OF_THE_PROCESS
@@ -181,8 +228,8 @@ class OpenTier:
             _log.warning("a chunk was not kept", tier=str(self.directory.path), error=str(error))
         return False
 
-    def _reserve(self, size_bytes: int) -> bool:
-        room = self.ledger.plan_room(size_bytes)
+    def _reserve(self, size_bytes: int, readings: float | None) -> bool:
+        room = self.ledger.plan_room(size_bytes, readings=readings)
         if room is None:
             return False
         return self.ledger.settle_room(room, unlinked=self._unlink(room.doomed))

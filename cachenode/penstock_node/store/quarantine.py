@@ -10,7 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from penstock_node.store.ledger import Departure, Ledger
+from penstock_node.store.bookings import Departure
+from penstock_node.store.ledger import Ledger
 from penstock_node.store.tier_directory import TierDirectory
 
 QUARANTINE_FILES_MAX = 4

@@ -41,7 +41,7 @@ WORTHLESS = 1e-3
 """Fewer readings than this are forgotten."""
 
 _EXPERTS = len(HALF_LIVES) + 1
-_LAST = _EXPERTS - 1
+_FIRST, _LAST = 0, _EXPERTS - 1
 _SLOWEST = int(HALF_LIVES.argmax())
 
 Groups = npt.NDArray[np.int64]
@@ -102,6 +102,19 @@ class Ranking:
         self._reads += 1
         return self._reads >= self._reads_due and self._read_bytes >= self._interval_bytes
 
+    def readings(self, group: int) -> float:
+        """Return how often the object of a known group was read of late, the last reading as 1.
+
+        Of what comes to this tier; the same object has the same number on every node.
+        """
+        part = self._worth[_FIRST, group] + self._new[group] / self._whole[group]
+        return float(part / self._share)
+
+    def raise_to(self, group: int, readings: float) -> None:
+        """Have a known group count as read at least so often of late: on another node it was."""
+        missing = readings * self._share - self._worth[_FIRST, group]
+        self._new[group] = max(self._new[group], float(missing * self._whole[group]))
+
     def is_being_read(self, group: int) -> bool:
         """Tell whether a group was being read when groups were last ranked."""
         return self._read_at[group] == self._rankings
@@ -109,6 +122,11 @@ class Ranking:
     def was_read(self, group: int) -> bool:
         """Tell whether a group was read since groups were last ranked."""
         return self._new[group] > 0.0
+
+    @property
+    def were_read(self) -> npt.NDArray[np.bool_]:
+        """As `was_read`, of every group."""
+        return self._new_all > 0.0
 
     def rank(self, resident_bytes: npt.NDArray[np.uint64]) -> Groups:
         """Rank anew: the known groups, the one to give up first in front.

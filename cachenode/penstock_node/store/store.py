@@ -6,7 +6,6 @@ Not responsible for: what should be cached (fills, hand-over), who may read it, 
 """
 
 import functools
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -14,21 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-import xxhash
 
 from penstock.checksums import block_checksums, verify_blocks
 from penstock.errors import CorruptData, Overloaded
 from penstock.objects import ObjectId
+from penstock_node.store.choice import tier_for
 from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.store.disk import INSIDE_MAX
 from penstock_node.store.disk_watch import DiskWatch
 from penstock_node.store.eviction import Reason
 from penstock_node.store.open_tier import Payload
+from penstock_node.store.owned import Owned
 from penstock_node.store.statistics import TierStatistics
 from penstock_node.store.stored_chunk import StoredChunk
 from penstock_node.store.tier import Role, Tier
 
-__all__ = ["Store", "StoredChunk", "TierUsage", "choose_tier"]
+__all__ = ["Store", "StoredChunk", "TierUsage"]
 
 _READ_ORDER: tuple[Role, ...] = ("memory", "local", "owned")
 CLOSE_TIMEOUT_S = 2.0
@@ -66,6 +66,8 @@ class Store:
 
     def __init__(self, tiers: Sequence[Tier]) -> None:
         self._tiers = sorted(tiers, key=lambda tier: _READ_ORDER.index(tier.role))
+        self.owned = Owned(self._of_role("owned"))
+        """What goes from owner to owner."""
         self._watch: DiskWatch | None = None
 
     def open(self) -> None:
@@ -121,7 +123,7 @@ class Store:
         assert len(payload) == chunk.payload_bytes, f"{len(payload)} bytes for {chunk}"
         checksums = block_checksums(payload)
         roles: tuple[Role, ...] = ("memory", "owned" if owned else "local")
-        tiers = [tier for role in roles if (tier := self._tier_for(role, chunk))]
+        tiers = [tier for role in roles if (tier := tier_for(self._of_role(role), chunk.chunk_id))]
         writes = [
             tier.begin_put(chunk, payload, checksums=checksums, reason=reason) for tier in tiers
         ]
@@ -134,13 +136,6 @@ class Store:
         putting = self.begin_put(obj, index, payload, owned=owned, reason=reason)
         kept = [write.result() for write in putting.writes]
         return any(kept)
-
-    def _tier_for(self, role: Role, chunk: ChunkFile) -> Tier | None:
-        """Return the tier that has the chunk, or else the one to put it in."""
-        # A tier that was added takes new chunks, and those kept elsewhere before stay there.
-        tiers = [tier for tier in self._of_role(role) if tier.disk.is_healthy]
-        holder = next((tier for tier in tiers if tier.holds_id(chunk.chunk_id)), None)
-        return holder or choose_tier(tiers, chunk.chunk_id)
 
     @property
     def has_memory(self) -> bool:
@@ -174,7 +169,7 @@ class Store:
             self._put_in_memory(chunk, payload, stored.checksums)
 
     def _put_in_memory(self, chunk: ChunkFile, payload: bytes, checksums: bytes) -> None:
-        tier = self._tier_for("memory", chunk)
+        tier = tier_for(self._of_role("memory"), chunk.chunk_id)
         if tier is not None:
             tier.put(chunk, payload, checksums=checksums, reason="read")
 
@@ -304,17 +299,3 @@ def _first_copy(tiers: Iterable[Tier], chunk: ChunkFile, *, is_use: bool) -> Sto
         if stored is not None:
             return stored
     return None
-
-
-def choose_tier(tiers: Sequence[Tier], chunk_id: bytes) -> Tier | None:
-    """Return the tier that a chunk belongs in, of those of one role; None if there is none.
-
-    Rendezvous weighted by capacity: fixed by the chunk and the tiers' paths and capacities, so
-    that a disk that comes or goes moves no chunk between the others.
-    """
-    return max(tiers, key=lambda tier: _score(tier, chunk_id), default=None)
-
-
-def _score(tier: Tier, chunk_id: bytes) -> float:
-    digest = xxhash.xxh3_64_intdigest(chunk_id + bytes(tier.path))
-    return -tier.capacity_bytes / math.log((digest + 0.5) / 2**64)

@@ -6,7 +6,6 @@ Not responsible for: what happens in the open directory (`open_tier`), the verdi
 to look at the disk (`disk_watch`), which tier a chunk belongs in (`store`).
 """
 
-import functools
 import os
 import threading
 from concurrent.futures import Future
@@ -20,7 +19,8 @@ from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.store.disk import Disk
 from penstock_node.store.eviction import Reason, Victim
 from penstock_node.store.free_space import FreeSpace
-from penstock_node.store.open_tier import OpenTier, Payload
+from penstock_node.store.listed import Listed
+from penstock_node.store.open_tier import Described, OpenTier, Payload
 from penstock_node.store.statistics import Counters, TierStatistics
 from penstock_node.store.stored_chunk import StoredChunk
 from penstock_node.store.tier_directory import Identity, TierDirectory, is_at, probe
@@ -197,6 +197,11 @@ class Tier:
         opened = self._usable
         return opened.ledger.chunks() if opened else []
 
+    def best_first(self) -> Listed:
+        """Return the chunks it holds, as `chunks`: first those of objects most worth keeping."""
+        opened = self._usable
+        return opened.ledger.best_first() if opened else Listed.of(())
+
     def holds_id(self, chunk_id: bytes) -> bool:
         """Tell whether the chunk is here, as far as the tier has been scanned."""
         opened = self._usable
@@ -236,6 +241,18 @@ class Tier:
                 return None
             return opened.get(chunk, is_use=is_use, must_verify=must_verify)
 
+    def describe(self, chunk_id: bytes) -> Described | None:
+        """Return what a chunk that it holds is; see `OpenTier.describe`.
+
+        Raises:
+            Overloaded: Too many threads wait for the disk, or the process lacks descriptors.
+        """
+        if not self.holds_id(chunk_id):
+            return None
+        with self.disk.use():
+            opened = self._usable
+            return opened.describe(chunk_id) if opened else None
+
     def recheck(self, chunk: ChunkFile) -> bool:
         """Read and verify the copy now, and take it out if it is bad; True if it is good.
 
@@ -248,7 +265,13 @@ class Tier:
         return stored is not None
 
     def begin_put(
-        self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason
+        self,
+        chunk: ChunkFile,
+        payload: Payload,
+        *,
+        checksums: bytes,
+        reason: Reason,
+        readings: float | None = None,
     ) -> "Future[bool]":
         """Keep the chunk, evicting others if need be; return whether it is here in the end.
 
@@ -259,10 +282,11 @@ class Tier:
             payload: Verified by the caller.
             checksums: Of its blocks.
             reason: Why it comes in; see `eviction`.
+            readings: Of the others, evict only what is read less than so often.
         """
         writers = self.disk.writers
         written = writers.submit(
-            functools.partial(self._put, chunk, payload, checksums=checksums, reason=reason)
+            lambda: self._put(chunk, payload, checksums=checksums, reason=reason, readings=readings)
         )
         written.add_done_callback(self._count)
         if not self.disk.is_healthy:  # Perhaps since a moment ago: then nobody gives it up.
@@ -273,18 +297,47 @@ class Tier:
         if not written.cancelled() and written.exception() is None and not written.result():
             self._counters.add(not_kept=1)
 
-    def put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
+    def put(
+        self,
+        chunk: ChunkFile,
+        payload: Payload,
+        *,
+        checksums: bytes,
+        reason: Reason,
+        readings: float | None = None,
+    ) -> bool:
         """As `begin_put`, and wait for the end."""
-        return self.begin_put(chunk, payload, checksums=checksums, reason=reason).result()
+        return self.begin_put(
+            chunk, payload, checksums=checksums, reason=reason, readings=readings
+        ).result()
 
-    def _put(self, chunk: ChunkFile, payload: Payload, *, checksums: bytes, reason: Reason) -> bool:
+    def _put(
+        self,
+        chunk: ChunkFile,
+        payload: Payload,
+        *,
+        checksums: bytes,
+        reason: Reason,
+        readings: float | None,
+    ) -> bool:
         if self.holds_id(chunk.chunk_id):
             return True
         with self.disk.busy():
             opened = self._usable
             if opened is None:
                 return False
-            return opened.put(chunk, payload, checksums=checksums, reason=reason)
+            return opened.put(chunk, payload, checksums=checksums, reason=reason, readings=readings)
+
+    def is_worth_room(self, size_bytes: int, *, readings: float) -> bool:
+        """Tell whether there is room for a chunk, or one goes next that is read less."""
+        opened = self._usable
+        return opened is not None and opened.ledger.is_worth_room(size_bytes, readings=readings)
+
+    def raise_readings(self, chunk_id: bytes, readings: float) -> None:
+        """Have the object of a chunk that may be here count as read at least so often of late."""
+        opened = self._usable
+        if opened is not None:
+            opened.ledger.raise_readings(chunk_id, readings)
 
     def drop(self, chunk: ChunkFile) -> int:
         """Take the chunk out; return what it took in bytes, 0 if it was not here.

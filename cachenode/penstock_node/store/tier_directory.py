@@ -21,12 +21,14 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from penstock.errors import InvalidConfiguration
+from penstock.errors import CorruptData, InvalidConfiguration
 from penstock_node.store.chunk_file import (
     PAGE_BYTES,
     PREFIX_DIGITS,
     ChunkFile,
+    Footer,
     file_name,
+    read_footer,
     relative_path,
     write_chunk,
 )
@@ -140,6 +142,22 @@ class TierDirectory:
         name = file_name(chunk.chunk_id, chunk.pages)
         path = f"{self._open_below}/{name[:PREFIX_DIGITS]}/{name}"
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def read_footer(self, chunk_id: bytes, size_bytes: int) -> Footer:
+        """Return the footer of a chunk's file that takes ``size_bytes``.
+
+        Raises:
+            CorruptData: It is damaged or cut, or another chunk's.
+            OSError: It is not there, or the disk cannot read it.
+        """
+        descriptor = os.open(self.path_of(chunk_id, size_bytes), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            footer = read_footer(descriptor)
+        finally:
+            os.close(descriptor)
+        if footer.object.chunk_id(footer.index) != chunk_id:
+            raise CorruptData(f"it holds chunk {footer.index} of {footer.object.key!r}")
+        return footer
 
     def write(
         self, chunk: ChunkFile, payload: bytes | bytearray | memoryview, footer: bytes

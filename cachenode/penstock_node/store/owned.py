@@ -1,0 +1,69 @@
+"""The owned tiers of a node, as hand-over sees them.
+
+Responsible for: listing what they hold, best first; telling what a chunk is by its own file;
+taking chunks that other nodes owned until now, never for one that is read more.
+Not responsible for: whose chunks they are, and moving them (`penstock_node.handover`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from penstock.checksums import block_checksums
+from penstock_node.store.choice import tier_for
+from penstock_node.store.chunk_file import ChunkFile
+from penstock_node.store.listed import Listed
+from penstock_node.store.open_tier import Described, Payload
+from penstock_node.store.tier import Tier
+
+
+class Owned:
+    """The owned tiers together. Thread-safe."""
+
+    def __init__(self, tiers: Sequence[Tier]) -> None:
+        self._tiers = tiers
+
+    def best_first(self) -> Listed:
+        """Return all chunks: first those of objects most worth keeping."""
+        parts = [tier.best_first() for tier in self._tiers]
+        places = np.concatenate([np.empty(0), *(np.linspace(0, 1, len(part)) for part in parts)])
+        return Listed.joined(parts).at(places.argsort(kind="stable"))
+
+    def __contains__(self, chunk_id: bytes) -> bool:
+        """Tell whether a chunk is here, as far as tiers have been scanned."""
+        return any(tier.holds_id(chunk_id) for tier in self._tiers)
+
+    def describe(self, chunk_id: bytes) -> Described | None:
+        """Return what a chunk is; None if it is not here, or not well. Counts as no use.
+
+        Raises:
+            Overloaded: Too many threads wait for a disk, or the process lacks descriptors.
+        """
+        described = (tier.describe(chunk_id) for tier in self._tiers)
+        return next(filter(None, described), None)
+
+    def has_room_for(self, wanted: Described) -> bool:
+        """Tell whether there is room for a chunk, or what would go for it is read less."""
+        chunk = ChunkFile(wanted.object, wanted.index)
+        tier = tier_for(self._tiers, chunk.chunk_id)
+        return tier is not None and tier.is_worth_room(
+            chunk.allocated_bytes, readings=wanted.readings
+        )
+
+    def take(self, wanted: Described, payload: Payload) -> bool:
+        """Keep a chunk; tell whether it is here in the end. Blocks.
+
+        Args:
+            wanted: What it is, and was worth to its former owner.
+            payload: Its bytes, verified by the caller.
+        """
+        chunk = ChunkFile(wanted.object, wanted.index)
+        tier = tier_for(self._tiers, chunk.chunk_id)
+        if tier is None:
+            return False
+        checksums = block_checksums(payload)
+        is_kept = tier.put(
+            chunk, payload, checksums=checksums, reason="handoff", readings=wanted.readings
+        )
+        tier.raise_readings(chunk.chunk_id, wanted.readings)
+        return is_kept
