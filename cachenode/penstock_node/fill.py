@@ -5,7 +5,8 @@ came. Only the first live owner of a chunk reads the origin; the others fill fro
 Not responsible for: deciding whose chunk it is (`ownership`), reading origins (`origin`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -13,6 +14,7 @@ from penstock.errors import NodeUnavailable, PenstockError, Retryable
 from penstock.membership.view import Member
 from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.cluster import Cluster
+from penstock_node.epochs import EpochsInHand
 from penstock_node.flights import Flight, Flights
 from penstock_node.inflight import Inflight, Lane, Loan
 from penstock_node.keeping import Keeping
@@ -23,6 +25,10 @@ from penstock_node.peers import Peers
 
 _log = structlog.get_logger(__name__)
 
+LOOK_TIMEOUT_S = 1.0
+"""For a node that may have a chunk, or not."""
+FETCH_TIMEOUT_S = 45.0
+"""For an owner that may have to read the origin first; less than a client's own patience."""
 FLIGHTS_MAX = 1024
 """Chunks being filled or waiting for memory; beyond it, readers are asked to come back."""
 
@@ -38,6 +44,7 @@ class Filler:
         peers: Peers,
         origins: Origins,
         inflight: Inflight,
+        epochs: EpochsInHand,
         metrics: NodeMetrics,
         on_changed: Callable[[Chunk], Awaitable[None]],
     ) -> None:
@@ -49,6 +56,7 @@ class Filler:
             peers: Other nodes.
             origins: The object stores.
             inflight: The memory that chunks take on their way in.
+            epochs: Told of what is on its way, by which placement.
             metrics: What is counted.
             on_changed: Called when the origin turns out to have another version by now.
         """
@@ -56,6 +64,7 @@ class Filler:
         self._peers = peers
         self._origins = origins
         self._keeping = keeping
+        self._epochs = epochs
         self._metrics = metrics
         self._on_changed = on_changed
         self._inflight = inflight
@@ -73,16 +82,25 @@ class Filler:
         Raises:
             Overloaded: Too many chunks are being filled.
         """
-        return self._flights.start(chunk.id, lambda flight: self._fill(chunk, duty, flight))
+
+        def begin(flight: Flight[Filled]) -> Coroutine[Any, Any, Filled]:
+            return self._fill(chunk, duty, flight, self._epochs.begin(self._cluster.epoch))
+
+        return self._flights.start(chunk.id, begin)
 
     async def close(self) -> None:
         """End all flights."""
         await self._flights.cancel_all()
 
-    async def _fill(self, chunk: Chunk, duty: Duty, flight: Flight[Filled]) -> Filled:
-        return await self._keeping.bring(
-            chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight
-        )
+    async def _fill(
+        self, chunk: Chunk, duty: Duty, flight: Flight[Filled], end: Callable[[], None]
+    ) -> Filled:
+        try:
+            return await self._keeping.bring(
+                chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight
+            )
+        finally:
+            end()
 
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
         if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.
@@ -112,7 +130,10 @@ class Filler:
 
     async def _from_peer(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Arrival:
         loan = await self._memory(self._inflight.peer, chunk)
-        return await self._peers.fetch(member, chunk, loan, only_if_cached=only_if_cached)
+        timeout_s = LOOK_TIMEOUT_S if only_if_cached else FETCH_TIMEOUT_S
+        return await self._peers.fetch(
+            member, chunk, loan, only_if_cached=only_if_cached, timeout_s=timeout_s
+        )
 
     async def _from_origin(self, chunk: Chunk) -> Arrival:
         loan = await self._memory(self._inflight.origin, chunk)

@@ -35,6 +35,11 @@ class NodeMetrics:
         self.served_bytes = self._counter(
             "penstock_served_bytes", "Bytes sent to readers, by plane.", "plane"
         )
+        self.handoff_bytes = Counter(
+            "penstock_handoff_bytes",
+            "Payload taken over from former owners in the background.",
+            registry=self.registry,
+        )
         self.fill_duration = Histogram(
             "penstock_fill_duration_seconds",
             "Time to bring a missing chunk in.",

@@ -58,20 +58,17 @@ def proposed_ring(ring: Ring, placement: Placement, nodes: tuple[PlacedNode, ...
     return ring if nodes == placement.nodes else ring.changed_to(nodes)
 
 
-def cached_moves(
-    store: Store, node_id: str, ring: Ring, *, present: Ring | None = None
-) -> list[Moved]:
-    """Return what this node holds of other nodes' chunks under ``ring``: what would move away.
+def cached_moves(store: Store, node_id: str, ring: Ring, *, present: Ring) -> list[Moved]:
+    """Return what this node would hand over to others under ``ring``.
 
-    With ``present``, the ring in force, only of the chunks that are this node's own under it:
-    what it holds of others' already, from earlier changes, a new change does not move.
+    Only of the chunks that are its own under ``present``, the ring in force: what it holds of
+    others' already, from earlier changes, a new change does not move.
     """
     chunks = list(store.owned_chunks())
-    if present is not None:
-        present_owners = present.first_owners([chunk_id for chunk_id, _ in chunks])
-        chunks = [
-            chunk for chunk, owner in zip(chunks, present_owners, strict=True) if owner == node_id
-        ]
+    present_owners = present.first_owners([chunk_id for chunk_id, _ in chunks])
+    chunks = [
+        chunk for chunk, owner in zip(chunks, present_owners, strict=True) if owner == node_id
+    ]
     owners = ring.first_owners([chunk_id for chunk_id, _ in chunks])
     size: Counter[str] = Counter()
     count: Counter[str] = Counter()

@@ -6,7 +6,7 @@ Not responsible for: reading configuration (`config`), signals (`command`).
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
@@ -24,14 +24,15 @@ from penstock_node.config import NodeConfig
 from penstock_node.config_keys import is_loopback
 from penstock_node.coordination import Announcement, Coordination
 from penstock_node.coordination.state import ClusterState
+from penstock_node.epochs import EpochsInHand
 from penstock_node.fill import Filler
+from penstock_node.handover.handover import Handover
 from penstock_node.host_reads import HostReads
 from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
-from penstock_node.moves import cached_moves
 from penstock_node.node_file import remove_node_file, write_node_file
 from penstock_node.node_metrics import node_gauges
 from penstock_node.opening import Opener
@@ -52,9 +53,6 @@ STOP_GRACE_S = 5.0
 """How long requests in hand may take when the node stops."""
 CAPACITY_LOOK_S = 0.5
 """Between looks whether a disk was lost or is back."""
-SETTLED_LOOK_S = 30.0
-"""Between looks whether what belongs elsewhere has left, by eviction."""
-
 
 VERSION = version("penstock")
 
@@ -69,6 +67,7 @@ class Node:
         self.config = config
         self.is_ready = False
         self._stack = contextlib.AsyncExitStack()
+        self._work: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Node":
         try:
@@ -89,12 +88,14 @@ class Node:
     async def failed(self) -> BaseException:
         """Wait until the node cannot go on, and return why."""
         coordination = asyncio.create_task(self.coordination.failed())
-        await asyncio.wait({coordination, self._following}, return_when=asyncio.FIRST_COMPLETED)
-        if coordination.done():
+        ended, _ = await asyncio.wait(
+            {coordination, *self._work}, return_when=asyncio.FIRST_COMPLETED
+        )
+        if coordination in ended:
             return coordination.result()
         coordination.cancel()
-        error = self._following.exception()
-        assert error is not None, "following ends only by an error"
+        error = ended.pop().exception()
+        assert error is not None, "what a node does for ever ends only by an error"
         return error
 
     async def _start(self) -> None:
@@ -172,14 +173,17 @@ class Node:
         )
         self.listings = Listings(cluster=self.cluster, origins=self.origins)
         self.keeping = Keeping(store=self.store, threads=self.disk_threads)
+        self.epochs = EpochsInHand()
         self.filler = self._filler()
         self._stack.push_async_callback(self.filler.close)
+        self.handover = self._handover()
         self.metrics.scrape_from(
             node_gauges(
                 cluster=self.cluster,
                 coordination=self.coordination,
                 store=self.store,
                 origins=self.origins,
+                handover=self.handover,
             )
         )
 
@@ -193,8 +197,23 @@ class Node:
             peers=self.peers,
             origins=self.origins,
             inflight=self.inflight,
+            epochs=self.epochs,
             metrics=self.metrics,
             on_changed=note_change,
+        )
+
+    def _handover(self) -> Handover:
+        return Handover(
+            cluster=self.cluster,
+            store=self.store,
+            filler=self.filler,
+            peers=self.peers,
+            inflight=self.inflight,
+            channels=self.channels,
+            metrics=self.metrics,
+            epochs=self.epochs,
+            disk_threads=self.disk_threads,
+            call_threads=self.call_threads,
         )
 
     def _announcement(self) -> Announcement:
@@ -273,6 +292,7 @@ class Node:
             listings=self.listings,
             chunks=self.chunks,
             host_reads=self.host_reads,
+            giving=self.handover.giving,
             operations=self.operations,
             calls=self.calls,
             inflight=self.inflight,
@@ -310,10 +330,18 @@ class Node:
         await self.coordination.start()
         self._stack.push_async_callback(self.coordination.stop)
         await self.cluster.take(self.coordination.state)
-        self._following = asyncio.create_task(self._follow(), name="follow the cluster")
-        self._stack.push_async_callback(_cancel, self._following)
-        telling = asyncio.create_task(self._tell_capacity(), name="tell the owned capacity")
-        self._stack.push_async_callback(_cancel, telling)
+        self._begin("follow the cluster", self._follow())
+        self._begin("tell the owned capacity", self._tell_capacity())
+        self._begin("hand over", self.handover.run(self._announce_settled))
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done for as long as the node runs; if it fails, so does the node."""
+        task = asyncio.create_task(work, name=name)
+        self._work.append(task)
+        self._stack.push_async_callback(_cancel, task)
+
+    def _announce_settled(self, epoch: int) -> None:
+        self.coordination.announce(settled_epoch=epoch)
 
     async def _follow(self) -> None:
         """Put each new state into force and tell the others how far this node is."""
@@ -327,10 +355,7 @@ class Node:
             await self.cluster.take(self.coordination.state)
             self.origins.retain(volume.name for volume in self.cluster.volumes)
             self.coordination.announce(seen_epoch=self.cluster.epoch)
-            is_settled = await self._announce_settled()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if is_settled else SETTLED_LOOK_S):
-                    await news.wait()
+            await news.wait()
             news.clear()
 
     async def _tell_capacity(self) -> None:
@@ -343,16 +368,6 @@ class Node:
                 _log.warning("the owned capacity changes", before=told, now=now)
                 self.coordination.announce(owned_capacity_bytes=now)
                 told = now
-
-    async def _announce_settled(self) -> bool:
-        """Say so, and return True, when this node holds no chunk that belongs elsewhere by now."""
-        epoch, ring = self.cluster.epoch, self.cluster.ring
-        if not self.store.is_scanned:
-            return False
-        moves = await asyncio.to_thread(cached_moves, self.store, self.id, ring)
-        if not moves:
-            self.coordination.announce(settled_epoch=epoch)
-        return not moves
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -7,13 +7,19 @@ from prometheus_client.core import Metric
 
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
+from penstock_node.handover.handover import Handover
 from penstock_node.metrics import counter, gauge
 from penstock_node.origin import Origins
 from penstock_node.store.store import Store
 
 
 def node_gauges(
-    *, cluster: Cluster, coordination: Coordination, store: Store, origins: Origins
+    *,
+    cluster: Cluster,
+    coordination: Coordination,
+    store: Store,
+    origins: Origins,
+    handover: Handover,
 ) -> Callable[[], Iterable[Metric]]:
     """Return what `NodeMetrics.scrape_from` asks."""
 
@@ -21,6 +27,7 @@ def node_gauges(
         yield from _store_metrics(store)
         yield from _origin_metrics(origins)
         yield from _cluster_metrics(cluster, coordination)
+        yield from _handover_metrics(handover)
 
     return collect
 
@@ -97,5 +104,22 @@ def _cluster_metrics(cluster: Cluster, coordination: Coordination) -> Iterable[M
         ("penstock_placement_epoch", "The placement in force on this node.", cluster.epoch),
         ("penstock_weight", "This node's effective weight.", weight),
         ("penstock_etcd_connected", "Whether the coordinator answers.", coordination.connected),
+    ):
+        yield gauge(name, text, [((), value)])
+
+
+def _handover_metrics(handover: Handover) -> Iterable[Metric]:
+    left = list(handover.giving.left.values())
+    for name, text, value in (
+        (
+            "penstock_handoff_waiting_bytes",
+            "What former owners offer this node and it has not looked at yet.",
+            handover.taking.waiting_bytes,
+        ),
+        (
+            "penstock_handoff_left_bytes",
+            "What new owners had no room for when they took over from this node.",
+            sum(each.size_bytes for each in left),
+        ),
     ):
         yield gauge(name, text, [((), value)])

@@ -21,9 +21,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.inflight import Loan
 
 PROBE_TIMEOUT_S = 1.0
-"""For a node that only has to say whether it has a chunk, or answers at all."""
-FETCH_TIMEOUT_S = 45.0
-"""For an owner that may have to read the origin first; less than a client's own patience."""
+"""For a node that only has to answer at all."""
 
 
 class Peers:
@@ -43,9 +41,16 @@ class Peers:
         self._threads = threads
 
     async def fetch(
-        self, member: Member, chunk: Chunk, loan: Loan, *, only_if_cached: bool
+        self, member: Member, chunk: Chunk, loan: Loan, *, only_if_cached: bool, timeout_s: float
     ) -> Arrival:
         """Return the whole chunk, verified, from ``member``, in memory that ``loan`` lends.
+
+        Args:
+            member: Whom to ask.
+            chunk: Which one.
+            loan: Counts for as long as anyone has the bytes.
+            only_if_cached: It is to send what it has, and fetch nothing.
+            timeout_s: For all of it.
 
         Raises:
             NodeUnavailable: It does not answer.
@@ -53,11 +58,13 @@ class Peers:
             PenstockError: What else it reported.
         """
         call = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._fetch, member, chunk, loan, only_if_cached
+            self._threads, self._fetch, member, chunk, loan, only_if_cached, timeout_s
         )
         return await call
 
-    def _fetch(self, member: Member, chunk: Chunk, loan: Loan, only_if_cached: bool) -> Arrival:
+    def _fetch(
+        self, member: Member, chunk: Chunk, loan: Loan, only_if_cached: bool, timeout_s: float
+    ) -> Arrival:
         data = page_aligned(chunk.length)
         context = ReadContext(
             ticket=self._cluster.sign(chunk.object, chunk.volume).text,
@@ -66,7 +73,7 @@ class Peers:
             only_if_cached=only_if_cached,
             on_behalf=True,
         )
-        deadline = Deadline.after(PROBE_TIMEOUT_S if only_if_cached else FETCH_TIMEOUT_S)
+        deadline = Deadline.after(timeout_s)
         piece = PieceRequest(chunk.index, 0, chunk.length, data)
         plane = self._plane_for(member)
         (outcome,) = plane.read(member, context, [piece], deadline=deadline)

@@ -12,6 +12,7 @@ from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
+from penstock_node.handover.giving import Giving
 from penstock_node.host_reads import HostReads
 from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
@@ -23,6 +24,7 @@ from penstock_node.serve.bulk import BulkService
 from penstock_node.serve.cache_service import CacheService
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.chunks_service import ChunksService
+from penstock_node.serve.handover_service import HandoverService
 from penstock_node.serve.host import HostService
 from penstock_node.serve.host_chunks import HostChunks
 from penstock_node.serve.operator_service import OperatorService
@@ -47,6 +49,7 @@ class Services:
     listings: Listings
     chunks: Chunks
     host_reads: HostReads
+    giving: Giving
     operations: Operations
     calls: Calls
     inflight: Inflight
@@ -75,6 +78,7 @@ class Services:
             operator=OperatorService(
                 self.operations, cluster=self.cluster, coordination=self.coordination
             ),
+            handover=HandoverService(self.giving),
         )
 
     def start_engine(self) -> Engine:

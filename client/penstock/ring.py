@@ -100,14 +100,14 @@ class Ring:
     def owners_each(self, chunk_ids: Sequence[bytes], n: int) -> list[list[str]]:
         """As `owners`, for many chunks at once: several times faster than one by one."""
         assert n >= 1, f"n={n}: ask for at least one owner"
-        rows = self.owner_table(_positions(chunk_ids), n).tolist()
+        rows = self.owner_table(positions_of(chunk_ids), n).tolist()
         return [[self._ids[i] for i in row if i != NOBODY] for row in rows]
 
     def first_owners(self, chunk_ids: Sequence[bytes]) -> list[str]:
         """Return the first owner's id for each chunk; "" for all if the ring is empty."""
         if not self.point_count:
             return [""] * len(chunk_ids)
-        firsts = self._points.first_at_each(_positions(chunk_ids))
+        firsts = self._points.first_at_each(positions_of(chunk_ids))
         return [self._ids[i] for i in self._points.members[firsts].tolist()]
 
     def shares(self) -> dict[str, float]:
@@ -171,7 +171,8 @@ def _by_id(nodes: Sequence[PlacedNode]) -> list[PlacedNode]:
     return sorted(nodes, key=lambda node: node.id)
 
 
-def _positions(chunk_ids: Sequence[bytes]) -> Positions:
+def positions_of(chunk_ids: Sequence[bytes]) -> Positions:
+    """Return where chunks stand on the circle."""
     return np.fromiter(map(xxhash.xxh3_64_intdigest, chunk_ids), np.uint64, len(chunk_ids))
 
 

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from penstock.errors import NodeUnavailable
 from penstock.fork_gate import ForkGate
-from penstock.v1 import cache_pb2, operator_pb2, placement_pb2
+from penstock.v1 import cache_pb2, handover_pb2, operator_pb2, placement_pb2
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
 
 Request = TypeVar("Request", bound=Message)
@@ -60,6 +60,12 @@ GET_PLACEMENT = Method(
     "/penstock.v1.Placements/Get",
     placement_pb2.GetPlacementRequest,
     placement_pb2.GetPlacementResponse,
+)
+OFFER = Method("/penstock.v1.Handover/Offer", handover_pb2.OfferRequest, handover_pb2.OfferResponse)
+DESCRIBE = Method(
+    "/penstock.v1.Handover/Describe",
+    handover_pb2.DescribeRequest,
+    handover_pb2.DescribeResponse,
 )
 STATUS = Method(
     "/penstock.v1.Operator/Status", operator_pb2.StatusRequest, operator_pb2.StatusResponse

@@ -29,6 +29,8 @@ class ClusterSettings:
     """Points on the ring for a weight of 100. A change moves nearly everything."""
     departure_grace_s: float = 600.0
     """How long a node that stopped answering keeps its place; longer than any restart."""
+    handoff_bytes_per_s: int = 200_000_000
+    """What each node takes over from former owners in a second, at most."""
     lease_ttl_s: float = 10.0
     """After this long without a heartbeat a node counts as away."""
     open_ttl_s: float = 10.0
@@ -46,6 +48,7 @@ class ClusterSettings:
         _check("weight_unit_bytes", self.weight_unit_bytes, 0, 1 << 60)
         _check("points_per_100", self.points_per_100, 16, 65_536)
         _check("departure_grace_s", self.departure_grace_s, 0, 7 * 86_400)
+        _check("handoff_bytes_per_s", self.handoff_bytes_per_s, 1_000_000, 1_000_000_000_000)
         _check("lease_ttl_s", self.lease_ttl_s, 2, 300)
         for name in ("open_ttl_s", "open_stale_s", "list_ttl_s", "not_found_ttl_s"):
             _check(name, getattr(self, name), 0, 7 * 86_400)
@@ -77,7 +80,7 @@ def _parse(name: str, value: Any) -> int | float:
         raise InvalidRequest(f"there is no setting {name!r}; {did_you_mean(name, _FIELDS)}")
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise InvalidRequest(f"settings.{name}={value!r}: want a number, a size or a duration")
-    if name.endswith("_s"):
+    if name.endswith("_s") and not name.endswith("_bytes_per_s"):
         return parse_duration(value)
     if isinstance(value, float) and not value.is_integer():
         raise InvalidRequest(f"settings.{name}={value}: want a whole number")

@@ -61,7 +61,7 @@ GOOD = Figures(
         epoch_after=2,
         seconds=0.1,
         read=READ,
-        from_peers_bytes=7000,
+        handed_over_s=1.5,
         asked=NOTHING,
     ),
     kill=Kill("node-2", 9, 9000, (READ,), (), 2.0, 2, (2,), Asked(9, 0, 0, 9000)),

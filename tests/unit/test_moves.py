@@ -31,19 +31,6 @@ def owned_by(ring: Ring, node: str) -> set[int]:
     return {i for i in range(MODEL.chunk_count) if ring.owners(MODEL.chunk_id(i), 1) == [node]}
 
 
-def test_a_node_that_holds_everything_has_all_of_the_others_chunks_to_hand_over(
-    tmp_path: Path,
-) -> None:
-    now = ring(a=100, b=100)
-    store = store_of_all_chunks(tmp_path)
-
-    moves = cached_moves(store, "a", now)
-
-    count = len(owned_by(now, "b"))
-    assert moves == [Moved("a", "b", cached_bytes=count * TAKES_BYTES, cached_chunks=count)]
-    store.close()
-
-
 def test_a_change_moves_only_what_the_node_owned_before_it(tmp_path: Path) -> None:
     now, then = ring(a=100, b=100, c=100), ring(a=100, b=100, c=300)
     store = store_of_all_chunks(tmp_path)

@@ -26,6 +26,7 @@ from penstock_node.demo.measure import (
     StoreWatch,
     chunk_latency,
     epochs,
+    is_settled,
     moved_between,
     places,
     read_whole,
@@ -138,10 +139,11 @@ def change_weight(scene: Scene) -> WeightChange:
         done = operator.set_weights(changes, reason="shown by the demo")
         _wait_epoch(scene, done.epoch)
         seconds = time.monotonic() - begun
+        _wait_handed_over(scene)
+        handed_over_s = time.monotonic() - begun
+        cached_after = _cached_bytes(operator)
         after = places(scene)
         read = read_whole(cache, scene)
-        from_peers = cache.stats()["source"].get("peer", 0)
-        cached_after = _cached_bytes(operator)
     return WeightChange(
         node=CHANGED_NODE,
         old_weight=next(node.weight for node in placement.nodes if node.id == CHANGED_NODE),
@@ -155,10 +157,14 @@ def change_weight(scene: Scene) -> WeightChange:
         epoch_before=placement.epoch,
         epoch_after=done.epoch,
         seconds=seconds,
+        handed_over_s=handed_over_s,
         read=read,
-        from_peers_bytes=from_peers,
         asked=watch.asked(chunk_requests=0, sent_bytes=0),
     )
+
+
+def _wait_handed_over(scene: Scene) -> None:
+    wait_until(lambda: is_settled(scene), deadline_s=30.0, what="former owners have handed over")
 
 
 def _cached_bytes(operator: Operator) -> int:

@@ -146,14 +146,15 @@ class WeightChange:
     moved: tuple[Moved, ...]
     """By the owners of each chunk before and after."""
     moved_bytes: int
-    """What the node has on its disk more, once the model was read."""
+    """What the node has on its disk more, once it was handed over."""
     epoch_before: int
     epoch_after: int
     seconds: float
     """From the order until every node acted on it."""
+    handed_over_s: float
+    """From the order until former owners had nothing left to hand over."""
     read: WholeRead
-    from_peers_bytes: int
-    """Of the read: fetched by the new owners from the former ones."""
+    """After that."""
     asked: Asked
 
 

@@ -139,8 +139,8 @@ def weight_table(act: WeightChange) -> RenderableType:
     columns = ("from", "to", ">dry run", ">moved")
     facts = [
         ("epoch", f"{act.epoch_before} to {act.epoch_after}, everywhere in {act.seconds:.2f} s"),
+        ("handed over", f"after {act.handed_over_s:.1f} s, in the background"),
         ("read after it", f"{act.read.seconds:.2f} s, {_verdict(act.read)}"),
-        ("from former owners", format_size(act.from_peers_bytes)),
         ("object store", f"{act.asked.chunk_requests} requests"),
     ]
     return Group(_table(columns, rows), _facts(facts))

@@ -11,6 +11,8 @@ from penstock.errors import InvalidConfiguration
 from penstock.v1 import (
     cache_pb2,
     cache_pb2_grpc,
+    handover_pb2,
+    handover_pb2_grpc,
     operator_pb2,
     operator_pb2_grpc,
     placement_pb2,
@@ -20,6 +22,7 @@ from penstock.wire import MESSAGE_BYTES_MAX
 from penstock_node.config_keys import TlsSection
 from penstock_node.serve.cache_service import CacheService
 from penstock_node.serve.chunks_service import ChunksService
+from penstock_node.serve.handover_service import HandoverService
 from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 
@@ -38,7 +41,7 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
 )
 _SERVICES = [
     descriptor.full_name
-    for module in (cache_pb2, placement_pb2, operator_pb2)
+    for module in (cache_pb2, handover_pb2, placement_pb2, operator_pb2)
     for descriptor in module.DESCRIPTOR.services_by_name.values()
 ]
 
@@ -81,12 +84,14 @@ class GrpcServer:
         chunks: ChunksService,
         placements: PlacementsService,
         operator: OperatorService,
+        handover: HandoverService,
     ) -> None:
         """Put the services on the port."""
         cache_pb2_grpc.add_CacheServicer_to_server(cache, self._server)
         cache_pb2_grpc.add_ChunksServicer_to_server(chunks, self._server)
         placement_pb2_grpc.add_PlacementsServicer_to_server(placements, self._server)
         operator_pb2_grpc.add_OperatorServicer_to_server(operator, self._server)
+        handover_pb2_grpc.add_HandoverServicer_to_server(handover, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server

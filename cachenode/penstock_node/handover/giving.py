@@ -1,0 +1,155 @@
+"""Handing over: telling new owners what this node holds of theirs, until all have it.
+
+Responsible for: the lists of one epoch, who is done with its own, and when this node has nothing
+left to hand over.
+Not responsible for: moving bytes, which new owners ask for as any reader (`taking`); announcing
+(`node`).
+
+What was handed over stays here until it is evicted: a machine that comes back after maintenance
+finds its chunks, and whoever took them meanwhile offers ids alone.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from penstock.errors import InvalidRequest
+from penstock.objects import CHUNK_ID_BYTES
+from penstock_node.cluster import Cluster
+from penstock_node.handover.lists import Share, shares_of_others
+from penstock_node.store import Described, Store
+from penstock_node.store.listed import split_ids
+
+OFFERED_AT_ONCE = 4096
+"""Ids in an answer."""
+DESCRIBED_AT_ONCE = 128
+"""Chunks in an answer: for each a file is opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a new owner had no room for."""
+
+    chunks: int = 0
+    size_bytes: int = 0
+
+    def plus(self, other: "Left") -> "Left":
+        """Return both together."""
+        return Left(self.chunks + other.chunks, self.size_bytes + other.size_bytes)
+
+
+NOTHING = Left()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A page of a list, for one new owner."""
+
+    epoch: int
+    number: int = 0
+    """Of the list; 0 while there is none."""
+    start: int = 0
+    ids: bytes = b""
+    share: Share = field(default_factory=Share)
+    """All that the list has for it."""
+    is_over: bool = False
+
+
+@dataclass(slots=True)
+class _Lists:
+    """What this node holds of others' chunks at one epoch."""
+
+    epoch: int
+    number: int
+    is_final: bool
+    """Nothing was on its way by an earlier placement when they were made."""
+    shares: Mapping[str, Share]
+    done: dict[str, Left] = field(default_factory=dict)
+    """Who has done with its share."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_final and self.done.keys() >= self.shares.keys()
+
+
+class Giving:
+    """This node's part in handing over. On the event loop."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        store: Store,
+        has_work_before: Callable[[int], bool],
+        threads: Executor,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            cluster: Who owns what.
+            store: What is held.
+            has_work_before: Whether a chunk is on its way to an owned tier by a placement from
+                before an epoch.
+            threads: For disk work.
+        """
+        self._cluster = cluster
+        self._store = store
+        self._has_work_before = has_work_before
+        self._threads = threads
+        self._lists: _Lists | None = None
+        self._numbers = 0
+
+    @property
+    def left(self) -> Mapping[str, Left]:
+        """What each new owner that is done had no room for."""
+        return self._lists.done if self._lists else {}
+
+    async def look(self) -> bool:
+        """Make lists if they are wanted; tell whether this node has nothing left to hand over."""
+        epoch = self._cluster.epoch
+        is_quiet = not self._has_work_before(epoch)
+        present = self._lists
+        if present is None or present.epoch != epoch or (is_quiet and not present.is_final):
+            if not self._store.is_scanned:
+                return False
+            self._lists = await self._made(epoch, is_final=is_quiet)
+        return self._lists is not None and self._lists.is_over and self._lists.epoch == epoch
+
+    async def _made(self, epoch: int, *, is_final: bool) -> _Lists:
+        ring, replicas = self._cluster.ring, self._cluster.view.replicas
+        node_id, owned = self._cluster.node_id, self._store.owned
+        shares = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: shares_of_others(owned.best_first(), ring, node_id=node_id, replicas=replicas),
+        )
+        self._numbers += 1
+        return _Lists(epoch, self._numbers, is_final, shares)
+
+    def offer(self, node: str, *, epoch: int, number: int, start: int, left: Left) -> Offer:
+        """Answer a new owner that has done with what comes before ``start`` of list ``number``."""
+        lists = self._lists
+        if lists is None or not lists.epoch == epoch == self._cluster.epoch:
+            return Offer(self._cluster.epoch)
+        share = lists.shares.get(node) or Share()
+        if lists.number != number:
+            start, left = 0, NOTHING
+        if start >= share.chunks and lists.is_final:
+            lists.done[node] = left
+            return Offer(epoch, lists.number, start, share=share, is_over=True)
+        return Offer(
+            epoch, lists.number, start, share.page(start, chunks_max=OFFERED_AT_ONCE), share
+        )
+
+    async def describe(self, joined: bytes) -> Sequence[Described]:
+        """Return what chunks are, those that are still here.
+
+        Raises:
+            InvalidRequest: Not ids, or too many.
+        """
+        if len(joined) % CHUNK_ID_BYTES or len(joined) > DESCRIBED_AT_ONCE * CHUNK_ID_BYTES:
+            raise InvalidRequest(f"{len(joined)} bytes: want up to {DESCRIBED_AT_ONCE} ids")
+        described = await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: [self._store.owned.describe(each) for each in split_ids(joined)]
+        )
+        return [each for each in described if each is not None]

@@ -1,0 +1,89 @@
+"""A node's hand-over: what it gives, and what it takes.
+
+Responsible for: putting the two together, and saying when nothing is left to give.
+Not responsible for: either of them (`giving`, `taking`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from penstock.rpc import Channels
+from penstock_node.cluster import Cluster
+from penstock_node.epochs import EpochsInHand
+from penstock_node.fill import Filler
+from penstock_node.handover.giving import Giving
+from penstock_node.handover.moving import Mover
+from penstock_node.handover.pace import Pace
+from penstock_node.handover.taking import Taking
+from penstock_node.inflight import Inflight
+from penstock_node.metrics import NodeMetrics
+from penstock_node.peers import Peers
+from penstock_node.store import Store
+
+LOOK_S = 0.5
+"""Between looks whether others are done with what this node has for them."""
+
+
+class Handover:
+    """Moves chunks to their owners in the background; see the package."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        store: Store,
+        filler: Filler,
+        peers: Peers,
+        inflight: Inflight,
+        channels: Channels,
+        metrics: NodeMetrics,
+        epochs: EpochsInHand,
+        disk_threads: Executor,
+        call_threads: Executor,
+    ) -> None:
+        """Put the parts together; ``epochs`` are those that ``filler`` tells its work to."""
+        self._cluster = cluster
+        self.giving = Giving(
+            cluster=cluster,
+            store=store,
+            has_work_before=epochs.has_before,
+            threads=disk_threads,
+        )
+        self.taking = Taking(
+            cluster=cluster,
+            store=store,
+            mover=Mover(
+                store=store,
+                filler=filler,
+                peers=peers,
+                inflight=inflight,
+                pace=Pace(lambda: cluster.settings.handoff_bytes_per_s),
+                epochs=epochs,
+                metrics=metrics,
+                threads=disk_threads,
+            ),
+            channels=channels,
+            threads=call_threads,
+        )
+
+    async def run(self, announce: Callable[[int], None]) -> None:
+        """Give and take, for ever.
+
+        Args:
+            announce: Called with the epoch up to which this node has nothing left to hand over.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.taking.run(), name="take over")
+            group.create_task(self._give(announce), name="hand over")
+
+    async def _give(self, announce: Callable[[int], None]) -> None:
+        while True:
+            changed, epoch = self._cluster.changed, self._cluster.epoch
+            is_settled = await self.giving.look()
+            if is_settled:
+                announce(epoch)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if is_settled else LOOK_S):
+                    await changed.wait()

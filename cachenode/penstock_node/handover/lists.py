@@ -1,0 +1,74 @@
+"""What a node holds of others' chunks, by who should have them.
+
+Responsible for: going through the owned tiers once for a placement.
+Not responsible for: telling the others (`giving`), what they do with it (`taking`).
+
+A list is ids alone, 16 bytes a chunk: what a chunk is stands in its own file.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.objects import CHUNK_ID_BYTES
+from penstock.ring import Ring, positions_of
+from penstock.ring_walk import NOBODY
+from penstock_node.store.listed import Listed, split_ids
+
+Places = npt.NDArray[np.int64]
+
+CHUNKS_AT_ONCE = 1 << 16
+"""Bounds what making lists takes besides the lists."""
+
+
+@dataclass(slots=True)
+class Share:
+    """Chunks that one other node owns and this one holds."""
+
+    ids: bytearray = field(default_factory=bytearray)
+    """One after another, the most worth keeping first."""
+    size_bytes: int = 0
+    """What their files take."""
+
+    @property
+    def chunks(self) -> int:
+        """How many."""
+        return len(self.ids) // CHUNK_ID_BYTES
+
+    def page(self, start: int, *, chunks_max: int) -> bytes:
+        """Return ids from the ``start``-th on."""
+        stop = start + chunks_max
+        return bytes(self.ids[start * CHUNK_ID_BYTES : stop * CHUNK_ID_BYTES])
+
+
+def shares_of_others(held: Listed, ring: Ring, *, node_id: str, replicas: int) -> dict[str, Share]:
+    """Return what this node holds of each other node's chunks. Takes a second for a million.
+
+    Args:
+        held: Its owned chunks, in the order in which they should go.
+        ring: The owners.
+        node_id: This node.
+        replicas: How many owners keep a chunk. Who owns it beside this node is listed as well.
+    """
+    shares: defaultdict[str, Share] = defaultdict(Share)
+    for first in range(0, len(held), CHUNKS_AT_ONCE):
+        part = held.at(np.arange(first, min(first + CHUNKS_AT_ONCE, len(held))))
+        for at, rows in _by_owner(part, ring, replicas):
+            theirs = part.at(rows)
+            shares[ring.nodes[at].id].ids += theirs.ids
+            shares[ring.nodes[at].id].size_bytes += theirs.total_bytes
+    shares.pop(node_id, None)
+    return dict(shares)
+
+
+def _by_owner(part: Listed, ring: Ring, replicas: int) -> Iterator[tuple[int, Places]]:
+    """Yield the number of each owner in ``ring``, and which of ``part`` it owns, in order."""
+    owners = ring.owner_table(positions_of(split_ids(part.ids)), replicas).reshape(-1)
+    order = owners.argsort(kind="stable")
+    begins = np.flatnonzero(np.diff(owners[order], prepend=NOBODY - 1))
+    for run in np.split(order, begins[1:]):
+        if len(run) and owners[run[0]] != NOBODY:
+            yield int(owners[run[0]]), run // replicas

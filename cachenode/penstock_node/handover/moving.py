@@ -1,0 +1,137 @@
+"""Bringing in chunks that another node owned until now.
+
+Responsible for: a few chunks at a time, within a rate; each only if it is worth its room here.
+Not responsible for: which chunks, from whom (`taking`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from concurrent.futures import Executor
+
+from penstock.errors import CorruptData, NotCached, PenstockError
+from penstock.membership.view import Member
+from penstock.objects import ObjectId
+from penstock.v1 import handover_pb2
+from penstock_node.chunk import Arrival, Chunk
+from penstock_node.epochs import EpochsInHand
+from penstock_node.fill import Filler
+from penstock_node.handover.giving import NOTHING, Left
+from penstock_node.handover.pace import Pace
+from penstock_node.inflight import Inflight
+from penstock_node.metrics import NodeMetrics
+from penstock_node.peers import Peers
+from penstock_node.store import Described, Store
+
+CHUNKS_AT_ONCE = 4
+"""From all nodes together: enough to keep a link busy, and few beside the readers' own."""
+TAKE_TIMEOUT_S = 30.0
+FILL_TIMEOUT_S = 60.0
+"""How long a fill of the same chunk is waited for."""
+
+
+class Mover:
+    """Brings chunks in; see the module. On the event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        filler: Filler,
+        peers: Peers,
+        inflight: Inflight,
+        pace: Pace,
+        epochs: EpochsInHand,
+        metrics: NodeMetrics,
+        threads: Executor,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            store: Where chunks go.
+            filler: What it brings in for readers is not moved as well.
+            peers: Fetches chunks.
+            inflight: The memory that chunks take on their way in.
+            pace: The rate.
+            epochs: Told of what is on its way, by which placement.
+            metrics: What is counted.
+            threads: For disk work.
+        """
+        self._store = store
+        self._filler = filler
+        self._peers = peers
+        self._inflight = inflight
+        self._pace = pace
+        self._epochs = epochs
+        self._metrics = metrics
+        self._threads = threads
+        self._turns = asyncio.Semaphore(CHUNKS_AT_ONCE)
+
+    async def take_all(
+        self, member: Member, told: Iterable[handover_pb2.DescribedChunk], *, epoch: int
+    ) -> Left:
+        """Take chunks from a node that has described them; return what there was no room for.
+
+        Raises:
+            PenstockError: It does not answer, or not well. What came before stays.
+        """
+        taken = await asyncio.gather(
+            *(self._take(member, _described(each), epoch) for each in told),
+            return_exceptions=True,  # None goes on by itself after this.
+        )
+        left = NOTHING
+        for outcome in taken:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            left = left.plus(outcome)
+        return left
+
+    async def _take(self, member: Member, wanted: Described, epoch: int) -> Left:
+        chunk = Chunk(wanted.object, "", wanted.index)  # Its volume matters to origins alone.
+        async with self._turns:
+            if await self._is_here(chunk):
+                return NOTHING
+            if not self._store.owned.has_room_for(wanted):
+                return Left(1, chunk.length)
+            await self._pace.wait(chunk.length)
+            with contextlib.ExitStack() as on_its_way:
+                on_its_way.callback(self._epochs.begin(epoch))
+                arrival = await self._fetch(member, chunk)
+                if arrival is None:
+                    return NOTHING
+                writing = self._keep(wanted, arrival)
+                # A thread cannot be called off: it is on its way until that is done.
+                ending = on_its_way.pop_all()
+                writing.add_done_callback(lambda _: ending.close())
+            if not await asyncio.shield(writing):
+                return Left(1, chunk.length)
+            self._metrics.handoff_bytes.inc(chunk.length)
+            return NOTHING
+
+    async def _is_here(self, chunk: Chunk) -> bool:
+        filling = self._filler.running(chunk)
+        if filling is not None:
+            with contextlib.suppress(PenstockError):  # Its readers are told.
+                await filling.wait(FILL_TIMEOUT_S)
+        return chunk.id in self._store.owned
+
+    async def _fetch(self, member: Member, chunk: Chunk) -> Arrival | None:
+        """Return the chunk; None if the node does not have it any more."""
+        loan = await self._inflight.peer.acquire(chunk.length)
+        try:
+            return await self._peers.fetch(
+                member, chunk, loan, only_if_cached=True, timeout_s=TAKE_TIMEOUT_S
+            )
+        except (NotCached, CorruptData):  # It has left, or was bad and is no more.
+            return None
+
+    def _keep(self, wanted: Described, arrival: Arrival) -> "asyncio.Future[bool]":
+        return asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: self._store.owned.take(wanted, arrival.data),  # Holds the memory's loan.
+        )
+
+
+def _described(told: handover_pb2.DescribedChunk) -> Described:
+    subject = ObjectId(told.key, told.version, told.size, told.chunk_size)
+    return Described(subject, told.index, told.readings)

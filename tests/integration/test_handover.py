@@ -1,0 +1,245 @@
+"""Hand-over over real nodes: after a change nobody asks the origin for what the cluster holds."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import penstock
+from penstock import operator
+from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
+from penstock_node.testbed.etcd import EtcdServer
+from penstock_node.testbed.processes import wait_until
+from penstock_node.testbed.s3 import S3Server
+from penstock_node.testbed.site import MIB, Site, StoredObject
+
+DEADLINE_S = 60.0
+CHUNK_BYTES = 64 * 1024
+OBJECT_BYTES = 16 * MIB
+NODES = ("n1", "n2", "n3")
+SLOW = {"handoff_bytes_per_s": 1_000_000}
+FAST = {"handoff_bytes_per_s": 1_000_000_000}
+
+
+def spec(name: str, *, capacity: int = 128 * MIB) -> NodeSpec:
+    return NodeSpec(name, (TierSpec("owned", capacity),))
+
+
+class Moving:
+    """A site whose placement changes, with one object that is cached."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.stored = site.put("model.bin", size=OBJECT_BYTES)
+        with site.cluster.connect() as cache:
+            assert cache.read(self.stored.url) == self.stored.data
+
+    def set_weights(self, **weights: int | None) -> None:
+        with operator.connect(self.site.address) as connected:
+            connected.set_weights(weights)
+
+    def settle(self) -> None:
+        """Wait until every member has handed over all that it has."""
+
+        def is_settled() -> bool:
+            with self.site.cluster.connect() as cache:
+                view = cache.cluster_view
+            return all(
+                member.settled_epoch == view.placement.epoch for member in view.members.values()
+            )
+
+        wait_until(is_settled, deadline_s=DEADLINE_S, what="all have handed over")
+
+    def sent_by_origin(self) -> float:
+        """Return what running nodes, and the origin itself, say that it sent."""
+        counted = self.site.s3.counters().sent_bytes
+        return counted + self.site.cluster.total("penstock_origin_bytes_total")
+
+    def moved_bytes(self) -> float:
+        return self.site.cluster.total("penstock_handoff_bytes_total")
+
+    def check_whole(self) -> None:
+        """Each chunk is at its owners, and a reader gets the object from there."""
+        sent = self.sent_by_origin()
+        with self.site.cluster.connect() as cache:
+            located = cache.locate(self.stored.url)
+            assert all(set(chunk.owners) <= set(chunk.held_by) for chunk in located.chunks)
+            assert cache.read(self.stored.url) == self.stored.data
+        assert self.sent_by_origin() == sent
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as made:
+        yield made
+
+
+@pytest.fixture
+def start(stack: ExitStack, tmp_path: Path, s3: S3Server, etcd: EtcdServer) -> "Starter":
+    return Starter(stack, tmp_path, s3, etcd)
+
+
+class Starter:
+    """Starts sites of a test's own."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, stack: ExitStack, path: Path, s3: S3Server, etcd: EtcdServer) -> None:
+        self._stack, self._path, self._s3, self._etcd = stack, path, s3, etcd
+
+    def __call__(self, *specs: NodeSpec, **settings: float) -> Moving:
+        directory = self._path / f"handover-{next(self._numbers)}"
+        settings = {"chunk_size": CHUNK_BYTES, **FAST, **settings}
+        site = Site(directory, self._s3, self._etcd, nodes=specs, settings=settings)
+        self._stack.enter_context(site)
+        return Moving(site)
+
+
+def shares(stored: StoredObject, cache: penstock.Cache) -> dict[str, set[int]]:
+    """Return the chunks of which each node is the first owner."""
+    owned: dict[str, set[int]] = {}
+    for chunk in cache.locate(stored.url).chunks:
+        owned.setdefault(chunk.owners[0], set()).add(chunk.index)
+    return owned
+
+
+def test_a_raised_weight_moves_what_the_ring_says_and_asks_the_origin_for_nothing(
+    start: Starter,
+) -> None:
+    moving = start(*map(spec, NODES))
+    moving.settle()
+    sent = moving.sent_by_origin()
+    with moving.site.cluster.connect() as cache:
+        before = shares(moving.stored, cache)
+
+    moving.set_weights(n1=300)
+    moving.settle()
+
+    with moving.site.cluster.connect() as cache:
+        after = shares(moving.stored, cache)
+    gained = after["n1"] - before["n1"]
+    assert gained
+    assert moving.sent_by_origin() == sent
+    # What moves is what changed owners: the last chunk alone is shorter.
+    assert len(gained) * CHUNK_BYTES - moving.moved_bytes() in range(CHUNK_BYTES)
+    moving.check_whole()
+
+
+def test_a_node_of_weight_nothing_hands_over_all_and_may_stop(start: Starter) -> None:
+    moving = start(*map(spec, NODES))
+    moving.settle()
+
+    moving.set_weights(n2=0)
+    moving.settle()
+    moving.site.cluster["n2"].stop()
+
+    moving.check_whole()
+
+
+def test_a_machine_that_comes_back_has_its_chunks_still(start: Starter) -> None:
+    moving = start(*map(spec, NODES))
+    moving.settle()
+    moving.set_weights(n2=0)
+    moving.settle()
+    node = moving.site.cluster["n2"]
+    node.stop()
+    node.start()
+    moved = moving.moved_bytes()
+
+    moving.set_weights(n2=None)
+    moving.settle()
+
+    assert moving.moved_bytes() == moved
+    moving.check_whole()
+
+
+def test_a_node_that_joins_takes_over_its_share(start: Starter, stack: ExitStack) -> None:
+    moving = start(*map(spec, NODES))
+    moving.settle()
+    sent = moving.sent_by_origin()
+
+    joined = add_node(moving, "n4", stack)
+    moving.settle()
+
+    assert moving.sent_by_origin() == sent
+    assert 0 < joined.metrics()["penstock_handoff_bytes_total"] < OBJECT_BYTES
+    moving.check_whole()
+
+
+def add_node(moving: Moving, name: str, stack: ExitStack) -> NodeProcess:
+    site = moving.site
+    shared = {
+        "cluster": site.name,
+        "etcd": {"endpoints": [site.etcd.endpoint]},
+        "settings": site.settings,
+        "volumes": site.volumes,
+    }
+    node = NodeProcess(site.cluster["n1"].directory.parent, spec(name), shared=shared)
+    stack.enter_context(node)
+    site.cluster.nodes[name] = node
+    site.cluster.wait_placed(len(site.cluster.nodes))
+    return node
+
+
+def test_changes_in_the_middle_of_others_end_with_every_chunk_where_it_belongs(
+    start: Starter,
+) -> None:
+    moving = start(*map(spec, NODES), **SLOW)
+    moving.settle()
+    sent = moving.sent_by_origin()
+
+    moving.set_weights(n1=300)
+    wait_until(lambda: moving.moved_bytes() > 0, deadline_s=DEADLINE_S, what="some have moved")
+    moving.set_weights(n1=None, n3=300)
+    moving.set_weights(n2=50)
+    with operator.connect(moving.site.address) as connected:
+        connected.set_settings(FAST)
+    moving.settle()
+
+    assert moving.sent_by_origin() == sent
+    moving.check_whole()
+
+
+def test_what_is_read_meanwhile_comes_from_former_owners(start: Starter) -> None:
+    moving = start(*map(spec, NODES), **SLOW)
+    moving.settle()
+    sent = moving.sent_by_origin()
+
+    moving.set_weights(n2=0)
+    with moving.site.cluster.connect() as cache:
+        assert cache.read(moving.stored.url) == moving.stored.data
+
+    assert moving.sent_by_origin() == sent
+
+
+@pytest.mark.parametrize("broken", ["n1", "n2"], ids=["the new owner", "the former owner"])
+def test_a_crash_in_the_middle_is_gone_on_from(start: Starter, broken: str) -> None:
+    moving = start(*map(spec, NODES), **SLOW)
+    moving.settle()
+    sent = moving.site.s3.counters().sent_bytes
+
+    moving.set_weights(n2=0)
+    wait_until(lambda: moving.moved_bytes() > 0, deadline_s=DEADLINE_S, what="some have moved")
+    moving.site.cluster[broken].kill()
+    moving.site.cluster[broken].start()
+    with operator.connect(moving.site.address) as connected:
+        connected.set_settings(FAST)
+    moving.settle()
+
+    assert moving.site.s3.counters().sent_bytes == sent
+    moving.check_whole()
+
+
+def test_what_there_is_no_room_for_stays_and_is_told(start: Starter) -> None:
+    small = spec("small", capacity=4 * MIB)
+    moving = start(spec("large"), small)
+    moving.settle()
+
+    moving.set_weights(large=0)
+    moving.settle()
+
+    left = moving.site.cluster["large"].metrics()["penstock_handoff_left_bytes"]
+    assert 8 * MIB < left < OBJECT_BYTES
+    assert moving.site.cluster["small"].metrics()["penstock_evicted_bytes_total"] == 0

@@ -1,0 +1,215 @@
+"""What a node offers to new owners: over a real store, real rings and a real view."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from penstock.checksums import BLOCK_BYTES
+from penstock.errors import InvalidRequest
+from penstock.membership.view import Member, View
+from penstock.objects import CHUNK_ID_BYTES, ObjectId
+from penstock.placement import PlacedNode, Placement
+from penstock.ring import Ring
+from penstock_node.cluster import Cluster
+from penstock_node.epochs import EpochsInHand
+from penstock_node.handover import giving as module
+from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Giving, Left
+from penstock_node.handover.lists import shares_of_others
+from penstock_node.handover.pace import BURST_S, Pace
+from penstock_node.store import Store, Tier
+from penstock_node.store.listed import Listed, split_ids
+
+MODEL = ObjectId("s3://b/model", "v1", 64 * BLOCK_BYTES, BLOCK_BYTES)
+TAKES_BYTES = 17 * 4096
+
+
+def nodes(**weights: int) -> tuple[PlacedNode, ...]:
+    return tuple(PlacedNode(name, f"host-{name}", "", weight) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_each_other_owner_is_offered_all_that_it_owns_in_the_order_given(replicas: int) -> None:
+    ring = Ring.build(nodes(a=100, b=100, c=300, d=0), 256)
+    rng = random.Random(replicas)
+    ids = [rng.randbytes(CHUNK_ID_BYTES) for _ in range(2_000)]
+    held = Listed.of((chunk_id, 4096 * (1 + at % 3)) for at, chunk_id in enumerate(ids))
+
+    shares = shares_of_others(held, ring, node_id="a", replicas=replicas)
+
+    assert shares.keys() == {"b", "c"}
+    for owner, share in shares.items():
+        theirs = [each for each in ids if owner in ring.owners(each, replicas)]
+        assert split_ids(bytes(share.ids)) == theirs
+        sizes = dict(held)
+        assert share.size_bytes == sum(sizes[each] for each in theirs)
+        assert share.chunks == len(theirs)
+
+
+def test_nothing_is_offered_where_nobody_owns_anything() -> None:
+    held = Listed.of([(bytes(CHUNK_ID_BYTES), 4096)])
+
+    assert shares_of_others(held, Ring.build((), 256), node_id="a", replicas=1) == {}
+    assert shares_of_others(held, Ring.build(nodes(a=1), 256), node_id="a", replicas=3) == {}
+    assert (
+        shares_of_others(Listed.of(()), Ring.build(nodes(b=1), 256), node_id="a", replicas=1) == {}
+    )
+
+
+class Rig:
+    """Node ``a``, which holds all of the model, in a cluster whose placement changes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.cluster = Cluster(node_id="a", name="test")
+        self.store = Store([Tier(directory, 2 * MODEL.chunk_count * TAKES_BYTES, "owned")])
+        for index in range(MODEL.chunk_count):
+            assert self.store.put(MODEL, index, bytes(BLOCK_BYTES), owned=True, reason="read")
+        self.threads = ThreadPoolExecutor(1)
+        self.epochs = EpochsInHand()
+        self.giving = Giving(
+            cluster=self.cluster,
+            store=self.store,
+            has_work_before=self.epochs.has_before,
+            threads=self.threads,
+        )
+        self.place(1, a=100)
+
+    def place(self, epoch: int, **weights: int) -> None:
+        members = {name: Member(name, f"host-{name}") for name in weights}
+        self.cluster.routing.update(
+            View("test", Placement("0" * 32, epoch, nodes(**weights), 256), members)
+        )
+
+    def owned_by(self, node: str) -> set[bytes]:
+        ring = self.cluster.ring
+        ids = [MODEL.chunk_id(index) for index in range(MODEL.chunk_count)]
+        return {each for each in ids if ring.owners(each, 1) == [node]}
+
+    def close(self) -> None:
+        self.threads.shutdown()
+        self.store.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.close()
+
+
+async def test_a_node_that_holds_only_its_own_has_nothing_to_hand_over(rig: Rig) -> None:
+    assert await rig.giving.look()
+
+
+async def test_it_has_handed_over_once_the_new_owner_has_done_with_all(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OFFERED_AT_ONCE", 5)
+    rig.place(2, a=100, b=100)
+    assert not await rig.giving.look()
+
+    got: list[bytes] = []
+    offer = rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING)
+    while not offer.is_over:
+        assert offer.start == len(got)
+        got += split_ids(offer.ids)
+        offer = rig.giving.offer("b", epoch=2, number=offer.number, start=len(got), left=Left(3, 9))
+
+    assert len(got) == len(set(got))
+    assert set(got) == rig.owned_by("b")
+    assert offer.share.size_bytes == len(got) * TAKES_BYTES
+    assert await rig.giving.look()
+    assert rig.giving.left == {"b": Left(3, 9)}
+
+
+async def test_it_has_not_while_what_was_begun_before_may_still_come_in(rig: Rig) -> None:
+    end = rig.epochs.begin(1)
+    rig.place(2, a=100, b=100)
+    await rig.giving.look()
+    first = rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING)
+
+    waiting = rig.giving.offer(
+        "b", epoch=2, number=first.number, start=first.share.chunks, left=NOTHING
+    )
+    assert not waiting.is_over
+    assert waiting.ids == b""
+    assert not await rig.giving.look()
+
+    end()
+    assert not await rig.giving.look()
+    # The list is made anew, and gone through anew.
+    again = rig.giving.offer(
+        "b", epoch=2, number=first.number, start=first.share.chunks, left=NOTHING
+    )
+    assert (again.start, again.ids) == (0, first.ids)
+    assert rig.giving.offer(
+        "b", epoch=2, number=again.number, start=again.share.chunks, left=NOTHING
+    ).is_over
+    assert await rig.giving.look()
+
+
+async def test_who_is_at_another_epoch_is_offered_nothing(rig: Rig) -> None:
+    rig.place(2, a=100, b=100)
+    await rig.giving.look()
+
+    for epoch in (1, 3):
+        offer = rig.giving.offer("b", epoch=epoch, number=0, start=0, left=NOTHING)
+        assert (offer.epoch, offer.number, offer.ids, offer.is_over) == (2, 0, b"", False)
+
+    rig.place(3, a=100, b=200)  # And the lists of an epoch end with it.
+    assert rig.giving.offer("b", epoch=3, number=0, start=0, left=NOTHING).number == 0
+
+
+async def test_an_owner_that_is_away_keeps_it_from_having_handed_over(rig: Rig) -> None:
+    rig.place(2, a=100, b=100, c=100)
+    await rig.giving.look()
+    offer = rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING)
+    assert rig.giving.offer(
+        "b", epoch=2, number=offer.number, start=offer.share.chunks, left=NOTHING
+    ).is_over
+
+    assert not await rig.giving.look()
+
+
+async def test_chunks_are_described_by_their_own_files(rig: Rig) -> None:
+    gone, there = MODEL.chunk_id(3), MODEL.chunk_id(7)
+    rig.store.evict(ObjectId("s3://b/other", "v1", BLOCK_BYTES, BLOCK_BYTES))
+
+    (described,) = await rig.giving.describe(there + bytes(CHUNK_ID_BYTES))
+
+    assert (described.object, described.index) == (MODEL, 7)
+    assert described.readings > 0
+    rig.store.evict(MODEL)
+    assert await rig.giving.describe(gone + there) == []
+
+
+@pytest.mark.parametrize("joined", [b"short", bytes(CHUNK_ID_BYTES * (DESCRIBED_AT_ONCE + 1))])
+async def test_what_are_no_ids_or_too_many_is_refused(rig: Rig, joined: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="want up to"):
+        await rig.giving.describe(joined)
+
+
+def test_work_is_in_hand_from_its_beginning_to_its_end() -> None:
+    epochs = EpochsInHand()
+    ends = [epochs.begin(epoch) for epoch in (3, 3, 5)]
+    assert [epochs.has_before(epoch) for epoch in (3, 4, 6)] == [False, True, True]
+
+    ends[0]()
+    assert epochs.has_before(5)
+    ends[1]()
+    assert not epochs.has_before(5)
+    assert epochs.has_before(6)
+
+
+def test_moving_keeps_to_the_rate_also_when_it_changes() -> None:
+    rate = 1000
+    pace = Pace(lambda: rate)
+
+    waits = [pace.delay_s(100, now=5.0) for _ in range(3)]
+    rate = 2000
+    waits += [pace.delay_s(100, now=5.0) for _ in range(3)]
+
+    steps = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4]
+    assert waits == pytest.approx([max(0.0, step - BURST_S) for step in steps])
