@@ -276,6 +276,7 @@ class Node:
             opener=self.opener,
             listings=self.listings,
             metrics=self.metrics,
+            given=self.handover.giving.given,
             channels=self.channels,
             threads=self.call_threads,
             version=VERSION,

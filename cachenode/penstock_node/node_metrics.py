@@ -109,7 +109,7 @@ def _cluster_metrics(cluster: Cluster, coordination: Coordination) -> Iterable[M
 
 
 def _handover_metrics(handover: Handover) -> Iterable[Metric]:
-    left = list(handover.giving.left.values())
+    given = handover.giving.given()
     for name, text, value in (
         (
             "penstock_handoff_waiting_bytes",
@@ -119,7 +119,7 @@ def _handover_metrics(handover: Handover) -> Iterable[Metric]:
         (
             "penstock_handoff_left_bytes",
             "What new owners had no room for when they took over from this node.",
-            sum(each.size_bytes for each in left),
+            given.left_bytes,
         ),
     ):
         yield gauge(name, text, [((), value)])

@@ -5,6 +5,7 @@ Not responsible for: who may ask; how a change becomes a placement.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -21,6 +22,9 @@ from penstock.rpc import Channels, Method
 from penstock.v1 import operator_pb2
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
+from penstock_node.coordination.maintenance import behind, state_of
+from penstock_node.coordination.state import check_node
+from penstock_node.handover.giving import Given
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.moves import Moved, cached_moves, proposed_nodes, proposed_ring
@@ -58,6 +62,7 @@ class Operations:
         opener: Opener,
         listings: Listings,
         metrics: NodeMetrics,
+        given: Callable[[], Given],
         channels: Channels,
         threads: Executor,
         version: str,
@@ -68,6 +73,7 @@ class Operations:
         self._opener = opener
         self._listings = listings
         self._metrics = metrics
+        self._given = given
         self._channels = channels
         self._threads = threads
         self._version = version
@@ -104,6 +110,16 @@ class Operations:
             version=self._version,
             epoch=self._cluster.epoch,
             counters=self._metrics.totals(),
+            handed_over=self._handed_over(),
+        )
+
+    def _handed_over(self) -> operator_pb2.HandedOver:
+        given = self._given()
+        return operator_pb2.HandedOver(
+            epoch=given.epoch,
+            bytes=given.size_bytes,
+            done_bytes=given.done_bytes,
+            left_bytes=given.left_bytes,
         )
 
     async def status(self) -> operator_pb2.StatusResponse:
@@ -129,7 +145,7 @@ class Operations:
                     id=node_id,
                     host=record.host if record else "",
                     zone=record.zone if record else "",
-                    state=_state(weight, is_placed=node is not None, is_member=member is not None),
+                    state=state_of(state, node_id),
                     weight=weight,
                     weight_source="override" if node_id in state.weights else "auto",
                     share=shares.get(node_id, 0.0),
@@ -146,6 +162,34 @@ class Operations:
             nodes=nodes,
             counters=counters,
         )
+
+    async def drain_status(self, node: str) -> operator_pb2.DrainStatusResponse:
+        """Return how far a node is with handing over.
+
+        Raises:
+            InvalidRequest: The cluster does not know it.
+        """
+        state = self._coordination.state
+        check_node(state, node)
+        override, record = state.weights.get(node), state.members.get(node)
+        answer = operator_pb2.DrainStatusResponse(
+            state=state_of(state, node),
+            epoch=state.epoch,
+            behind=behind(state),
+            set_at=override.set_at if override else 0.0,
+        )
+        if record is not None:
+            with contextlib.suppress(PenstockError):  # It does not answer at this moment.
+                told = await self._in_thread(
+                    lambda: self._channels.call(
+                        record.member.grpc_address,
+                        rpc.NODE_STATUS,
+                        operator_pb2.NodeStatusRequest(),
+                        timeout_s=ASK_TIMEOUT_S,
+                    )
+                )
+                answer.handed_over.CopyFrom(told.handed_over)
+        return answer
 
     async def set_weights(self, changes: Mapping[str, int | None], *, reason: str) -> int:
         """Set or lift overrides in one step; return the epoch at which they are in force."""
@@ -247,9 +291,3 @@ def weight_changes(changes: Mapping[str, int | None]) -> list[operator_pb2.Weigh
         else operator_pb2.WeightChange(node=node_id, weight=weight)
         for node_id, weight in changes.items()
     ]
-
-
-def _state(weight: int, *, is_placed: bool, is_member: bool) -> str:
-    if not is_member:
-        return "away"
-    return "cordoned" if is_placed and weight == 0 else "alive"

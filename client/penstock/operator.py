@@ -7,28 +7,41 @@ Not responsible for: reading objects (`cache`), printing (`cli`).
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from penstock.address import seed_addresses
 from penstock.cache import Tls
-from penstock.errors import ClusterUnavailable
+from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
+from penstock.operator_results import (
+    ClusterStatus,
+    DrainStatus,
+    Evicted,
+    Move,
+    NodeStatus,
+    WeightsPreview,
+    WeightsSet,
+)
 from penstock.placement import Placement
 from penstock.routing import Routing
 from penstock.rpc import (
+    CORDON,
+    DRAIN_STATUS,
     EVICT,
     FORGET,
     GET_PLACEMENT,
     GET_SETTINGS,
     LIST_VOLUMES,
+    NODE_STATUS,
     PUT_VOLUME,
     REMOVE_VOLUME,
     SET_SETTINGS,
     SET_WEIGHTS,
     STATUS,
+    UNCORDON,
     Channels,
 )
 from penstock.v1 import operator_pb2, placement_pb2
@@ -41,87 +54,9 @@ CHANGE_TIMEOUT_S = 20.0
 """A change is answered when it is in force."""
 IN_FORCE_TIMEOUT_S = 10.0
 IN_FORCE_POLL_S = 0.02
+DRAIN_POLL_S = 0.5
 SCAN_TIMEOUT_S = 90.0
 """For calls in which every node goes through its whole index."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """One node of the cluster, whether it answers or not."""
-
-    id: str
-    host: str
-    zone: str
-    state: str
-    """``alive``, ``away``, ``cordoned``, ``draining`` or ``drained``."""
-    weight: int
-    weight_source: str
-    """``auto``, or ``override`` when an operator set it."""
-    share: float
-    """Of the key space, 0 to 1."""
-    owned_capacity_bytes: int
-    cached_bytes: int
-    """0 when the node did not answer."""
-    grpc_address: str
-    """Empty for a node that is away."""
-    version: str
-    """Of the node's program; empty when it did not answer."""
-    seen_epoch: int
-    """The newest epoch that it has acted on; 0 for a node that is away."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterStatus:
-    """The whole cluster at one moment."""
-
-    cluster: str
-    epoch: int
-    nodes: tuple[NodeStatus, ...]
-    """Sorted by id."""
-    counters: Mapping[str, int]
-    """Sums of what the nodes that answered counted since they started."""
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """What goes from one node to another."""
-
-    source: str
-    target: str
-    share: float
-    """Of the key space, 0 to 1."""
-    cached_bytes: int
-    cached_chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsPreview:
-    """What a change of weights would move. Nothing was changed."""
-
-    epoch: int
-    """The present one."""
-    moves: tuple[Move, ...]
-    unknown: tuple[str, ...]
-    """Nodes that could not be asked: their cached bytes are not counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsSet:
-    """A change of weights that is in force."""
-
-    epoch: int
-    weights: Mapping[str, int]
-    """Of the nodes that were named, as they stand on the ring now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evicted:
-    """What left the cache."""
-
-    chunks: int
-    bytes: int
-    unreachable: tuple[str, ...]
-    """Nodes that could not be asked: they may still hold chunks."""
 
 
 class Operator:
@@ -170,7 +105,8 @@ class Operator:
         request = operator_pb2.SetWeightsRequest(changes=_changes(changes, ""), dry_run=True)
         answer = self._nodes.call(SET_WEIGHTS, request, timeout_s=SCAN_TIMEOUT_S)
         moves = tuple(_move_from_proto(move) for move in answer.moves)
-        return WeightsPreview(answer.epoch, moves, tuple(answer.unknown))
+        seconds = _handoff_s(moves, bytes_per_s=answer.handoff_bytes_per_s)
+        return WeightsPreview(answer.epoch, moves, tuple(answer.unknown), seconds)
 
     def set_weights(self, changes: Mapping[str, int | None], *, reason: str = "") -> WeightsSet:
         """Change weights, all in one epoch; return when it is in force.
@@ -200,6 +136,100 @@ class Operator:
                 )
             time.sleep(IN_FORCE_POLL_S)
         return placement
+
+    # Maintenance.
+
+    def cordon(self, node: str, *, drain: bool = False, reason: str = "") -> int:
+        """Take a node off the ring; what it weighed is kept for `uncordon`.
+
+        It goes on serving what it holds, and new owners take that over.
+
+        Args:
+            node: Its id.
+            drain: It is to be stopped when all is handed over: see `wait_drained`.
+            reason: For people who read it later.
+
+        Returns:
+            The epoch at which its weight is 0.
+
+        Raises:
+            InvalidRequest: The cluster does not know it, or it owns nothing.
+            Conflict: It is cordoned already, or the last that owns anything; or it is to be
+                drained and does not answer.
+        """
+        request = operator_pb2.CordonRequest(node=node, drain=drain, reason=reason)
+        epoch = self._nodes.call(CORDON, request, timeout_s=CHANGE_TIMEOUT_S).epoch
+        return self._placement_from(epoch).epoch
+
+    def uncordon(self, node: str) -> int:
+        """Put a node back on the ring with the weight that it had; return the epoch of that.
+
+        Raises:
+            InvalidRequest: The cluster does not know it, or it is not cordoned.
+            Conflict: It does not answer.
+        """
+        request = operator_pb2.UncordonRequest(node=node)
+        epoch = self._nodes.call(UNCORDON, request, timeout_s=CHANGE_TIMEOUT_S).epoch
+        return self._placement_from(epoch).epoch
+
+    def drain_status(self, node: str) -> DrainStatus:
+        """Return how far a node is with handing over.
+
+        Raises:
+            InvalidRequest: The cluster does not know it.
+        """
+        request = operator_pb2.DrainStatusRequest(node=node)
+        told = self._nodes.call(DRAIN_STATUS, request, timeout_s=STATUS_TIMEOUT_S)
+        given = told.handed_over
+        is_of_epoch = given.epoch == told.epoch
+        handed = given.done_bytes - given.left_bytes if is_of_epoch else 0
+        return DrainStatus(
+            node,
+            told.state,
+            told.epoch,
+            handed,
+            given.bytes - handed if is_of_epoch else 0,
+            tuple(told.behind),
+            told.set_at,
+        )
+
+    def wait_drained(
+        self,
+        node: str,
+        *,
+        timeout_s: float,
+        on_progress: Callable[[DrainStatus], None] = lambda _status: None,
+    ) -> DrainStatus:
+        """Watch a node that is being drained until it is safe to stop.
+
+        Args:
+            node: Its id.
+            timeout_s: Return after so long even if it is not; it goes on handing over.
+            on_progress: Called every half second.
+
+        Raises:
+            Conflict: It is not being drained: another operator has decided otherwise.
+        """
+        give_up_at = time.monotonic() + timeout_s
+        first = status = self.drain_status(node)
+        while True:
+            if status.set_at != first.set_at or status.state in ("alive", "cordoned"):
+                raise Conflict(
+                    f"{node!r} is not being drained any more: another operator has set its weight "
+                    "meanwhile; look at: penstock status"
+                    if status is not first
+                    else f"{node!r} is not being drained; begin with: penstock drain {node}"
+                )
+            on_progress(status)
+            if status.state == "drained" or time.monotonic() >= give_up_at:
+                return status
+            time.sleep(DRAIN_POLL_S)
+            status = self.drain_status(node)
+
+    def asked_node(self) -> str:
+        """Return the id of the node that answers this connection."""
+        request = operator_pb2.NodeStatusRequest()
+        return self._nodes.call(NODE_STATUS, request, timeout_s=STATUS_TIMEOUT_S).id
 
     def forget(self, node: str) -> int:
         """Take a node that is away off the ring, with its weight and its record.
@@ -326,6 +356,14 @@ def _node_from_proto(node: operator_pb2.NodeSummary) -> NodeStatus:
         version=node.version,
         seen_epoch=node.seen_epoch,
     )
+
+
+def _handoff_s(moves: Sequence[Move], *, bytes_per_s: int) -> float:
+    """Return how long the node takes that gets most."""
+    taken: Counter[str] = Counter()
+    for move in moves:
+        taken[move.target] += move.cached_bytes
+    return max(taken.values(), default=0) / max(1, bytes_per_s)
 
 
 def _move_from_proto(move: operator_pb2.Move) -> Move:

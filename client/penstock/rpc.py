@@ -85,6 +85,17 @@ COUNT_MOVES = Method(
     operator_pb2.CountMovesRequest,
     operator_pb2.CountMovesResponse,
 )
+CORDON = Method(
+    "/penstock.v1.Operator/Cordon", operator_pb2.CordonRequest, operator_pb2.CordonResponse
+)
+UNCORDON = Method(
+    "/penstock.v1.Operator/Uncordon", operator_pb2.UncordonRequest, operator_pb2.UncordonResponse
+)
+DRAIN_STATUS = Method(
+    "/penstock.v1.Operator/DrainStatus",
+    operator_pb2.DrainStatusRequest,
+    operator_pb2.DrainStatusResponse,
+)
 FORGET = Method(
     "/penstock.v1.Operator/Forget", operator_pb2.ForgetRequest, operator_pb2.ForgetResponse
 )

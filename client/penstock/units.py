@@ -54,6 +54,15 @@ def parse_duration(text: str | float) -> float:
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
+def format_duration(seconds: float) -> str:
+    """Return some time for people: ``0.4 s``, ``12 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def format_size(size: float) -> str:
     """Return ``size`` bytes for people, decimal: ``90.9 MB``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

@@ -10,7 +10,7 @@ from penstock.cli.objects import say_evicted
 from penstock.cli.output import Column, say_table, verb
 from penstock.cli.weights import say_done
 from penstock.errors import InvalidConfiguration, ObjectNotFound
-from penstock.operator import Evicted, Move, WeightsPreview, WeightsSet
+from penstock.operator_results import Evicted, Move, WeightsPreview, WeightsSet
 
 
 def failing(*, as_json: bool = False) -> None:
@@ -95,7 +95,7 @@ def test_a_narrow_table_folds_names_and_loses_nothing(
 def test_a_preview_marks_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     moves = (Move("a", "b", 0.25, 1_000_000, 3), Move("c", "b", 0.05, 0, 0))
 
-    say_done(WeightsPreview(7, moves, unknown=("c",)))
+    say_done(WeightsPreview(7, moves, unknown=("c",), handoff_s=400.0))
 
     out, err = capsys.readouterr()
     assert out.splitlines() == [
@@ -103,13 +103,14 @@ def test_a_preview_marks_what_is_not_known(capsys: pytest.CaptureFixture[str]) -
         "a     b   25.0 %  1.0 MB       3",
         "c     b    5.0 %       ?       ?",
         "",
-        "30.0 % of the key space would move, 1.0 MB of it cached in 3 chunks; nothing was changed",
+        "30.0 % of the key space would move, 1.0 MB of it cached in 3 chunks, in 7 min at "
+        "handoff_bytes_per_s; nothing was changed",
     ]
     assert err == "penstock: could not ask c: what they hold is not counted\n"
 
 
 def test_a_preview_of_no_change_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    say_done(WeightsPreview(7, (), unknown=()))
+    say_done(WeightsPreview(7, (), unknown=(), handoff_s=0.0))
 
     assert capsys.readouterr().out == "nothing would move\n"
 

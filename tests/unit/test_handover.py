@@ -16,7 +16,7 @@ from penstock.ring import Ring
 from penstock_node.cluster import Cluster
 from penstock_node.epochs import EpochsInHand
 from penstock_node.handover import giving as module
-from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Giving, Left
+from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Given, Giving, Left
 from penstock_node.handover.lists import shares_of_others
 from penstock_node.handover.pace import BURST_S, Pace
 from penstock_node.store import Store, Tier
@@ -121,7 +121,8 @@ async def test_it_has_handed_over_once_the_new_owner_has_done_with_all(
     assert set(got) == rig.owned_by("b")
     assert offer.share.size_bytes == len(got) * TAKES_BYTES
     assert await rig.giving.look()
-    assert rig.giving.left == {"b": Left(3, 9)}
+    size_bytes = len(got) * TAKES_BYTES
+    assert rig.giving.given() == Given(2, size_bytes, done_bytes=size_bytes, left_bytes=9)
 
 
 async def test_it_has_not_while_what_was_begun_before_may_still_come_in(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import InvalidRequest
-from penstock.units import format_size, parse_duration, parse_size
+from penstock.units import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,11 @@ def test_any_text_is_a_size_or_an_invalid_request_and_nothing_else(text: str) ->
 )
 def test_a_size_is_written_with_one_decimal_digit(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (130, "2 min"), (9000, "2.5 h")],
+)
+def test_times_are_told_as_people_say_them(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

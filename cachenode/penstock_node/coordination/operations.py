@@ -16,11 +16,12 @@ from penstock.settings import ClusterSettings
 from penstock_node.coordination import records
 from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.follower import Follower
+from penstock_node.coordination.maintenance import cordoned, uncordoned
 from penstock_node.coordination.memory import is_behind
 from penstock_node.coordination.publisher import is_up_to_date
-from penstock_node.coordination.records import WeightOverride
+from penstock_node.coordination.records import Purpose, WeightOverride
 from penstock_node.coordination.restore import Transaction
-from penstock_node.coordination.state import ClusterState
+from penstock_node.coordination.state import ClusterState, check_node
 
 CHANGES_AT_ONCE_MAX = 64
 """Two keys of a transaction each, of which etcd takes 128."""
@@ -29,8 +30,6 @@ RETRIES_FOR_S = 5.0
 """Longer than the watch needs to notice that the store was replaced: until then every condition
 is about one that is gone."""
 IN_FORCE_TIMEOUT_S = 5.0
-NODES_NAMED_MAX = 20
-"""An error names at most so many of the known nodes."""
 
 
 class Operations:
@@ -78,6 +77,29 @@ class Operations:
         facts = [records.NODES + node for node in changes]
         conditions = {key: state.mod_revision(key) for key in (*facts, *present)}
         return Transaction(conditions, overrides, tuple(present))
+
+    async def cordon(self, node: str, *, purpose: Purpose, reason: str) -> ClusterState:
+        """Take a node off the ring, to be put back by `uncordon`; see `maintenance.cordoned`.
+
+        Raises:
+            InvalidRequest: The cluster does not know it, or it owns nothing.
+            Conflict: It cannot be taken off; the message says why.
+            ClusterUnavailable: As for `set_weights`.
+        """
+        now = self._clock.wall()
+        return await self._change(
+            lambda state: cordoned(state, node, purpose=purpose, reason=reason, now=now)
+        )
+
+    async def uncordon(self, node: str) -> ClusterState:
+        """Put a node back with the weight that it had.
+
+        Raises:
+            InvalidRequest: The cluster does not know it, or it is not cordoned.
+            Conflict: It does not answer.
+            ClusterUnavailable: As for `set_weights`.
+        """
+        return await self._change(lambda state: uncordoned(state, node))
 
     async def forget(self, node: str) -> ClusterState:
         """Take a node that is away off the ring, with its weight and its record.
@@ -166,19 +188,6 @@ class Operations:
 def _always(_state: ClusterState) -> bool:
     """Volumes move nothing: they are in force as soon as they are known."""
     return True
-
-
-def check_node(state: ClusterState, node: str) -> None:
-    """Refuse a node that the cluster does not know.
-
-    Raises:
-        InvalidRequest: With those that it knows.
-    """
-    if node not in state.nodes:
-        known = sorted(state.nodes)
-        more = f" and {len(known) - NODES_NAMED_MAX} more" if len(known) > NODES_NAMED_MAX else ""
-        names = ", ".join(known[:NODES_NAMED_MAX]) or "none"
-        raise InvalidRequest(f"there is no node {node!r}; known are {names}{more}")
 
 
 def check_formed(state: ClusterState) -> None:

@@ -11,7 +11,7 @@ import json
 import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import structlog
 
@@ -28,6 +28,9 @@ NODES = "nodes/"
 WEIGHTS = "weights/"
 VOLUMES = "volumes/"
 TICKET_KEYS = "secret/ticket_keys/"
+
+Purpose: TypeAlias = Literal["", "cordon", "drain"]
+"""What a weight was set for: for itself, or to take a node out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +56,9 @@ class WeightOverride:
     reason: str
     set_at: float
     """Seconds since 1970, UTC."""
+    purpose: Purpose = ""
+    before: "WeightOverride | None" = None
+    """Of a node that was cordoned: what comes back; None for the automatic weight."""
 
 
 def _object(value: bytes) -> dict[str, Any]:
@@ -139,10 +145,20 @@ def node_to_json(record: NodeRecord, *, weight_unit_bytes: int) -> bytes:
 
 def weight_from_json(_node_id: str, value: bytes) -> WeightOverride:
     """Return the record under ``weights/{node_id}``."""
-    data = _object(value)
-    weight = _count(data, "weight")
+    return _override(_object(value))
+
+
+def _override(data: Mapping[str, Any]) -> WeightOverride:
+    weight, before = _count(data, "weight"), data.get("before")
     check_weight(weight)
-    return WeightOverride(weight, _text(data, "reason", ""), _moment(data, "set_at"))
+    known: dict[str, Purpose] = {name: name for name in get_args(Purpose)}
+    return WeightOverride(
+        weight,
+        _text(data, "reason", ""),
+        _moment(data, "set_at"),
+        known.get(_text(data, "purpose", ""), ""),  # A later version's: its weight counts.
+        _override(before) if isinstance(before, dict) else None,
+    )
 
 
 def weight_to_json(record: WeightOverride) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from penstock.errors import PenstockError
+from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.coordinator import ABSENT, Changes, Entry, Listing
 from penstock.membership.view import View
 from penstock.placement import Inputs, NodeRecord, Placement
@@ -24,6 +24,9 @@ from penstock_node.coordination import records
 from penstock_node.coordination.records import MemberRecord, WeightOverride
 
 _log = structlog.get_logger(__name__)
+
+NODES_NAMED_MAX = 20
+"""An error names at most so many of the known nodes."""
 
 _SINGLES: Mapping[str, Callable[[bytes], object]] = {
     records.SETTINGS: records.settings_from_json,
@@ -125,6 +128,19 @@ class ClusterState:
             members={node: record.member for node, record in self.members.items()},
             replicas=(self.settings or ClusterSettings()).replicas,
         )
+
+
+def check_node(state: ClusterState, node: str) -> None:
+    """Refuse a node that the cluster does not know.
+
+    Raises:
+        InvalidRequest: With those that it knows.
+    """
+    if node not in state.nodes:
+        known = sorted(state.nodes)
+        more = f" and {len(known) - NODES_NAMED_MAX} more" if len(known) > NODES_NAMED_MAX else ""
+        names = ", ".join(known[:NODES_NAMED_MAX]) or "none"
+        raise InvalidRequest(f"there is no node {node!r}; known are {names}{more}")
 
 
 class _Fields:

@@ -56,6 +56,28 @@ class Offer:
     is_over: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """How far this node is with handing over."""
+
+    epoch: int = 0
+    size_bytes: int = 0
+    """What it holds of others' chunks, in files."""
+    done_bytes: int = 0
+    """The new owners have these, or had no room for them."""
+    left_bytes: int = 0
+    """Of those done: there was no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """How far a new owner is in its share."""
+
+    start: int = 0
+    left: Left = NOTHING
+    is_over: bool = False
+
+
 @dataclass(slots=True)
 class _Lists:
     """What this node holds of others' chunks at one epoch."""
@@ -65,12 +87,27 @@ class _Lists:
     is_final: bool
     """Nothing was on its way by an earlier placement when they were made."""
     shares: Mapping[str, Share]
-    done: dict[str, Left] = field(default_factory=dict)
-    """Who has done with its share."""
+    reached: dict[str, _Reached] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
-        return self.is_final and self.done.keys() >= self.shares.keys()
+        return self.is_final and all(self._reached(node).is_over for node in self.shares)
+
+    def given(self) -> Given:
+        """Return how far all are together; within a share as if all chunks had one size."""
+        done = sum(
+            share.size_bytes * self._reached(node).start // share.chunks
+            for node, share in self.shares.items()
+        )
+        return Given(
+            self.epoch,
+            sum(share.size_bytes for share in self.shares.values()),
+            done,
+            sum(self._reached(node).left.size_bytes for node in self.shares),
+        )
+
+    def _reached(self, node: str) -> _Reached:
+        return self.reached.get(node, _Reached())
 
 
 class Giving:
@@ -100,10 +137,9 @@ class Giving:
         self._lists: _Lists | None = None
         self._numbers = 0
 
-    @property
-    def left(self) -> Mapping[str, Left]:
-        """What each new owner that is done had no room for."""
-        return self._lists.done if self._lists else {}
+    def given(self) -> Given:
+        """Return how far this node is, at the last epoch for which it made lists."""
+        return self._lists.given() if self._lists else Given()
 
     async def look(self) -> bool:
         """Make lists if they are wanted; tell whether this node has nothing left to hand over."""
@@ -134,8 +170,9 @@ class Giving:
         share = lists.shares.get(node) or Share()
         if lists.number != number:
             start, left = 0, NOTHING
-        if start >= share.chunks and lists.is_final:
-            lists.done[node] = left
+        is_over = start >= share.chunks and lists.is_final
+        lists.reached[node] = _Reached(min(start, share.chunks), left, is_over)
+        if is_over:
             return Offer(epoch, lists.number, start, share=share, is_over=True)
         return Offer(
             epoch, lists.number, start, share.page(start, chunks_max=OFFERED_AT_ONCE), share

@@ -92,7 +92,7 @@ class Mover:
             if await self._is_here(chunk):
                 return NOTHING
             if not self._store.owned.has_room_for(wanted):
-                return Left(1, chunk.length)
+                return Left(1, self._store.owned.size_of(wanted))
             await self._pace.wait(chunk.length)
             with contextlib.ExitStack() as on_its_way:
                 on_its_way.callback(self._epochs.begin(epoch))
@@ -104,7 +104,7 @@ class Mover:
                 ending = on_its_way.pop_all()
                 writing.add_done_callback(lambda _: ending.close())
             if not await asyncio.shield(writing):
-                return Left(1, chunk.length)
+                return Left(1, self._store.owned.size_of(wanted))
             self._metrics.handoff_bytes.inc(chunk.length)
             return NOTHING
 

@@ -49,7 +49,10 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         if request.dry_run:
             moves, unknown = await self._operations.preview(changes)
             return operator_pb2.SetWeightsResponse(
-                epoch=self._cluster.epoch, moves=_moves(moves), unknown=unknown
+                epoch=self._cluster.epoch,
+                moves=_moves(moves),
+                unknown=unknown,
+                handoff_bytes_per_s=self._cluster.settings.handoff_bytes_per_s,
             )
         reason = request.changes[0].reason
         epoch = await self._operations.set_weights(changes, reason=reason)
@@ -62,6 +65,31 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """Answer with what this node alone would hand over."""
         moves = await self._operations.count_moves(_changes(request.changes))
         return operator_pb2.CountMovesResponse(moves=_moves(moves))
+
+    @answers
+    async def Cordon(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.CordonRequest, context: Context
+    ) -> operator_pb2.CordonResponse:
+        """Take a node off the ring, until it is put back."""
+        state = await self._coordination.operations.cordon(
+            request.node, purpose="drain" if request.drain else "cordon", reason=request.reason
+        )
+        return operator_pb2.CordonResponse(epoch=state.epoch)
+
+    @answers
+    async def Uncordon(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.UncordonRequest, context: Context
+    ) -> operator_pb2.UncordonResponse:
+        """Put a node back on the ring with the weight that it had."""
+        state = await self._coordination.operations.uncordon(request.node)
+        return operator_pb2.UncordonResponse(epoch=state.epoch)
+
+    @answers
+    async def DrainStatus(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.DrainStatusRequest, context: Context
+    ) -> operator_pb2.DrainStatusResponse:
+        """Answer with how far a node is with handing over."""
+        return await self._operations.drain_status(request.node)
 
     @answers
     async def Forget(  # noqa: N802 - gRPC's name

@@ -50,6 +50,10 @@ class Owned:
             chunk.allocated_bytes, readings=wanted.readings
         )
 
+    def size_of(self, wanted: Described) -> int:
+        """Return what a chunk's file would take."""
+        return ChunkFile(wanted.object, wanted.index).allocated_bytes
+
     def take(self, wanted: Described, payload: Payload) -> bool:
         """Keep a chunk; tell whether it is here in the end. Blocks.
 

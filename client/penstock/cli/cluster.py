@@ -19,7 +19,7 @@ from penstock.cli.output import (
 from penstock.units import format_size
 
 if TYPE_CHECKING:
-    from penstock.operator import ClusterStatus, NodeStatus
+    from penstock.operator_results import ClusterStatus, NodeStatus
 
 _COLUMNS = (
     Column("node"),

@@ -35,7 +35,7 @@ from penstock.units import format_size
 if TYPE_CHECKING:
     from penstock.cache import Cache
     from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
-    from penstock.operator import Evicted
+    from penstock.operator_results import Evicted
 
 _NODE_COLUMNS = (
     Column("node"),

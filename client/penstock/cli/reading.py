@@ -1,10 +1,8 @@
 """`penstock read`: an object's bytes, into a file or to standard output."""
 
-import contextlib
 import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +10,12 @@ import typer
 
 from penstock.cli.connection import Address, Json, Refresh, Url, open_cache
 from penstock.cli.output import OBJECTS_PANEL, note, say_json, verb
+from penstock.cli.progress import watched
 from penstock.errors import InvalidRequest
 from penstock.units import format_size, parse_size
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from penstock.cli.transfer import Transfer, Watcher
+    from penstock.cli.transfer import Transfer
     from penstock.object_info import ObjectInfo
 
 _STDOUT = "-"
@@ -73,7 +70,7 @@ def read(
         raise typer.BadParameter("would write bytes to the terminal: add -o FILE, or --force")
     from penstock.cli.transfer import Span, Transfer
 
-    with open_cache(address) as cache, _watched(output or url) as watcher:
+    with open_cache(address) as cache, watched(output or url) as watcher:
         transfer = Transfer(cache, url, Span(offset, length), watcher, refresh=refresh)
         begun = time.monotonic()
         info, size = _run(transfer, None if to_stdout else output)
@@ -126,52 +123,3 @@ def _summary(size: int, seconds: float, sources: dict[str, int]) -> str:
     came = ", ".join(f"{format_size(count)} from {name}" for name, count in sorted(sources.items()))
     rate = format_size(size / seconds if seconds else 0)
     return f"read {format_size(size)} in {seconds:.2f} s, {rate}/s" + (f": {came}" if came else "")
-
-
-class _Unwatched:
-    def begin(self, total_bytes: int) -> None:
-        pass
-
-    def advance(self, done_bytes: int) -> None:
-        pass
-
-
-class _Bar:
-    def __init__(self, progress: "Progress", title: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(title, total=None)
-
-    def begin(self, total_bytes: int) -> None:
-        self._progress.reset(self._task, total=total_bytes)
-
-    def advance(self, done_bytes: int) -> None:
-        self._progress.update(self._task, completed=done_bytes)
-
-
-@contextlib.contextmanager
-def _watched(title: str) -> "Iterator[Watcher]":
-    """Show a progress bar on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield _Unwatched()
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    name = title.rpartition("/")[2] or title
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Bar(progress, escape(name))

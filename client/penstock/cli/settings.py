@@ -13,7 +13,7 @@ from penstock.settings import ClusterSettings
 
 _COLUMNS = (Column("setting"), Column("value", is_number=True), Column("default", is_number=True))
 _SIZE_UNITS = {"TiB": 2**40, "GiB": 2**30, "MiB": 2**20, "TB": 10**12, "GB": 10**9, "MB": 10**6}
-_SIZES = ("chunk_size", "weight_unit_bytes")
+_SIZES = ("chunk_size", "weight_unit_bytes", "handoff_bytes_per_s")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -111,10 +111,10 @@ def _say_settings(settings: Mapping[str, Any]) -> None:
 
 def format_setting(name: str, value: Any) -> str:
     """Return a value with its unit, as `penstock settings set` takes it and none other."""
-    if name.endswith("_s") and isinstance(value, int | float):
-        return f"{value:g}s"
     if name in _SIZES and isinstance(value, int) and value > 0:
         for unit, size in _SIZE_UNITS.items():
             if value % size == 0:
                 return f"{value // size}{unit}"
+    elif name.endswith("_s") and isinstance(value, int | float):
+        return f"{value:g}s"
     return str(value)

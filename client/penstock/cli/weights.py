@@ -20,10 +20,10 @@ from penstock.cli.output import (
 )
 from penstock.errors import InvalidRequest
 from penstock.placement import check_weight
-from penstock.units import format_size
+from penstock.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from penstock.operator import Move, WeightsPreview, WeightsSet
+    from penstock.operator_results import Move, WeightsPreview, WeightsSet
 
 _COLUMNS = (
     Column("from"),
@@ -141,7 +141,7 @@ def _change(
 
 def say_done(done: "WeightsPreview | WeightsSet") -> None:
     """Print what a change of weights did, or would do."""
-    from penstock.operator import WeightsSet
+    from penstock.operator_results import WeightsSet
 
     if isinstance(done, WeightsSet):
         weights = ", ".join(f"{node} weighs {weight}" for node, weight in done.weights.items())
@@ -156,7 +156,10 @@ def _say_preview(preview: "WeightsPreview") -> None:
         say_table(
             _COLUMNS, [_row(move, is_known=move.source not in unknown) for move in preview.moves]
         )
-        say(f"\n{_total(preview.moves)}; nothing was changed")
+        say(
+            f"\n{_total(preview.moves)}, in {format_duration(preview.handoff_s)} at "
+            "handoff_bytes_per_s; nothing was changed"
+        )
     else:
         say("nothing would move")
     if unknown:

@@ -153,6 +153,7 @@ class NodeStatusResponse(google.protobuf.message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     COUNTERS_FIELD_NUMBER: builtins.int
+    HANDED_OVER_FIELD_NUMBER: builtins.int
     id: builtins.str
     owned_capacity_bytes: builtins.int
     cached_bytes: builtins.int
@@ -161,6 +162,8 @@ class NodeStatusResponse(google.protobuf.message.Message):
     epoch: builtins.int
     @property
     def counters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    @property
+    def handed_over(self) -> global___HandedOver: ...
     def __init__(
         self,
         *,
@@ -171,10 +174,40 @@ class NodeStatusResponse(google.protobuf.message.Message):
         version: builtins.str = ...,
         epoch: builtins.int = ...,
         counters: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        handed_over: global___HandedOver | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cached_bytes", b"cached_bytes", "cached_chunks", b"cached_chunks", "counters", b"counters", "epoch", b"epoch", "id", b"id", "owned_capacity_bytes", b"owned_capacity_bytes", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["handed_over", b"handed_over"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cached_bytes", b"cached_bytes", "cached_chunks", b"cached_chunks", "counters", b"counters", "epoch", b"epoch", "handed_over", b"handed_over", "id", b"id", "owned_capacity_bytes", b"owned_capacity_bytes", "version", b"version"]) -> None: ...
 
 global___NodeStatusResponse = NodeStatusResponse
+
+@typing.final
+class HandedOver(google.protobuf.message.Message):
+    """What a node holds of others' chunks at one epoch, and how far they are with it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    DONE_BYTES_FIELD_NUMBER: builtins.int
+    LEFT_BYTES_FIELD_NUMBER: builtins.int
+    epoch: builtins.int
+    bytes: builtins.int
+    done_bytes: builtins.int
+    """The new owners have these, or had no room for them."""
+    left_bytes: builtins.int
+    """Of those done: there was no room."""
+    def __init__(
+        self,
+        *,
+        epoch: builtins.int = ...,
+        bytes: builtins.int = ...,
+        done_bytes: builtins.int = ...,
+        left_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "done_bytes", b"done_bytes", "epoch", b"epoch", "left_bytes", b"left_bytes"]) -> None: ...
+
+global___HandedOver = HandedOver
 
 @typing.final
 class WeightChange(google.protobuf.message.Message):
@@ -226,8 +259,11 @@ class SetWeightsResponse(google.protobuf.message.Message):
     EPOCH_FIELD_NUMBER: builtins.int
     MOVES_FIELD_NUMBER: builtins.int
     UNKNOWN_FIELD_NUMBER: builtins.int
+    HANDOFF_BYTES_PER_S_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """The epoch at which the change is in force; of a dry run, the present one."""
+    handoff_bytes_per_s: builtins.int
+    """Of a dry run: what each node takes over in a second, at most."""
     @property
     def moves(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Move]: ...
     @property
@@ -240,8 +276,9 @@ class SetWeightsResponse(google.protobuf.message.Message):
         epoch: builtins.int = ...,
         moves: collections.abc.Iterable[global___Move] | None = ...,
         unknown: collections.abc.Iterable[builtins.str] | None = ...,
+        handoff_bytes_per_s: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "moves", b"moves", "unknown", b"unknown"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "handoff_bytes_per_s", b"handoff_bytes_per_s", "moves", b"moves", "unknown", b"unknown"]) -> None: ...
 
 global___SetWeightsResponse = SetWeightsResponse
 
@@ -304,6 +341,125 @@ class CountMovesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["moves", b"moves"]) -> None: ...
 
 global___CountMovesResponse = CountMovesResponse
+
+@typing.final
+class CordonRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    DRAIN_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    drain: builtins.bool
+    """Until all is handed over; its state says so."""
+    reason: builtins.str
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+        drain: builtins.bool = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["drain", b"drain", "node", b"node", "reason", b"reason"]) -> None: ...
+
+global___CordonRequest = CordonRequest
+
+@typing.final
+class CordonResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: builtins.int
+    epoch: builtins.int
+    """At which its weight is 0."""
+    def __init__(
+        self,
+        *,
+        epoch: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch"]) -> None: ...
+
+global___CordonResponse = CordonResponse
+
+@typing.final
+class UncordonRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node", b"node"]) -> None: ...
+
+global___UncordonRequest = UncordonRequest
+
+@typing.final
+class UncordonResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: builtins.int
+    epoch: builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch"]) -> None: ...
+
+global___UncordonResponse = UncordonResponse
+
+@typing.final
+class DrainStatusRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node", b"node"]) -> None: ...
+
+global___DrainStatusRequest = DrainStatusRequest
+
+@typing.final
+class DrainStatusResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    HANDED_OVER_FIELD_NUMBER: builtins.int
+    BEHIND_FIELD_NUMBER: builtins.int
+    SET_AT_FIELD_NUMBER: builtins.int
+    state: builtins.str
+    """As in a `NodeSummary`."""
+    epoch: builtins.int
+    set_at: builtins.float
+    """When it was cordoned, in seconds since 1970: another time is another operator's doing."""
+    @property
+    def handed_over(self) -> global___HandedOver:
+        """Absent while it does not answer."""
+
+    @property
+    def behind(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Members that do not act on this epoch yet."""
+
+    def __init__(
+        self,
+        *,
+        state: builtins.str = ...,
+        epoch: builtins.int = ...,
+        handed_over: global___HandedOver | None = ...,
+        behind: collections.abc.Iterable[builtins.str] | None = ...,
+        set_at: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["handed_over", b"handed_over"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["behind", b"behind", "epoch", b"epoch", "handed_over", b"handed_over", "set_at", b"set_at", "state", b"state"]) -> None: ...
+
+global___DrainStatusResponse = DrainStatusResponse
 
 @typing.final
 class ForgetRequest(google.protobuf.message.Message):

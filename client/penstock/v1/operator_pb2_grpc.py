@@ -34,6 +34,21 @@ class OperatorStub(object):
                 request_serializer=penstock_dot_v1_dot_operator__pb2.CountMovesRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_operator__pb2.CountMovesResponse.FromString,
                 )
+        self.Cordon = channel.unary_unary(
+                '/penstock.v1.Operator/Cordon',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.CordonRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.CordonResponse.FromString,
+                )
+        self.Uncordon = channel.unary_unary(
+                '/penstock.v1.Operator/Uncordon',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.UncordonRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.UncordonResponse.FromString,
+                )
+        self.DrainStatus = channel.unary_unary(
+                '/penstock.v1.Operator/DrainStatus',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.DrainStatusRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.DrainStatusResponse.FromString,
+                )
         self.Forget = channel.unary_unary(
                 '/penstock.v1.Operator/Forget',
                 request_serializer=penstock_dot_v1_dot_operator__pb2.ForgetRequest.SerializeToString,
@@ -96,6 +111,26 @@ class OperatorServicer(object):
 
     def CountMoves(self, request, context):
         """This node alone: the cached bytes that a proposed placement would take from it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cordon(self, request, context):
+        """Weight 0, and what it weighed before is kept for `Uncordon`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Uncordon(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainStatus(self, request, context):
+        """How far a node is that was cordoned to be drained.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +202,21 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.CountMoves,
                     request_deserializer=penstock_dot_v1_dot_operator__pb2.CountMovesRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_operator__pb2.CountMovesResponse.SerializeToString,
+            ),
+            'Cordon': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cordon,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.CordonRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.CordonResponse.SerializeToString,
+            ),
+            'Uncordon': grpc.unary_unary_rpc_method_handler(
+                    servicer.Uncordon,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.UncordonRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.UncordonResponse.SerializeToString,
+            ),
+            'DrainStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainStatus,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.DrainStatusRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.DrainStatusResponse.SerializeToString,
             ),
             'Forget': grpc.unary_unary_rpc_method_handler(
                     servicer.Forget,
@@ -278,6 +328,57 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/CountMoves',
             penstock_dot_v1_dot_operator__pb2.CountMovesRequest.SerializeToString,
             penstock_dot_v1_dot_operator__pb2.CountMovesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Cordon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Cordon',
+            penstock_dot_v1_dot_operator__pb2.CordonRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.CordonResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Uncordon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Uncordon',
+            penstock_dot_v1_dot_operator__pb2.UncordonRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.UncordonResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DrainStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/DrainStatus',
+            penstock_dot_v1_dot_operator__pb2.DrainStatusRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.DrainStatusResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

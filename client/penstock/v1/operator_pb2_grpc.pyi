@@ -42,6 +42,23 @@ class OperatorStub:
     ]
     """This node alone: the cached bytes that a proposed placement would take from it."""
 
+    Cordon: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.CordonRequest,
+        penstock.v1.operator_pb2.CordonResponse,
+    ]
+    """Weight 0, and what it weighed before is kept for `Uncordon`."""
+
+    Uncordon: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.UncordonRequest,
+        penstock.v1.operator_pb2.UncordonResponse,
+    ]
+
+    DrainStatus: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.DrainStatusRequest,
+        penstock.v1.operator_pb2.DrainStatusResponse,
+    ]
+    """How far a node is that was cordoned to be drained."""
+
     Forget: grpc.UnaryUnaryMultiCallable[
         penstock.v1.operator_pb2.ForgetRequest,
         penstock.v1.operator_pb2.ForgetResponse,
@@ -102,6 +119,23 @@ class OperatorAsyncStub:
         penstock.v1.operator_pb2.CountMovesResponse,
     ]
     """This node alone: the cached bytes that a proposed placement would take from it."""
+
+    Cordon: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.CordonRequest,
+        penstock.v1.operator_pb2.CordonResponse,
+    ]
+    """Weight 0, and what it weighed before is kept for `Uncordon`."""
+
+    Uncordon: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.UncordonRequest,
+        penstock.v1.operator_pb2.UncordonResponse,
+    ]
+
+    DrainStatus: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.DrainStatusRequest,
+        penstock.v1.operator_pb2.DrainStatusResponse,
+    ]
+    """How far a node is that was cordoned to be drained."""
 
     Forget: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.operator_pb2.ForgetRequest,
@@ -171,6 +205,29 @@ class OperatorServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.operator_pb2.CountMovesResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.CountMovesResponse]]:
         """This node alone: the cached bytes that a proposed placement would take from it."""
+
+    @abc.abstractmethod
+    def Cordon(
+        self,
+        request: penstock.v1.operator_pb2.CordonRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.CordonResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.CordonResponse]]:
+        """Weight 0, and what it weighed before is kept for `Uncordon`."""
+
+    @abc.abstractmethod
+    def Uncordon(
+        self,
+        request: penstock.v1.operator_pb2.UncordonRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.UncordonResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.UncordonResponse]]: ...
+
+    @abc.abstractmethod
+    def DrainStatus(
+        self,
+        request: penstock.v1.operator_pb2.DrainStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.DrainStatusResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.DrainStatusResponse]]:
+        """How far a node is that was cordoned to be drained."""
 
     @abc.abstractmethod
     def Forget(

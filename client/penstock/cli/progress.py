@@ -1,0 +1,70 @@
+"""Progress bars, for what takes more than a second.
+
+Responsible for: bytes done of bytes wanted, on standard error, where that is a terminal.
+Not responsible for: what is going on (`transfer`, `maintenance`).
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Unwatched:
+    """No bar: nobody looks."""
+
+    def begin(self, total_bytes: int) -> None:
+        """Begin anew, with so many bytes wanted."""
+
+    def advance(self, done_bytes: int) -> None:
+        """So many bytes are done since it began."""
+
+    def grow(self, total_bytes: int) -> None:
+        """So many bytes are wanted by now."""
+
+
+class _Bar(Unwatched):
+    def __init__(self, progress: "Progress", title: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None)
+
+    def begin(self, total_bytes: int) -> None:
+        self._progress.reset(self._task, total=total_bytes)
+
+    def advance(self, done_bytes: int) -> None:
+        self._progress.update(self._task, completed=done_bytes)
+
+    def grow(self, total_bytes: int) -> None:
+        self._progress.update(self._task, total=total_bytes)
+
+
+@contextlib.contextmanager
+def watched(title: str) -> Iterator[Unwatched]:
+    """Show a bar while the ``with`` lasts."""
+    if not sys.stderr.isatty():
+        yield Unwatched()
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    name = title.rpartition("/")[2] or title
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Bar(progress, escape(name))

@@ -1,0 +1,103 @@
+"""What a cluster answers to an operator, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node of the cluster, whether it answers or not."""
+
+    id: str
+    host: str
+    zone: str
+    state: str
+    """``alive``, ``away``, ``cordoned``, ``draining`` or ``drained``."""
+    weight: int
+    weight_source: str
+    """``auto``, or ``override`` when an operator set it."""
+    share: float
+    """Of the key space, 0 to 1."""
+    owned_capacity_bytes: int
+    cached_bytes: int
+    """0 when the node did not answer."""
+    grpc_address: str
+    """Empty for a node that is away."""
+    version: str
+    """Of the node's program; empty when it did not answer."""
+    seen_epoch: int
+    """The newest epoch that it has acted on; 0 for a node that is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The whole cluster at one moment."""
+
+    cluster: str
+    epoch: int
+    nodes: tuple[NodeStatus, ...]
+    """Sorted by id."""
+    counters: Mapping[str, int]
+    """Sums of what the nodes that answered counted since they started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What goes from one node to another."""
+
+    source: str
+    target: str
+    share: float
+    """Of the key space, 0 to 1."""
+    cached_bytes: int
+    cached_chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsPreview:
+    """What a change of weights would move. Nothing was changed."""
+
+    epoch: int
+    """The present one."""
+    moves: tuple[Move, ...]
+    unknown: tuple[str, ...]
+    """Nodes that could not be asked: their cached bytes are not counted."""
+    handoff_s: float
+    """How long moving them takes, at the rate at which each node may take over."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSet:
+    """A change of weights that is in force."""
+
+    epoch: int
+    weights: Mapping[str, int]
+    """Of the nodes that were named, as they stand on the ring now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """What left the cache."""
+
+    chunks: int
+    bytes: int
+    unreachable: tuple[str, ...]
+    """Nodes that could not be asked: they may still hold chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainStatus:
+    """How far a node is that hands everything over."""
+
+    node: str
+    state: str
+    """As in `NodeStatus`; ``drained``: it is safe to stop."""
+    epoch: int
+    handed_bytes: int
+    """What new owners have; with what the store keeps beside a chunk's own bytes."""
+    left_bytes: int
+    """What they had no room for, or have not got yet."""
+    behind: tuple[str, ...]
+    """Members that do not act on this epoch yet."""
+    set_at: float
+    """When it was taken off the ring, in seconds since 1970; 0 if it was not."""
