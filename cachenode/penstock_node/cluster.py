@@ -114,9 +114,11 @@ class Cluster:
         return self.ring.owners(chunk_id, self.view.replicas + SPARE_OWNERS)
 
     def former_owners(self, chunk_id: bytes) -> list[Member]:
-        """Return who may hold the chunk from an earlier placement, the latest first.
+        """Return who may hold the chunk, having been its owner, or having stood in for one.
 
         Only members that have not finished handing over: once all have, there is nobody to ask.
+        First those who are next in line at present, then the owners of earlier placements, the
+        latest first.
         """
         view = self.view
         unsettled = {
@@ -126,11 +128,10 @@ class Cluster:
         }
         if not unsettled:
             return []
-        found: dict[str, Member] = {}
+        candidates = self.owners(chunk_id)
         for epoch in sorted(self._past_rings, reverse=True):
-            for owner in self._past_rings[epoch].owners(chunk_id, view.replicas):
-                if owner in unsettled:
-                    found[owner] = view.members[owner]
+            candidates += self._past_rings[epoch].owners(chunk_id, view.replicas)
+        found = {owner: view.members[owner] for owner in candidates if owner in unsettled}
         return list(found.values())[:FORMER_OWNERS_MAX]
 
     def sign(self, identity: ObjectId, volume: str) -> SignedTicket:

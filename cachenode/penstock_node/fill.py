@@ -14,8 +14,8 @@ from penstock.errors import NodeUnavailable, PenstockError, Retryable
 from penstock.membership.view import Member
 from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.cluster import Cluster
-from penstock_node.epochs import EpochsInHand
 from penstock_node.flights import Flight, Flights
+from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight, Lane, Loan
 from penstock_node.keeping import Keeping
 from penstock_node.metrics import NodeMetrics
@@ -44,7 +44,7 @@ class Filler:
         peers: Peers,
         origins: Origins,
         inflight: Inflight,
-        epochs: EpochsInHand,
+        incoming: Incoming,
         metrics: NodeMetrics,
         on_changed: Callable[[Chunk], Awaitable[None]],
     ) -> None:
@@ -56,7 +56,7 @@ class Filler:
             peers: Other nodes.
             origins: The object stores.
             inflight: The memory that chunks take on their way in.
-            epochs: Told of what is on its way, by which placement.
+            incoming: Told of what is on its way, by which placement.
             metrics: What is counted.
             on_changed: Called when the origin turns out to have another version by now.
         """
@@ -64,7 +64,7 @@ class Filler:
         self._peers = peers
         self._origins = origins
         self._keeping = keeping
-        self._epochs = epochs
+        self._incoming = incoming
         self._metrics = metrics
         self._on_changed = on_changed
         self._inflight = inflight
@@ -84,7 +84,7 @@ class Filler:
         """
 
         def begin(flight: Flight[Filled]) -> Coroutine[Any, Any, Filled]:
-            return self._fill(chunk, duty, flight, self._epochs.begin(self._cluster.epoch))
+            return self._fill(chunk, duty, flight, self._incoming.begin(self._cluster.epoch))
 
         return self._flights.start(chunk.id, begin)
 
@@ -96,11 +96,14 @@ class Filler:
         self, chunk: Chunk, duty: Duty, flight: Flight[Filled], end: Callable[[], None]
     ) -> Filled:
         try:
-            return await self._keeping.bring(
+            filled = await self._keeping.bring(
                 chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight
             )
         finally:
             end()
+        if duty.missed_by:
+            self._incoming.missed(duty.missed_by, chunk.id, chunk.length)
+        return filled
 
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
         if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.

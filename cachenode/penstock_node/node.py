@@ -24,11 +24,11 @@ from penstock_node.config import NodeConfig
 from penstock_node.config_keys import is_loopback
 from penstock_node.coordination import Announcement, Coordination
 from penstock_node.coordination.state import ClusterState
-from penstock_node.epochs import EpochsInHand
 from penstock_node.fill import Filler
 from penstock_node.handover.handover import Handover
 from penstock_node.host_reads import HostReads
 from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
+from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
 from penstock_node.listing import Listings
@@ -173,7 +173,7 @@ class Node:
         )
         self.listings = Listings(cluster=self.cluster, origins=self.origins)
         self.keeping = Keeping(store=self.store, threads=self.disk_threads)
-        self.epochs = EpochsInHand()
+        self.incoming = Incoming()
         self.filler = self._filler()
         self._stack.push_async_callback(self.filler.close)
         self.handover = self._handover()
@@ -197,7 +197,7 @@ class Node:
             peers=self.peers,
             origins=self.origins,
             inflight=self.inflight,
-            epochs=self.epochs,
+            incoming=self.incoming,
             metrics=self.metrics,
             on_changed=note_change,
         )
@@ -211,7 +211,7 @@ class Node:
             inflight=self.inflight,
             channels=self.channels,
             metrics=self.metrics,
-            epochs=self.epochs,
+            incoming=self.incoming,
             disk_threads=self.disk_threads,
             call_threads=self.call_threads,
         )

@@ -16,6 +16,8 @@ class Duty:
 
     fills_from: Member | None
     """The live owner to fill from; None for the first one, which reads the origin."""
+    missed_by: tuple[str, ...] = ()
+    """Owners that are away, and take it over when they are back."""
 
 
 def duty_of(
@@ -45,4 +47,7 @@ def duty_of(
     ][:replicas]
     if node_id not in live:
         return None
-    return Duty(fills_from=None if live[0] == node_id else members[live[0]])
+    return Duty(
+        fills_from=None if live[0] == node_id else members[live[0]],
+        missed_by=tuple(owner for owner in owners[:replicas] if owner not in live),
+    )

@@ -1,7 +1,7 @@
 """Hand-over over real nodes: after a change nobody asks the origin for what the cluster holds."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -230,6 +230,31 @@ def test_a_crash_in_the_middle_is_gone_on_from(start: Starter, broken: str) -> N
 
     assert moving.site.s3.counters().sent_bytes == sent
     moving.check_whole()
+
+
+@pytest.mark.parametrize("ends", [NodeProcess.kill, NodeProcess.stop], ids=["crash", "restart"])
+def test_what_others_kept_for_a_node_that_was_away_it_gets_when_it_is_back(
+    start: Starter, ends: Callable[[NodeProcess], object]
+) -> None:
+    """Each byte that was read meanwhile leaves the origin once, and not again for its owner."""
+    moving = start(*map(spec, NODES), lease_ttl_s=2.0)
+    moving.settle()
+    site, node = moving.site, moving.site.cluster["n2"]
+    ends(node)
+    read = site.put("read-meanwhile.bin", size=OBJECT_BYTES)
+    with site.cluster.connect() as cache:
+        assert cache.read(read.url) == read.data
+    sent = site.s3.counters().sent_bytes
+
+    node.start()
+    site.cluster.wait_placed(len(NODES))
+    moving.settle()
+
+    with site.cluster.connect() as cache:
+        located = cache.locate(read.url)
+        assert cache.read(read.url) == read.data
+    assert all(set(chunk.owners) <= set(chunk.held_by) for chunk in located.chunks)
+    assert site.s3.counters().sent_bytes == sent
 
 
 def test_what_there_is_no_room_for_stays_and_is_told(start: Starter) -> None:

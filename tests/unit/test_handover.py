@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,11 @@ from penstock.objects import CHUNK_ID_BYTES, ObjectId
 from penstock.placement import PlacedNode, Placement
 from penstock.ring import Ring
 from penstock_node.cluster import Cluster
-from penstock_node.epochs import EpochsInHand
 from penstock_node.handover import giving as module
-from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Given, Giving, Left
-from penstock_node.handover.lists import shares_of_others
+from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Given, Giving, Left, Offer
+from penstock_node.handover.lists import Share, shares_of_others
 from penstock_node.handover.pace import BURST_S, Pace
+from penstock_node.incoming import Incoming
 from penstock_node.store import Store, Tier
 from penstock_node.store.listed import Listed, split_ids
 
@@ -67,11 +68,11 @@ class Rig:
         for index in range(MODEL.chunk_count):
             assert self.store.put(MODEL, index, bytes(BLOCK_BYTES), owned=True, reason="read")
         self.threads = ThreadPoolExecutor(1)
-        self.epochs = EpochsInHand()
+        self.incoming = Incoming()
         self.giving = Giving(
             cluster=self.cluster,
             store=self.store,
-            has_work_before=self.epochs.has_before,
+            has_work_before=self.incoming.has_before,
             threads=self.threads,
         )
         self.place(1, a=100)
@@ -126,7 +127,7 @@ async def test_it_has_handed_over_once_the_new_owner_has_done_with_all(
 
 
 async def test_it_has_not_while_what_was_begun_before_may_still_come_in(rig: Rig) -> None:
-    end = rig.epochs.begin(1)
+    end = rig.incoming.begin(1)
     rig.place(2, a=100, b=100)
     await rig.giving.look()
     first = rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING)
@@ -174,6 +175,49 @@ async def test_an_owner_that_is_away_keeps_it_from_having_handed_over(rig: Rig) 
     assert not await rig.giving.look()
 
 
+async def test_what_came_while_an_owner_was_away_is_offered_when_it_is_back(rig: Rig) -> None:
+    rig.incoming.subscribe(rig.giving.missed)
+    rig.place(2, a=100, b=100)
+    await rig.giving.look()
+    offer = rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING)
+    listed = split_ids(offer.ids)
+
+    def goes_on(start: int, *, number: int = offer.number) -> Offer:
+        return rig.giving.offer("b", epoch=2, number=number, start=start, left=NOTHING)
+
+    assert goes_on(len(listed)).is_over
+    assert await rig.giving.look()
+    news = random.Random(1).randbytes(CHUNK_ID_BYTES)
+
+    rig.incoming.missed(["b"], news, BLOCK_BYTES)
+
+    assert not await rig.giving.look()
+    more = goes_on(len(listed))
+    assert (more.ids, more.is_over) == (news, False)
+    assert split_ids(goes_on(0, number=0).ids) == [*listed, news]
+    assert goes_on(len(listed) + 1).is_over
+    assert await rig.giving.look()
+
+
+async def test_what_comes_while_lists_are_made_is_on_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.incoming.subscribe(rig.giving.missed)
+    rig.place(2, a=100, b=100)
+    news = random.Random(1).randbytes(CHUNK_ID_BYTES)
+    make = shares_of_others
+
+    def make_late(*args: Any, **kwargs: Any) -> dict[str, Share]:
+        made = make(*args, **kwargs)
+        rig.incoming.missed(["b"], news, BLOCK_BYTES)
+        return made
+
+    monkeypatch.setattr(module, "shares_of_others", make_late)
+    await rig.giving.look()
+
+    assert rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING).ids.endswith(news)
+
+
 async def test_chunks_are_described_by_their_own_files(rig: Rig) -> None:
     gone, there = MODEL.chunk_id(3), MODEL.chunk_id(7)
     rig.store.evict(ObjectId("s3://b/other", "v1", BLOCK_BYTES, BLOCK_BYTES))
@@ -193,15 +237,15 @@ async def test_what_are_no_ids_or_too_many_is_refused(rig: Rig, joined: bytes) -
 
 
 def test_work_is_in_hand_from_its_beginning_to_its_end() -> None:
-    epochs = EpochsInHand()
-    ends = [epochs.begin(epoch) for epoch in (3, 3, 5)]
-    assert [epochs.has_before(epoch) for epoch in (3, 4, 6)] == [False, True, True]
+    incoming = Incoming()
+    ends = [incoming.begin(epoch) for epoch in (3, 3, 5)]
+    assert [incoming.has_before(epoch) for epoch in (3, 4, 6)] == [False, True, True]
 
     ends[0]()
-    assert epochs.has_before(5)
+    assert incoming.has_before(5)
     ends[1]()
-    assert not epochs.has_before(5)
-    assert epochs.has_before(6)
+    assert not incoming.has_before(5)
+    assert incoming.has_before(6)
 
 
 def test_moving_keeps_to_the_rate_also_when_it_changes() -> None:

@@ -29,11 +29,16 @@ def test_others_keep_nothing() -> None:
 
 
 def test_the_next_owner_acts_for_one_that_is_away() -> None:
-    assert duty("b", away="a") == Duty(fills_from=None)
+    assert duty("b", away="a") == Duty(fills_from=None, missed_by=("a",))
 
 
 def test_the_next_owner_acts_for_one_that_it_cannot_reach() -> None:
-    assert duty("c", unreachable="ab") == Duty(fills_from=None)
+    assert duty("c", unreachable="ab") == Duty(fills_from=None, missed_by=("a",))
+
+
+def test_with_copies_those_that_are_there_know_who_misses_one() -> None:
+    assert duty("a", replicas=2, away="b") == Duty(fills_from=None, missed_by=("b",))
+    assert duty("c", replicas=2, away="b") == Duty(fills_from=MEMBERS["a"], missed_by=("b",))
 
 
 def test_a_node_that_others_cannot_reach_still_knows_its_own_duty() -> None:
@@ -54,7 +59,9 @@ def test_nodes_that_agree_on_who_answers_have_one_reader_of_the_origin(
         for name in live
     }
 
-    first = [name for name, found in duties.items() if found == Duty(fills_from=None)]
+    first = [name for name, found in duties.items() if found and found.fills_from is None]
     keepers = [name for name, found in duties.items() if found is not None]
     assert first == live[:1]
+    missed = tuple(name for name in OWNERS[:replicas] if name not in live)
+    assert all(found is None or found.missed_by == missed for found in duties.values())
     assert keepers == live[:replicas]

@@ -10,9 +10,9 @@ finds its chunks, and whoever took them meanwhile offers ids alone.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.errors import InvalidRequest
 from penstock.objects import CHUNK_ID_BYTES
@@ -86,12 +86,19 @@ class _Lists:
     number: int
     is_final: bool
     """Nothing was on its way by an earlier placement when they were made."""
-    shares: Mapping[str, Share]
+    shares: dict[str, Share]
     reached: dict[str, _Reached] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
         return self.is_final and all(self._reached(node).is_over for node in self.shares)
+
+    def add(self, node: str, chunk_id: bytes, size_bytes: int) -> None:
+        """Offer one more chunk to a node, whether or not it was done."""
+        share = self.shares.setdefault(node, Share())
+        share.ids += chunk_id
+        share.size_bytes += size_bytes
+        self.reached[node] = replace(self._reached(node), is_over=False)
 
     def given(self) -> Given:
         """Return how far all are together; within a share as if all chunks had one size."""
@@ -136,6 +143,8 @@ class Giving:
         self._threads = threads
         self._lists: _Lists | None = None
         self._numbers = 0
+        self._late: list[tuple[str, bytes, int]] | None = None
+        """What came while lists are being made: they may have been too early for it."""
 
     def given(self) -> Given:
         """Return how far this node is, at the last epoch for which it made lists."""
@@ -153,6 +162,7 @@ class Giving:
         return self._lists is not None and self._lists.is_over and self._lists.epoch == epoch
 
     async def _made(self, epoch: int, *, is_final: bool) -> _Lists:
+        late = self._late = []
         ring, replicas = self._cluster.ring, self._cluster.view.replicas
         node_id, owned = self._cluster.node_id, self._store.owned
         shares = await asyncio.get_running_loop().run_in_executor(
@@ -160,7 +170,20 @@ class Giving:
             lambda: shares_of_others(owned.best_first(), ring, node_id=node_id, replicas=replicas),
         )
         self._numbers += 1
-        return _Lists(epoch, self._numbers, is_final, shares)
+        lists = _Lists(epoch, self._numbers, is_final, shares)
+        for each in late:
+            lists.add(*each)
+        self._late = None
+        return lists
+
+    def missed(self, owners: Sequence[str], chunk_id: bytes, size_bytes: int) -> None:
+        """Take note of a chunk that came while some of its owners were away."""
+        news = [(owner, chunk_id, size_bytes) for owner in owners]
+        if self._late is not None:
+            self._late += news
+        if self._lists is not None and self._lists.epoch == self._cluster.epoch:
+            for each in news:
+                self._lists.add(*each)
 
     def offer(self, node: str, *, epoch: int, number: int, start: int, left: Left) -> Offer:
         """Answer a new owner that has done with what comes before ``start`` of list ``number``."""

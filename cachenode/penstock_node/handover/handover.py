@@ -11,19 +11,20 @@ from concurrent.futures import Executor
 
 from penstock.rpc import Channels
 from penstock_node.cluster import Cluster
-from penstock_node.epochs import EpochsInHand
 from penstock_node.fill import Filler
 from penstock_node.handover.giving import Giving
 from penstock_node.handover.moving import Mover
 from penstock_node.handover.pace import Pace
 from penstock_node.handover.taking import Taking
+from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.peers import Peers
 from penstock_node.store import Store
 
 LOOK_S = 0.5
-"""Between looks whether others are done with what this node has for them."""
+"""Between looks whether others are done with what this node has for them, or whether it has
+anything new."""
 
 
 class Handover:
@@ -39,18 +40,19 @@ class Handover:
         inflight: Inflight,
         channels: Channels,
         metrics: NodeMetrics,
-        epochs: EpochsInHand,
+        incoming: Incoming,
         disk_threads: Executor,
         call_threads: Executor,
     ) -> None:
-        """Put the parts together; ``epochs`` are those that ``filler`` tells its work to."""
+        """Put the parts together; ``incoming`` are those that ``filler`` tells its work to."""
         self._cluster = cluster
         self.giving = Giving(
             cluster=cluster,
             store=store,
-            has_work_before=epochs.has_before,
+            has_work_before=incoming.has_before,
             threads=disk_threads,
         )
+        incoming.subscribe(self.giving.missed)
         self.taking = Taking(
             cluster=cluster,
             store=store,
@@ -60,7 +62,7 @@ class Handover:
                 peers=peers,
                 inflight=inflight,
                 pace=Pace(lambda: cluster.settings.handoff_bytes_per_s),
-                epochs=epochs,
+                incoming=incoming,
                 metrics=metrics,
                 threads=disk_threads,
             ),
@@ -79,11 +81,16 @@ class Handover:
             group.create_task(self._give(announce), name="hand over")
 
     async def _give(self, announce: Callable[[int], None]) -> None:
+        settled = told = 0
         while True:
             changed, epoch = self._cluster.changed, self._cluster.epoch
-            is_settled = await self.giving.look()
-            if is_settled:
-                announce(epoch)
+            if await self.giving.look():
+                settled = epoch
+            elif settled == epoch:  # Since then a chunk has come whose owner was away.
+                settled = epoch - 1
+            if settled != told:
+                announce(settled)
+                told = settled
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if is_settled else LOOK_S):
+                async with asyncio.timeout(LOOK_S):
                     await changed.wait()

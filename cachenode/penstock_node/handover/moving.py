@@ -14,10 +14,10 @@ from penstock.membership.view import Member
 from penstock.objects import ObjectId
 from penstock.v1 import handover_pb2
 from penstock_node.chunk import Arrival, Chunk
-from penstock_node.epochs import EpochsInHand
 from penstock_node.fill import Filler
 from penstock_node.handover.giving import NOTHING, Left
 from penstock_node.handover.pace import Pace
+from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.peers import Peers
@@ -41,7 +41,7 @@ class Mover:
         peers: Peers,
         inflight: Inflight,
         pace: Pace,
-        epochs: EpochsInHand,
+        incoming: Incoming,
         metrics: NodeMetrics,
         threads: Executor,
     ) -> None:
@@ -53,7 +53,7 @@ class Mover:
             peers: Fetches chunks.
             inflight: The memory that chunks take on their way in.
             pace: The rate.
-            epochs: Told of what is on its way, by which placement.
+            incoming: Told of what is on its way, by which placement.
             metrics: What is counted.
             threads: For disk work.
         """
@@ -62,7 +62,7 @@ class Mover:
         self._peers = peers
         self._inflight = inflight
         self._pace = pace
-        self._epochs = epochs
+        self._incoming = incoming
         self._metrics = metrics
         self._threads = threads
         self._turns = asyncio.Semaphore(CHUNKS_AT_ONCE)
@@ -95,7 +95,7 @@ class Mover:
                 return Left(1, self._store.owned.size_of(wanted))
             await self._pace.wait(chunk.length)
             with contextlib.ExitStack() as on_its_way:
-                on_its_way.callback(self._epochs.begin(epoch))
+                on_its_way.callback(self._incoming.begin(epoch))
                 arrival = await self._fetch(member, chunk)
                 if arrival is None:
                     return NOTHING

@@ -35,6 +35,9 @@ START_S = 1.0
 """After a change, until others are asked: those with nothing to hand over have said so by then."""
 POLL_S = 0.5
 """Until a node that has no list yet, or whose list may grow, is asked again."""
+AGAIN_S = 60.0
+"""Until a node that had nothing more is asked again, for as long as it has not handed over all:
+meanwhile a chunk of this node's may have come to it."""
 PAUSE_S = 0.5
 PAUSE_MAX_S = 15.0
 """After failures, longer each time."""
@@ -154,8 +157,6 @@ class Taking:
             try:
                 async with self._sources:
                     pause_s = await self._take_page(source, progress)
-                if pause_s is None:
-                    return
                 failures = 0
             except PenstockError as error:
                 _log.info("hand-over pauses", source=source.id, error=str(error))
@@ -163,11 +164,11 @@ class Taking:
                 failures += 1
             await asyncio.sleep(pause_s)
 
-    async def _take_page(self, source: _Source, progress: _Progress) -> float | None:
+    async def _take_page(self, source: _Source, progress: _Progress) -> float:
         """Take what the next page lists.
 
         Returns:
-            How many seconds later to go on; None when the list is over.
+            How many seconds later to go on.
         """
         if not self._store.is_scanned:  # What is here would be fetched again.
             return LOOK_S
@@ -182,7 +183,7 @@ class Taking:
         offer = await self._call(self._member(source), rpc.OFFER, request)
         progress.follow(offer)
         if not offer.chunk_ids:
-            return None if offer.is_over else POLL_S
+            return _jittered(AGAIN_S) if offer.is_over else POLL_S
         ids = split_ids(offer.chunk_ids)
         missing = [each for each in ids if each not in self._store.owned]
         left = await self._take_missing(source, missing)
