@@ -25,6 +25,8 @@ from penstock_node.coordination.state import ClusterState
 
 _log = structlog.get_logger(__name__)
 
+JUST_JOINED_S = 5.0
+"""For so long a node that starts asks other nodes before the origin, whatever they tell."""
 FORMER_OWNERS_MAX = 4
 """Nodes that are asked for a chunk before the origin is, at most."""
 
@@ -40,7 +42,14 @@ class SignedTicket:
 class Cluster:
     """The newest state of the cluster. States are taken on the event loop, in order."""
 
-    def __init__(self, *, node_id: str, name: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        name: str,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.node_id = node_id
         self.name = name
         self.routing = Routing()
@@ -48,7 +57,8 @@ class Cluster:
         self.volumes = Volumes()
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
+        self._joined_at = monotonic()
         self._keys = TicketKeys(())
         self._past_rings: dict[int, Ring] = {}
         self._taking = asyncio.Lock()
@@ -121,10 +131,12 @@ class Cluster:
         latest first.
         """
         view = self.view
+        # Who has been away is not told at once of what others have kept for it.
+        is_new = self._monotonic() - self._joined_at < JUST_JOINED_S
         unsettled = {
             node_id
             for node_id, member in view.members.items()
-            if node_id != self.node_id and member.settled_epoch < view.placement.epoch
+            if node_id != self.node_id and (is_new or member.settled_epoch < view.placement.epoch)
         }
         if not unsettled:
             return []

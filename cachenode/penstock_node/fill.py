@@ -102,7 +102,9 @@ class Filler:
         finally:
             end()
         if duty.missed_by:
-            self._incoming.missed(duty.missed_by, chunk.id, chunk.length)
+            self._incoming.missed(duty.missed_by, chunk)
+        if duty.others and filled.source == "origin":
+            self._incoming.came(duty.others, chunk)
         return filled
 
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:

@@ -1,7 +1,8 @@
 """Chunks that come into owned tiers, as hand-over has to know of them.
 
 Responsible for: by which placement those on their way were begun, since they may belong elsewhere
-by now; and which came while an owner was away, who misses them when it is back.
+by now; which came from the origin, so that others copy them; and which came while an owner was
+away, who misses them when it is back.
 Not responsible for: bringing them in (`fill`, `handover.moving`), what follows (`handover`).
 """
 
@@ -9,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-Missed: TypeAlias = Callable[[Sequence[str], bytes, int], None]
-"""Called with the owners that were away, the chunk's id, and its bytes."""
+from penstock_node.chunk import Chunk
+
+Listener: TypeAlias = Callable[[Sequence[str], Chunk], None]
+"""Called with other owners of a chunk, and the chunk."""
 
 
 class Incoming:
@@ -18,7 +21,8 @@ class Incoming:
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
-        self._listeners: list[Missed] = []
+        self._came: list[Listener] = []
+        self._missed: list[Listener] = []
 
     def begin(self, epoch: int) -> Callable[[], None]:
         """Count one more on its way; call what is returned once, when that is over."""
@@ -35,11 +39,17 @@ class Incoming:
         """Tell whether anything that was begun before ``epoch`` is on its way."""
         return any(begun < epoch for begun in self._begun)
 
-    def subscribe(self, listener: Missed) -> None:
-        """Have ``listener`` called for each chunk that came while an owner of it was away."""
-        self._listeners.append(listener)
+    def subscribe(self, *, came: Listener, missed: Listener) -> None:
+        """Have listeners called for each chunk of which `came` and `missed` are told."""
+        self._came.append(came)
+        self._missed.append(missed)
 
-    def missed(self, owners: Sequence[str], chunk_id: bytes, size_bytes: int) -> None:
-        """Say that a chunk has come in while these owners of it were away."""
-        for listener in self._listeners:
-            listener(owners, chunk_id, size_bytes)
+    def came(self, others: Sequence[str], chunk: Chunk) -> None:
+        """Say that a chunk has come from its origin, of which these others keep a copy."""
+        for listener in self._came:
+            listener(others, chunk)
+
+    def missed(self, owners: Sequence[str], chunk: Chunk) -> None:
+        """Say that a chunk has come while these owners of it were away."""
+        for listener in self._missed:
+            listener(owners, chunk)

@@ -293,7 +293,7 @@ class Node:
             listings=self.listings,
             chunks=self.chunks,
             host_reads=self.host_reads,
-            giving=self.handover.giving,
+            handover=self.handover,
             operations=self.operations,
             calls=self.calls,
             inflight=self.inflight,

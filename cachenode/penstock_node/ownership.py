@@ -16,6 +16,8 @@ class Duty:
 
     fills_from: Member | None
     """The live owner to fill from; None for the first one, which reads the origin."""
+    others: tuple[str, ...] = ()
+    """The other live owners that keep a copy."""
     missed_by: tuple[str, ...] = ()
     """Owners that are away, and take it over when they are back."""
 
@@ -49,5 +51,6 @@ def duty_of(
         return None
     return Duty(
         fills_from=None if live[0] == node_id else members[live[0]],
+        others=tuple(owner for owner in live if owner != node_id),
         missed_by=tuple(owner for owner in owners[:replicas] if owner not in live),
     )

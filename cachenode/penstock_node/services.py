@@ -12,7 +12,7 @@ from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
-from penstock_node.handover.giving import Giving
+from penstock_node.handover.handover import Handover
 from penstock_node.host_reads import HostReads
 from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
@@ -49,7 +49,7 @@ class Services:
     listings: Listings
     chunks: Chunks
     host_reads: HostReads
-    giving: Giving
+    handover: Handover
     operations: Operations
     calls: Calls
     inflight: Inflight
@@ -78,7 +78,7 @@ class Services:
             operator=OperatorService(
                 self.operations, cluster=self.cluster, coordination=self.coordination
             ),
-            handover=HandoverService(self.giving),
+            handover=HandoverService(giving=self.handover.giving, copying=self.handover.copying),
         )
 
     def start_engine(self) -> Engine:

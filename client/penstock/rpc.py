@@ -67,6 +67,7 @@ DESCRIBE = Method(
     handover_pb2.DescribeRequest,
     handover_pb2.DescribeResponse,
 )
+TELL = Method("/penstock.v1.Handover/Tell", handover_pb2.TellRequest, handover_pb2.TellResponse)
 STATUS = Method(
     "/penstock.v1.Operator/Status", operator_pb2.StatusRequest, operator_pb2.StatusResponse
 )

@@ -1,7 +1,7 @@
 """What a node offers to new owners: over a real store, real rings and a real view."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from penstock.membership.view import Member, View
 from penstock.objects import CHUNK_ID_BYTES, ObjectId
 from penstock.placement import PlacedNode, Placement
 from penstock.ring import Ring
+from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.handover import giving as module
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Given, Giving, Left, Offer
@@ -24,6 +25,7 @@ from penstock_node.store import Store, Tier
 from penstock_node.store.listed import Listed, split_ids
 
 MODEL = ObjectId("s3://b/model", "v1", 64 * BLOCK_BYTES, BLOCK_BYTES)
+NEWS = Chunk(ObjectId("s3://b/news", "v1", BLOCK_BYTES, BLOCK_BYTES), "models", 0)
 TAKES_BYTES = 17 * 4096
 
 
@@ -59,6 +61,10 @@ def test_nothing_is_offered_where_nobody_owns_anything() -> None:
     )
 
 
+def ignore(_others: Sequence[str], _chunk: Chunk) -> None:
+    """Make no copies."""
+
+
 class Rig:
     """Node ``a``, which holds all of the model, in a cluster whose placement changes."""
 
@@ -69,10 +75,12 @@ class Rig:
             assert self.store.put(MODEL, index, bytes(BLOCK_BYTES), owned=True, reason="read")
         self.threads = ThreadPoolExecutor(1)
         self.incoming = Incoming()
+        self.absent: frozenset[str] = frozenset()
         self.giving = Giving(
             cluster=self.cluster,
             store=self.store,
             has_work_before=self.incoming.has_before,
+            absent=lambda: self.absent,
             threads=self.threads,
         )
         self.place(1, a=100)
@@ -83,10 +91,12 @@ class Rig:
             View("test", Placement("0" * 32, epoch, nodes(**weights), 256), members)
         )
 
+    def chunk_ids(self) -> list[bytes]:
+        return [MODEL.chunk_id(index) for index in range(MODEL.chunk_count)]
+
     def owned_by(self, node: str) -> set[bytes]:
         ring = self.cluster.ring
-        ids = [MODEL.chunk_id(index) for index in range(MODEL.chunk_count)]
-        return {each for each in ids if ring.owners(each, 1) == [node]}
+        return {each for each in self.chunk_ids() if ring.owners(each, 1) == [node]}
 
     def close(self) -> None:
         self.threads.shutdown()
@@ -176,7 +186,7 @@ async def test_an_owner_that_is_away_keeps_it_from_having_handed_over(rig: Rig) 
 
 
 async def test_what_came_while_an_owner_was_away_is_offered_when_it_is_back(rig: Rig) -> None:
-    rig.incoming.subscribe(rig.giving.missed)
+    rig.incoming.subscribe(came=ignore, missed=rig.giving.missed)
     rig.place(2, a=100, b=100)
     await rig.giving.look()
     offer = rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING)
@@ -187,9 +197,9 @@ async def test_what_came_while_an_owner_was_away_is_offered_when_it_is_back(rig:
 
     assert goes_on(len(listed)).is_over
     assert await rig.giving.look()
-    news = random.Random(1).randbytes(CHUNK_ID_BYTES)
+    news = NEWS.id
 
-    rig.incoming.missed(["b"], news, BLOCK_BYTES)
+    rig.incoming.missed(["b"], NEWS)
 
     assert not await rig.giving.look()
     more = goes_on(len(listed))
@@ -202,20 +212,46 @@ async def test_what_came_while_an_owner_was_away_is_offered_when_it_is_back(rig:
 async def test_what_comes_while_lists_are_made_is_on_them(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.incoming.subscribe(rig.giving.missed)
+    rig.incoming.subscribe(came=ignore, missed=rig.giving.missed)
     rig.place(2, a=100, b=100)
-    news = random.Random(1).randbytes(CHUNK_ID_BYTES)
+    news = NEWS.id
     make = shares_of_others
 
     def make_late(*args: Any, **kwargs: Any) -> dict[str, Share]:
         made = make(*args, **kwargs)
-        rig.incoming.missed(["b"], news, BLOCK_BYTES)
+        rig.incoming.missed(["b"], NEWS)
         return made
 
     monkeypatch.setattr(module, "shares_of_others", make_late)
     await rig.giving.look()
 
     assert rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING).ids.endswith(news)
+
+
+async def test_in_the_stead_of_one_that_is_away_for_long_others_are_offered_copies(
+    rig: Rig,
+) -> None:
+    rig.place(2, a=100, b=100, c=100)
+    await rig.giving.look()
+    before = rig.giving.offer("c", epoch=2, number=0, start=0, left=NOTHING)
+    theirs = {each for each in rig.chunk_ids() if rig.cluster.ring.owners(each, 1) == ["b"]}
+
+    rig.absent = frozenset("b")
+    await rig.giving.look()
+
+    offers = {
+        node: rig.giving.offer(node, epoch=2, number=0, start=0, left=NOTHING) for node in "bc"
+    }
+    # What is c's own, and of b's what c comes next for; b finds all of its own when it is back.
+    instead = {each for each in theirs if rig.cluster.ring.owners(each, 3)[1:] != ["a", "c"]}
+    assert set(split_ids(offers["c"].ids)) == set(split_ids(before.ids)) | instead
+    assert set(split_ids(offers["b"].ids)) == theirs
+    for node in "c":
+        end = offers[node].share.chunks
+        assert rig.giving.offer(
+            node, epoch=2, number=offers[node].number, start=end, left=NOTHING
+        ).is_over
+    assert await rig.giving.look(), "nobody waits for one that is away"
 
 
 async def test_chunks_are_described_by_their_own_files(rig: Rig) -> None:

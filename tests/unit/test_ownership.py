@@ -20,7 +20,7 @@ def test_the_first_owner_reads_the_origin() -> None:
 
 
 def test_the_second_owner_fills_from_the_first() -> None:
-    assert duty("b", replicas=2) == Duty(fills_from=MEMBERS["a"])
+    assert duty("b", replicas=2) == Duty(fills_from=MEMBERS["a"], others=("a",))
 
 
 def test_others_keep_nothing() -> None:
@@ -37,8 +37,10 @@ def test_the_next_owner_acts_for_one_that_it_cannot_reach() -> None:
 
 
 def test_with_copies_those_that_are_there_know_who_misses_one() -> None:
-    assert duty("a", replicas=2, away="b") == Duty(fills_from=None, missed_by=("b",))
-    assert duty("c", replicas=2, away="b") == Duty(fills_from=MEMBERS["a"], missed_by=("b",))
+    assert duty("a", replicas=2, away="b") == Duty(fills_from=None, others=("c",), missed_by=("b",))
+    assert duty("c", replicas=2, away="b") == Duty(
+        fills_from=MEMBERS["a"], others=("a",), missed_by=("b",)
+    )
 
 
 def test_a_node_that_others_cannot_reach_still_knows_its_own_duty() -> None:

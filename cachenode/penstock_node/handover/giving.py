@@ -10,12 +10,13 @@ finds its chunks, and whoever took them meanwhile offers ids alone.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from penstock.errors import InvalidRequest
 from penstock.objects import CHUNK_ID_BYTES
+from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.handover.lists import Share, shares_of_others
 from penstock_node.store import Described, Store
@@ -83,6 +84,7 @@ class _Lists:
     """What this node holds of others' chunks at one epoch."""
 
     epoch: int
+    absent: Set[str]
     number: int
     is_final: bool
     """Nothing was on its way by an earlier placement when they were made."""
@@ -91,13 +93,14 @@ class _Lists:
 
     @property
     def is_over(self) -> bool:
-        return self.is_final and all(self._reached(node).is_over for node in self.shares)
+        there = self.shares.keys() - self.absent  # In whose stead others have got theirs.
+        return self.is_final and all(self._reached(node).is_over for node in there)
 
-    def add(self, node: str, chunk_id: bytes, size_bytes: int) -> None:
+    def add(self, node: str, chunk: Chunk) -> None:
         """Offer one more chunk to a node, whether or not it was done."""
         share = self.shares.setdefault(node, Share())
-        share.ids += chunk_id
-        share.size_bytes += size_bytes
+        share.ids += chunk.id
+        share.size_bytes += chunk.length
         self.reached[node] = replace(self._reached(node), is_over=False)
 
     def given(self) -> Given:
@@ -126,6 +129,7 @@ class Giving:
         cluster: Cluster,
         store: Store,
         has_work_before: Callable[[int], bool],
+        absent: Callable[[], Set[str]],
         threads: Executor,
     ) -> None:
         """Put the parts together.
@@ -135,15 +139,17 @@ class Giving:
             store: What is held.
             has_work_before: Whether a chunk is on its way to an owned tier by a placement from
                 before an epoch.
+            absent: Owners that have been away for long: others keep copies in their stead.
             threads: For disk work.
         """
         self._cluster = cluster
         self._store = store
         self._has_work_before = has_work_before
+        self._absent = absent
         self._threads = threads
         self._lists: _Lists | None = None
         self._numbers = 0
-        self._late: list[tuple[str, bytes, int]] | None = None
+        self._late: list[tuple[str, Chunk]] | None = None
         """What came while lists are being made: they may have been too early for it."""
 
     def given(self) -> Given:
@@ -152,33 +158,39 @@ class Giving:
 
     async def look(self) -> bool:
         """Make lists if they are wanted; tell whether this node has nothing left to hand over."""
-        epoch = self._cluster.epoch
+        epoch, absent = self._cluster.epoch, self._absent()
         is_quiet = not self._has_work_before(epoch)
         present = self._lists
-        if present is None or present.epoch != epoch or (is_quiet and not present.is_final):
+        if (
+            present is None
+            or (present.epoch, present.absent) != (epoch, absent)
+            or (is_quiet and not present.is_final)
+        ):
             if not self._store.is_scanned:
                 return False
-            self._lists = await self._made(epoch, is_final=is_quiet)
+            self._lists = await self._made(epoch, absent, is_final=is_quiet)
         return self._lists is not None and self._lists.is_over and self._lists.epoch == epoch
 
-    async def _made(self, epoch: int, *, is_final: bool) -> _Lists:
+    async def _made(self, epoch: int, absent: Set[str], *, is_final: bool) -> _Lists:
         late = self._late = []
         ring, replicas = self._cluster.ring, self._cluster.view.replicas
         node_id, owned = self._cluster.node_id, self._store.owned
         shares = await asyncio.get_running_loop().run_in_executor(
             self._threads,
-            lambda: shares_of_others(owned.best_first(), ring, node_id=node_id, replicas=replicas),
+            lambda: shares_of_others(
+                owned.best_first(), ring, node_id=node_id, replicas=replicas, absent=absent
+            ),
         )
         self._numbers += 1
-        lists = _Lists(epoch, self._numbers, is_final, shares)
+        lists = _Lists(epoch, absent, self._numbers, is_final, shares)
         for each in late:
             lists.add(*each)
         self._late = None
         return lists
 
-    def missed(self, owners: Sequence[str], chunk_id: bytes, size_bytes: int) -> None:
+    def missed(self, owners: Sequence[str], chunk: Chunk) -> None:
         """Take note of a chunk that came while some of its owners were away."""
-        news = [(owner, chunk_id, size_bytes) for owner in owners]
+        news = [(owner, chunk) for owner in owners]
         if self._late is not None:
             self._late += news
         if self._lists is not None and self._lists.epoch == self._cluster.epoch:

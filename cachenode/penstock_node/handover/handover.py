@@ -6,12 +6,15 @@ Not responsible for: either of them (`giving`, `taking`).
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
 from penstock.rpc import Channels
 from penstock_node.cluster import Cluster
 from penstock_node.fill import Filler
+from penstock_node.handover.absences import Absences
+from penstock_node.handover.copying import Copying
 from penstock_node.handover.giving import Giving
 from penstock_node.handover.moving import Mover
 from penstock_node.handover.pace import Pace
@@ -50,25 +53,30 @@ class Handover:
             cluster=cluster,
             store=store,
             has_work_before=incoming.has_before,
+            absent=Absences(cluster, clock=time.monotonic).absent,
             threads=disk_threads,
         )
-        incoming.subscribe(self.giving.missed)
+        mover = Mover(
+            store=store,
+            filler=filler,
+            peers=peers,
+            inflight=inflight,
+            pace=Pace(lambda: cluster.settings.handoff_bytes_per_s),
+            incoming=incoming,
+            metrics=metrics,
+            threads=disk_threads,
+        )
         self.taking = Taking(
             cluster=cluster,
             store=store,
-            mover=Mover(
-                store=store,
-                filler=filler,
-                peers=peers,
-                inflight=inflight,
-                pace=Pace(lambda: cluster.settings.handoff_bytes_per_s),
-                incoming=incoming,
-                metrics=metrics,
-                threads=disk_threads,
-            ),
+            mover=mover,
             channels=channels,
             threads=call_threads,
         )
+        self.copying = Copying(
+            cluster=cluster, mover=mover, channels=channels, threads=call_threads
+        )
+        incoming.subscribe(came=self.copying.came, missed=self.giving.missed)
 
     async def run(self, announce: Callable[[int], None]) -> None:
         """Give and take, for ever.
@@ -78,6 +86,7 @@ class Handover:
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self.taking.run(), name="take over")
+            group.create_task(self.copying.run(), name="copy")
             group.create_task(self._give(announce), name="hand over")
 
     async def _give(self, announce: Callable[[int], None]) -> None:

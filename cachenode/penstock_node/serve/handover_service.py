@@ -1,6 +1,7 @@
 """What nodes ask each other after a change of the placement: `penstock.v1.Handover`."""
 
 from penstock.v1 import handover_pb2, handover_pb2_grpc
+from penstock_node.handover.copying import Copying
 from penstock_node.handover.giving import Giving, Left
 from penstock_node.serve.rpc import Context, answers
 
@@ -8,8 +9,17 @@ from penstock_node.serve.rpc import Context, answers
 class HandoverService(handover_pb2_grpc.HandoverServicer):
     """Tells other nodes what this one holds of their chunks."""
 
-    def __init__(self, giving: Giving) -> None:
+    def __init__(self, *, giving: Giving, copying: Copying) -> None:
         self._giving = giving
+        self._copying = copying
+
+    @answers
+    async def Tell(  # noqa: N802 - gRPC's name
+        self, request: handover_pb2.TellRequest, context: Context
+    ) -> handover_pb2.TellResponse:
+        """Take note of chunks of which this node keeps a copy."""
+        self._copying.told(request.node, request.chunks)
+        return handover_pb2.TellResponse()
 
     @answers
     async def Offer(  # noqa: N802 - gRPC's name

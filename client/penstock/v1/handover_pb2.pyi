@@ -122,6 +122,38 @@ class DescribeResponse(google.protobuf.message.Message):
 global___DescribeResponse = DescribeResponse
 
 @typing.final
+class TellRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    CHUNKS_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    """Who has them."""
+    @property
+    def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DescribedChunk]:
+        """At most 128."""
+
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+        chunks: collections.abc.Iterable[global___DescribedChunk] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunks", b"chunks", "node", b"node"]) -> None: ...
+
+global___TellRequest = TellRequest
+
+@typing.final
+class TellResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___TellResponse = TellResponse
+
+@typing.final
 class DescribedChunk(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

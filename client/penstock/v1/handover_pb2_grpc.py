@@ -24,6 +24,11 @@ class HandoverStub(object):
                 request_serializer=penstock_dot_v1_dot_handover__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_handover__pb2.DescribeResponse.FromString,
                 )
+        self.Tell = channel.unary_unary(
+                '/penstock.v1.Handover/Tell',
+                request_serializer=penstock_dot_v1_dot_handover__pb2.TellRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_handover__pb2.TellResponse.FromString,
+                )
 
 
 class HandoverServicer(object):
@@ -43,6 +48,13 @@ class HandoverServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tell(self, request, context):
+        """Chunks have come to this node that the other one keeps a copy of: it takes them when it can.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HandoverServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -55,6 +67,11 @@ def add_HandoverServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=penstock_dot_v1_dot_handover__pb2.DescribeRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_handover__pb2.DescribeResponse.SerializeToString,
+            ),
+            'Tell': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tell,
+                    request_deserializer=penstock_dot_v1_dot_handover__pb2.TellRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_handover__pb2.TellResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -97,5 +114,22 @@ class Handover(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Handover/Describe',
             penstock_dot_v1_dot_handover__pb2.DescribeRequest.SerializeToString,
             penstock_dot_v1_dot_handover__pb2.DescribeResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Tell(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Handover/Tell',
+            penstock_dot_v1_dot_handover__pb2.TellRequest.SerializeToString,
+            penstock_dot_v1_dot_handover__pb2.TellResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -33,6 +33,12 @@ class HandoverStub:
     ]
     """What some of these chunks are, as far as they are still here."""
 
+    Tell: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.handover_pb2.TellRequest,
+        penstock.v1.handover_pb2.TellResponse,
+    ]
+    """Chunks have come to this node that the other one keeps a copy of: it takes them when it can."""
+
 class HandoverAsyncStub:
     Offer: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.handover_pb2.OfferRequest,
@@ -45,6 +51,12 @@ class HandoverAsyncStub:
         penstock.v1.handover_pb2.DescribeResponse,
     ]
     """What some of these chunks are, as far as they are still here."""
+
+    Tell: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.handover_pb2.TellRequest,
+        penstock.v1.handover_pb2.TellResponse,
+    ]
+    """Chunks have come to this node that the other one keeps a copy of: it takes them when it can."""
 
 class HandoverServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -62,5 +74,13 @@ class HandoverServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.handover_pb2.DescribeResponse, collections.abc.Awaitable[penstock.v1.handover_pb2.DescribeResponse]]:
         """What some of these chunks are, as far as they are still here."""
+
+    @abc.abstractmethod
+    def Tell(
+        self,
+        request: penstock.v1.handover_pb2.TellRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.handover_pb2.TellResponse, collections.abc.Awaitable[penstock.v1.handover_pb2.TellResponse]]:
+        """Chunks have come to this node that the other one keeps a copy of: it takes them when it can."""
 
 def add_HandoverServicer_to_server(servicer: HandoverServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

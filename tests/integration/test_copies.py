@@ -1,0 +1,107 @@
+"""Two copies of each chunk, over real nodes: made once, made again, and enough."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock_node.testbed.cluster import NodeSpec, TierSpec
+from penstock_node.testbed.etcd import EtcdServer
+from penstock_node.testbed.processes import wait_until
+from penstock_node.testbed.readers import Readers
+from penstock_node.testbed.s3 import S3Server
+from penstock_node.testbed.site import MIB, Site, StoredObject
+
+DEADLINE_S = 60.0
+CHUNK_BYTES = 64 * 1024
+OBJECT_BYTES = 8 * MIB
+NODES = [NodeSpec(f"n{i}", (TierSpec("owned", 64 * MIB),)) for i in (1, 2, 3)]
+SETTINGS = {
+    "chunk_size": CHUNK_BYTES,
+    "replicas": 2,
+    "repair_after_s": 1.0,
+    "handoff_bytes_per_s": 1_000_000_000,
+}
+
+
+class Copied:
+    """A site that keeps two copies, and one object that is cached."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.stored: StoredObject = site.put("model.bin", size=OBJECT_BYTES)
+        self.before = site.s3.counters().sent_bytes
+        self.check()
+
+    def check(self) -> None:
+        with self.site.cluster.connect() as cache:
+            assert cache.read(self.stored.url) == self.stored.data
+
+    def wait_copied(self, copies: int = 2) -> None:
+        """Wait until so many nodes that run hold each chunk."""
+
+        def is_copied() -> bool:
+            with self.site.cluster.connect() as cache:
+                chunks = cache.locate(self.stored.url).chunks
+            return all(len(chunk.held_by) >= copies for chunk in chunks)
+
+        wait_until(is_copied, deadline_s=DEADLINE_S, what=f"{copies} nodes have each chunk")
+
+    def sent_by_origin(self) -> int:
+        return self.site.s3.counters().sent_bytes - self.before
+
+
+@pytest.fixture
+def copied(tmp_path: Path, s3: S3Server, etcd: EtcdServer) -> Iterator[Copied]:
+    directory = tmp_path / f"copies-{tmp_path.name}"
+    with Site(directory, s3, etcd, nodes=NODES, settings=SETTINGS) as site:
+        yield Copied(site)
+
+
+def test_the_second_copy_is_made_from_the_first(copied: Copied) -> None:
+    copied.wait_copied()
+
+    with copied.site.cluster.connect() as cache:
+        located = cache.locate(copied.stored.url)
+    assert all(set(chunk.owners) <= set(chunk.held_by) for chunk in located.chunks)
+    assert copied.sent_by_origin() == OBJECT_BYTES
+
+
+def test_a_node_that_is_lost_costs_nothing_and_its_copies_are_made_again(
+    copied: Copied, tmp_path: Path
+) -> None:
+    copied.wait_copied()
+    with Readers(tmp_path / "r", copied.site.address, copied.stored.url, processes=2) as readers:
+        readers.release().wait_reads(1)
+
+        copied.site.cluster["n2"].kill()
+
+        readers.wait_reads(2)
+        copied.wait_copied()
+        reports = readers.finish()
+    assert [report.errors for report in reports] == [[], []]
+    assert {digest for report in reports for digest in report.digests} == {copied.stored.sha256}
+    copied.site.cluster["n1"].kill()
+    copied.check()
+    assert copied.sent_by_origin() == OBJECT_BYTES
+
+
+def test_each_node_is_restarted_under_load_and_nothing_moves(
+    copied: Copied, tmp_path: Path
+) -> None:
+    copied.wait_copied()
+    epoch = copied.site.epoch
+    with Readers(tmp_path / "r", copied.site.address, copied.stored.url, processes=2) as readers:
+        readers.release().wait_reads(1)
+        for node in copied.site.cluster.nodes.values():
+            node.stop()
+            readers.wait_reads(1)
+            node.start()
+            copied.site.cluster.wait_placed(len(NODES))
+        readers.wait_reads(1)
+        reports = readers.finish()
+
+    assert [report.errors for report in reports] == [[], []]
+    assert {digest for report in reports for digest in report.digests} == {copied.stored.sha256}
+    assert copied.site.epochs() == {epoch}
+    assert copied.sent_by_origin() == OBJECT_BYTES
