@@ -108,6 +108,18 @@ def test_an_operation_that_does_not_come_back_takes_the_disk_out(disk: Disk, clo
     assert disk.reason == "it hangs: an operation has not come back for 6.0 s"
 
 
+def test_a_process_that_was_paused_has_waited_for_no_disk(disk: Disk, clock: Clock) -> None:
+    with disk.busy():
+        clock.now_s += 60.0
+        disk.paused(60.0 - STALLED_S)
+        disk.note_stall()
+        assert disk.is_healthy
+
+        clock.now_s += 0.1
+        disk.note_stall()
+        assert not disk.is_healthy, "and what hangs beside that hangs"
+
+
 def test_work_that_goes_on_is_no_stall(disk: Disk, clock: Clock) -> None:
     with disk.busy():
         for _ in range(10):

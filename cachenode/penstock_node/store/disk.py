@@ -94,7 +94,8 @@ class Disk:
         """Who waits for them is told as soon as the disk is out."""
         self._clock = clock
         self._lock = threading.Condition(threading.Lock())
-        self._inside: dict[int, float] = {}  # Thread to when its operation began.
+        self._inside: dict[int, float] = {}  # Thread to when its operation began, by `_awake_s`.
+        self._paused_s = 0.0
         self._waiting = 0
         self._errors: deque[float] = deque(maxlen=ERRORS_MAX)
         self._rest_s = 0.0
@@ -133,12 +134,20 @@ class Disk:
 
     def progress(self) -> None:
         """Say that this thread, which is inside, has come back from one operation to the next."""
-        self._inside[threading.get_ident()] = self._clock()
+        self._inside[threading.get_ident()] = self._awake_s()
+
+    def _awake_s(self) -> float:
+        """Return the time, what this process was paused taken off."""
+        return self._clock() - self._paused_s
+
+    def paused(self, seconds: float) -> None:
+        """Say that this process was paused: its disks have nothing to do with that."""
+        self._paused_s += seconds
 
     def _enter(self, *, is_bounded: bool) -> None:
         inside, thread = self._inside, threading.get_ident()
         assert thread not in inside, f"thread {thread} is inside {self.path} already"
-        inside[thread] = self._clock()
+        inside[thread] = self._awake_s()
         if is_bounded and len(inside) > INSIDE_MAX:
             del inside[thread]
             self._wait_for_room(thread)
@@ -155,7 +164,7 @@ class Disk:
                     raise Overloaded(
                         f"{INSIDE_MAX} operations on {self.path} do not come back; try again later"
                     )
-                self._inside[thread] = self._clock()
+                self._inside[thread] = self._awake_s()
             finally:
                 self._waiting -= 1
 
@@ -186,7 +195,7 @@ class Disk:
 
     def note_stall(self) -> None:
         """Take the disk out if an operation has been inside it for too long."""
-        now = self._clock()
+        now = self._awake_s()
         waited_s = now - min(self._inside.copy().values(), default=now)
         if waited_s > STALLED_S:
             self.take_out(f"it hangs: an operation has not come back for {waited_s:.1f} s")

@@ -65,8 +65,14 @@ class DiskWatch:
         raise refusal(tier.path, error) from error
 
     def _watch(self) -> None:
+        looked_at = time.monotonic()
         while not self._stopping.wait(WATCH_EVERY_S):
+            now = time.monotonic()
+            # Who was stopped, or frozen with its machine, has waited for no disk.
+            paused_s = max(0.0, now - looked_at - WATCH_EVERY_S)
+            looked_at = now
             for tier in self._tiers:
+                tier.disk.paused(paused_s)
                 tier.disk.note_stall()
 
     def stop(self) -> None:
