@@ -25,8 +25,8 @@ from penstock_node.coordination.state import ClusterState
 
 _log = structlog.get_logger(__name__)
 
-JUST_JOINED_S = 5.0
-"""For so long a node that starts asks other nodes before the origin, whatever they tell."""
+JUST_BACK_S = 5.0
+"""For so long a node that was away asks other nodes before the origin, whatever they tell."""
 FORMER_OWNERS_MAX = 4
 """Nodes that are asked for a chunk before the origin is, at most."""
 
@@ -47,9 +47,19 @@ class Cluster:
         *,
         node_id: str,
         name: str,
+        was_away: bool = False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Know nothing yet.
+
+        Args:
+            node_id: This node.
+            name: The cluster's.
+            was_away: This node has been in it before: others may have kept chunks for it.
+            clock: Seconds since 1970.
+            monotonic: Seconds, from anywhere on.
+        """
         self.node_id = node_id
         self.name = name
         self.routing = Routing()
@@ -58,7 +68,7 @@ class Cluster:
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
         self._clock, self._monotonic = clock, monotonic
-        self._joined_at = monotonic()
+        self._asks_until = monotonic() + JUST_BACK_S if was_away else 0.0
         self._keys = TicketKeys(())
         self._past_rings: dict[int, Ring] = {}
         self._taking = asyncio.Lock()
@@ -132,11 +142,12 @@ class Cluster:
         """
         view = self.view
         # Who has been away is not told at once of what others have kept for it.
-        is_new = self._monotonic() - self._joined_at < JUST_JOINED_S
+        is_just_back = self._monotonic() < self._asks_until
         unsettled = {
             node_id
             for node_id, member in view.members.items()
-            if node_id != self.node_id and (is_new or member.settled_epoch < view.placement.epoch)
+            if node_id != self.node_id
+            and (is_just_back or member.settled_epoch < view.placement.epoch)
         }
         if not unsettled:
             return []

@@ -23,6 +23,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.config_keys import is_loopback
 from penstock_node.coordination import Announcement, Coordination
+from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.state import ClusterState
 from penstock_node.fill import Filler
 from penstock_node.handover.handover import Handover
@@ -144,7 +145,11 @@ class Node:
             configured.defaults(config),
             where=configured.where(config),
         )
-        self.cluster = Cluster(node_id=self.id, name=config.cluster)
+        self.cluster = Cluster(
+            node_id=self.id,
+            name=config.cluster,
+            was_away=(config.state_dir / VIEW_FILE).exists(),
+        )
         self.library = Core(
             Options(
                 seeds=[self.ports.file.grpc_address],
