@@ -215,10 +215,8 @@ class Operator:
         while True:
             if status.set_at != first.set_at or status.state in ("alive", "cordoned"):
                 raise Conflict(
-                    f"{node!r} is not being drained any more: another operator has set its weight "
-                    "meanwhile; look at: penstock status"
-                    if status is not first
-                    else f"{node!r} is not being drained; begin with: penstock drain {node}"
+                    f"{node!r} is not being drained: another operator has set its weight since, or "
+                    f"nobody has begun; look at: penstock status; begin with: penstock drain {node}"
                 )
             on_progress(status)
             if status.state == "drained" or time.monotonic() >= give_up_at:
