@@ -45,7 +45,7 @@ class Size:
     """How long readers are watched before a change, and after a loss."""
 
 
-FULL = Size(object_bytes=256 * MIB, drains=5, watch_s=10.0)
+FULL = Size(object_bytes=192 * MIB, drains=5, watch_s=10.0)
 QUICK = Size(object_bytes=8 * MIB, drains=1, watch_s=0.5)
 
 
