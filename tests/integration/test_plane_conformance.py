@@ -302,18 +302,20 @@ def test_the_last_chunk_is_as_short_as_it_is(client: Client, start: int, stop: i
 def test_of_many_pieces_each_has_its_own_outcome_in_the_order_asked(client: Client) -> None:
     opened = client.open_new()
     rng = random.Random(7)
-    mine = [i for i in range(CHUNKS) if client.owners(opened, i)[0] == "n1"]
+    firsts = [client.owners(opened, i)[0] for i in range(CHUNKS)]
+    node = max(CACHED, key=firsts.count)  # A third of them at least.
+    mine = [i for i in range(CHUNKS) if firsts[i] == node]
     cached = set(rng.sample(mine, len(mine) // 2))
     for index in cached:
-        client.ask("n1", opened, index)
+        client.ask(node, opened, index)
     spans = [(i, 100 * i, 100 * i + 70_000) for i in rng.sample(mine, len(mine))]
 
-    answers = client.ask_many("n1", opened, spans, only_if_cached=True)
+    answers = client.ask_many(node, opened, spans, only_if_cached=True)
 
-    assert len(answers) > 4
+    assert len(answers) >= CHUNKS // len(TIERS)
     for (index, start, stop), answer in zip(spans, answers, strict=True):
         if index in cached:
-            assert answer.source == "disk"
+            assert answer.source == CACHED[node]
             assert answer.data == chunk_of(DATA, index)[start:stop]
         else:
             assert type(answer.outcome) is errors.NotCached

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 POLL_S = 0.01
+PAUSE_DEADLINE_S = 10.0
 STOP_TIMEOUT_S = 30.0
 """Longest a process may take to stop by itself; SeaweedFS takes up to this."""
 LOG_TAIL_BYTES = 4096
@@ -227,8 +228,17 @@ class Process:
                 os.killpg(self.pid, number)
 
     def pause(self) -> None:
-        """Freeze it: it keeps its connections and answers nothing."""
+        """Freeze it: it keeps its connections and answers nothing from now on."""
         self.signal(signal.SIGSTOP)
+        # Its threads stop one after another: one may answer yet.
+        wait_until(self._is_stopped, deadline_s=PAUSE_DEADLINE_S, what=f"{self!r} has stopped")
+
+    def _is_stopped(self) -> bool:
+        try:
+            tasks = [stat.read_text() for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        except OSError:  # One has just ended.
+            return False
+        return all(task.rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def resume(self) -> None:
         """Let a paused process go on."""
