@@ -92,6 +92,7 @@ class Reader:
         """Return the 99th percentile of the reads that began while ``change`` went on."""
         first = len(self.seconds)
         change()
+        self.wait_reads(1)  # The one in hand began while it went on.
         return percentile(self.seconds[first:], 99)
 
 

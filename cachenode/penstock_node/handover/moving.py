@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterable
 from concurrent.futures import Executor
 
-from penstock.errors import CorruptData, NotCached, PenstockError
+from penstock.errors import CorruptData, NotCached
 from penstock.membership.view import Member
 from penstock.objects import ObjectId
 from penstock.v1 import handover_pb2
@@ -26,6 +26,8 @@ from penstock_node.store import Described, Store
 CHUNKS_AT_ONCE = 4
 """From all nodes together: enough to keep a link busy, and few beside the readers' own."""
 TAKE_TIMEOUT_S = 30.0
+LOOK_S = 0.05
+"""Between looks whether a fill of the same chunk is over."""
 FILL_TIMEOUT_S = 60.0
 """How long a fill of the same chunk is waited for."""
 
@@ -109,10 +111,15 @@ class Mover:
             return NOTHING
 
     async def _is_here(self, chunk: Chunk) -> bool:
-        filling = self._filler.running(chunk)
-        if filling is not None:
-            with contextlib.suppress(PenstockError):  # Its readers are told.
-                await filling.wait(FILL_TIMEOUT_S)
+        """Tell whether the chunk is here, once a fill that brings it in is over.
+
+        A fill that has landed, for its readers, may be about to be written.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FILL_TIMEOUT_S):
+                # Nobody is told when a write is over.
+                while chunk.id not in self._store.owned and self._filler.running(chunk):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_S)
         return chunk.id in self._store.owned
 
     async def _fetch(self, member: Member, chunk: Chunk) -> Arrival | None:
