@@ -233,10 +233,11 @@ class Bench:
         first, begun = len(reader.seconds), time.monotonic()
         self._site.cluster["n3"].kill()
         self.wait_copies()
+        seconds = time.monotonic() - begun
         self.watch()
         self._add(
             Measure("slowest read", max(reader.seconds[first:]), "s", bound="≤", target=1.0),
-            Measure("until there are two copies again", time.monotonic() - begun, "s"),
+            Measure("until there are two copies again", seconds, "s"),
             group="a killed node",
         )
 
