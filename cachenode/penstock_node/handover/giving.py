@@ -22,8 +22,9 @@ from penstock_node.handover.lists import Share, shares_of_others
 from penstock_node.store import Described, Store
 from penstock_node.store.listed import split_ids
 
-OFFERED_AT_ONCE = 4096
-"""Ids in an answer."""
+OFFERED_AT_ONCE = 256
+"""Ids in an answer. With the next question the new owner tells that it has done with them, which
+is what a progress bar shows."""
 DESCRIBED_AT_ONCE = 128
 """Chunks in an answer: for each a file is opened."""
 
