@@ -86,14 +86,13 @@ class EvictionOrder:
         index = self._index
         return [Victim(index.id_of(row), index.size_of(row)) for row in index.rows()]
 
-    def best_first(self) -> Listed:
-        """Return every chunk, as it is now: first those of objects most worth keeping."""
+    def worths(self) -> tuple[Listed, Groups]:
+        """Return every chunk, as it is now, and a number for each: of more worth, the higher."""
         high, low, sizes, groups = self._index.columns()
         ranks = np.frombuffer(self._ranks, np.int64).copy()
         # What was read since groups were ranked goes last: see `_put_off`.
         ranks[(ranks < self._ranked) & self._ranking.were_read] = self._rank_next
-        order = ranks[groups].argsort(kind="stable")[::-1]
-        return Listed(high[order], low[order], sizes[order])
+        return Listed(high, low, sizes), ranks[groups]
 
     def insert(
         self, chunk_id: bytes, size_bytes: int, *, reason: Reason, of: ObjectId | None = None
