@@ -68,7 +68,7 @@ class Cluster:
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
         self._clock, self._monotonic = clock, monotonic
-        self._asks_until = monotonic() + JUST_BACK_S if was_away else 0.0
+        self._was_away, self._asks_until = was_away, 0.0
         self._keys = TicketKeys(())
         self._past_rings: dict[int, Ring] = {}
         self._taking = asyncio.Lock()
@@ -108,6 +108,8 @@ class Cluster:
                 self.volumes = _volumes(state)
             if state.placement is not None:
                 view = state.to_view(self.name)
+                if self._was_away and self.routing.view is None:
+                    self._asks_until = self._monotonic() + JUST_BACK_S
                 await asyncio.to_thread(self._update, view)
                 await asyncio.to_thread(self._take_history, view.placement.history)
         self.changed.set()

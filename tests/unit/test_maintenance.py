@@ -129,6 +129,10 @@ def drained(made: Made) -> None:
     made.overrides["a"], made.weights["a"] = DRAIN, 0
 
 
+def only_cordoned(made: Made) -> None:
+    made.write(cordon(made, "a"), "a")
+
+
 def without_others(made: Made) -> None:
     del made.settled["b"]
 
@@ -145,7 +149,9 @@ def without_a(made: Made) -> None:
         (None, lambda m: cordon(m, "r"), InvalidRequest, "owns nothing"),
         (without_others, lambda m: cordon(m, "a"), Conflict, "nobody could take over"),
         (drained, lambda m: cordon(m, "a", "drain"), Conflict, "being drained already, since 2027"),
+        (drained, lambda m: cordon(m, "a", "drain"), Conflict, "penstock drain a --follow"),
         (drained, lambda m: cordon(m, "a"), Conflict, "penstock uncordon a"),
+        (only_cordoned, lambda m: cordon(m, "a"), Conflict, "have it drained with"),
         (drained, lambda m: cordon(m, "b"), Conflict, "the last that answers"),
         (
             lambda m: m.settled.pop("a"),

@@ -16,7 +16,11 @@ from penstock_node.coordination.state import ClusterState, check_node
 
 NodeState: TypeAlias = Literal["alive", "away", "cordoned", "draining", "drained"]
 
-_DONE: dict[Purpose, str] = {"": "", "cordon": "cordoned", "drain": "being drained"}
+_ADVICE: dict[Purpose, tuple[str, str]] = {
+    "cordon": ("cordoned", "have it drained with: penstock drain {}"),
+    "drain": ("being drained", "watch it with: penstock drain {} --follow"),
+}
+"""What a node is that was taken off for a purpose, and what else to do with it."""
 
 
 def state_of(state: ClusterState, node: str) -> NodeState:
@@ -83,11 +87,12 @@ def _check_owner(state: ClusterState, node: str) -> None:
 def _check_not_cordoned(node: str, present: WeightOverride | None, purpose: Purpose) -> None:
     if present is None or present.purpose not in ("drain", purpose):
         return
+    is_what, advice = _ADVICE[present.purpose]
     since = datetime.datetime.fromtimestamp(present.set_at, datetime.UTC)
     raise Conflict(
-        f"node {node!r} is {_DONE[present.purpose]} already, since {since:%Y-%m-%d %H:%M:%S} UTC"
-        f"{f' ({present.reason})' if present.reason else ''}: watch it with: penstock drain "
-        f"{node} --follow, or put it back with: penstock uncordon {node}"
+        f"node {node!r} is {is_what} already, since {since:%Y-%m-%d %H:%M:%S} UTC"
+        f"{f' ({present.reason})' if present.reason else ''}: {advice.format(node)}, or put it "
+        f"back with: penstock uncordon {node}"
     )
 
 

@@ -9,16 +9,15 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Executor
 
 import structlog
 
 from penstock import rpc
 from penstock.errors import NodeUnavailable, Overloaded, PenstockError
-from penstock.rpc import Channels
 from penstock.v1 import handover_pb2
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
+from penstock_node.handover.asking import Asking
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE
 from penstock_node.handover.moving import Mover
 
@@ -26,7 +25,6 @@ GATHER_S = 0.1
 WAITING_MAX = 4096
 """Chunks to tell one node of, and chunks that one was told of: more are left to the next
 placement's lists."""
-TELL_TIMEOUT_S = 10.0
 FIRST_READINGS = 2.0
 """What is being read for the first time: as much as what was asked for."""
 
@@ -36,21 +34,17 @@ _log = structlog.get_logger(__name__)
 class Copying:
     """This node's part in making copies; see the module. On the event loop."""
 
-    def __init__(
-        self, *, cluster: Cluster, mover: Mover, channels: Channels, threads: Executor
-    ) -> None:
+    def __init__(self, *, cluster: Cluster, mover: Mover, asking: Asking) -> None:
         """Put the parts together.
 
         Args:
             cluster: Who owns what, and where nodes are.
             mover: Brings chunks in.
-            channels: To other nodes.
-            threads: For calls to them.
+            asking: Calls other nodes.
         """
         self._cluster = cluster
         self._mover = mover
-        self._channels = channels
-        self._threads = threads
+        self._asking = asking
         self._news = asyncio.Event()
         self._to_tell: defaultdict[str, list[Chunk]] = defaultdict(list)
         self._told = 0
@@ -87,12 +81,7 @@ class Copying:
                 chunks=map(_told, chunks[first : first + DESCRIBED_AT_ONCE]),
             )
             try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._threads,
-                    lambda message=request: self._channels.call(  # type: ignore[misc]
-                        member.grpc_address, rpc.TELL, message, timeout_s=TELL_TIMEOUT_S
-                    ),
-                )
+                await self._asking.ask(member, rpc.TELL, request)
             except PenstockError as error:
                 _log.info("copies are left for later", node=node_id, error=str(error))
                 return

@@ -94,8 +94,12 @@ class _Lists:
 
     @property
     def is_over(self) -> bool:
-        there = self.shares.keys() - self.absent  # In whose stead others have got theirs.
-        return self.is_final and all(self._reached(node).is_over for node in there)
+        return self.is_final and all(self._reached(node).is_over for node in self._there)
+
+    @property
+    def _there(self) -> dict[str, Share]:
+        """The shares of all but those in whose stead others have got theirs."""
+        return {node: share for node, share in self.shares.items() if node not in self.absent}
 
     def add(self, node: str, chunk: Chunk) -> None:
         """Offer one more chunk to a node, whether or not it was done."""
@@ -106,15 +110,16 @@ class _Lists:
 
     def given(self) -> Given:
         """Return how far all are together; within a share as if all chunks had one size."""
+        there = self._there
         done = sum(
             share.size_bytes * self._reached(node).start // share.chunks
-            for node, share in self.shares.items()
+            for node, share in there.items()
         )
         return Given(
             self.epoch,
-            sum(share.size_bytes for share in self.shares.values()),
+            sum(share.size_bytes for share in there.values()),
             done,
-            sum(self._reached(node).left.size_bytes for node in self.shares),
+            sum(self._reached(node).left.size_bytes for node in there),
         )
 
     def _reached(self, node: str) -> _Reached:

@@ -14,6 +14,7 @@ from penstock.rpc import Channels
 from penstock_node.cluster import Cluster
 from penstock_node.fill import Filler
 from penstock_node.handover.absences import Absences
+from penstock_node.handover.asking import Asking
 from penstock_node.handover.copying import Copying
 from penstock_node.handover.giving import Giving
 from penstock_node.handover.moving import Mover
@@ -56,7 +57,9 @@ class Handover:
             absent=Absences(cluster, clock=time.monotonic).absent,
             threads=disk_threads,
         )
+        asking = Asking(channels, call_threads)
         mover = Mover(
+            cluster=cluster,
             store=store,
             filler=filler,
             peers=peers,
@@ -70,12 +73,9 @@ class Handover:
             cluster=cluster,
             store=store,
             mover=mover,
-            channels=channels,
-            threads=call_threads,
+            asking=asking,
         )
-        self.copying = Copying(
-            cluster=cluster, mover=mover, channels=channels, threads=call_threads
-        )
+        self.copying = Copying(cluster=cluster, mover=mover, asking=asking)
         incoming.subscribe(came=self.copying.came, missed=self.giving.missed)
 
     async def run(self, announce: Callable[[int], None]) -> None:

@@ -14,18 +14,22 @@ from penstock.membership.view import Member
 from penstock.objects import ObjectId
 from penstock.v1 import handover_pb2
 from penstock_node.chunk import Arrival, Chunk
+from penstock_node.cluster import Cluster
 from penstock_node.fill import Filler
 from penstock_node.handover.giving import NOTHING, Left
 from penstock_node.handover.pace import Pace
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
+from penstock_node.ownership import duty_of
 from penstock_node.peers import Peers
 from penstock_node.store import Described, Store
 
 CHUNKS_AT_ONCE = 4
 """From all nodes together: enough to keep a link busy, and few beside the readers' own."""
 TAKE_TIMEOUT_S = 30.0
+READINGS_MAX = 1e6
+"""More than anybody reads: what a node tells beyond it counts for nothing."""
 LOOK_S = 0.05
 """Between looks whether a fill of the same chunk is over."""
 FILL_TIMEOUT_S = 60.0
@@ -38,6 +42,7 @@ class Mover:
     def __init__(
         self,
         *,
+        cluster: Cluster,
         store: Store,
         filler: Filler,
         peers: Peers,
@@ -50,6 +55,7 @@ class Mover:
         """Put the parts together.
 
         Args:
+            cluster: Whose chunks are whose.
             store: Where chunks go.
             filler: What it brings in for readers is not moved as well.
             peers: Fetches chunks.
@@ -59,6 +65,7 @@ class Mover:
             metrics: What is counted.
             threads: For disk work.
         """
+        self._cluster = cluster
         self._store = store
         self._filler = filler
         self._peers = peers
@@ -77,8 +84,9 @@ class Mover:
         Raises:
             PenstockError: It does not answer, or not well. What came before stays.
         """
+        wanted = [_described(each) for each in told]
         taken = await asyncio.gather(
-            *(self._take(member, _described(each), epoch) for each in told),
+            *(self._take(member, each, epoch) for each in wanted),
             return_exceptions=True,  # None goes on by itself after this.
         )
         left = NOTHING
@@ -90,8 +98,11 @@ class Mover:
 
     async def _take(self, member: Member, wanted: Described, epoch: int) -> Left:
         chunk = Chunk(wanted.object, "", wanted.index)  # Its volume matters to origins alone.
+        if not self._is_kept(chunk):
+            return NOTHING
+        await self._fill_is_over(chunk)  # Before its turn: a fill may take long.
         async with self._turns:
-            if await self._is_here(chunk):
+            if chunk.id in self._store.owned:
                 return NOTHING
             if not self._store.owned.has_room_for(wanted):
                 return Left(1, self._store.owned.size_of(wanted))
@@ -110,17 +121,22 @@ class Mover:
             self._metrics.handoff_bytes.inc(chunk.length)
             return NOTHING
 
-    async def _is_here(self, chunk: Chunk) -> bool:
-        """Tell whether the chunk is here, once a fill that brings it in is over.
+    def _is_kept(self, chunk: Chunk) -> bool:
+        """Tell whether this node should have the chunk: nobody else is believed in that."""
+        cluster, view = self._cluster, self._cluster.view
+        owners = cluster.owners(chunk.id)
+        duty = duty_of(
+            cluster.node_id, owners, members=view.members, unreachable=(), replicas=view.replicas
+        )
+        return duty is not None
 
-        A fill that has landed, for its readers, may be about to be written.
-        """
+    async def _fill_is_over(self, chunk: Chunk) -> None:
+        """Wait for a fill of the chunk: one that has landed may be about to be written."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FILL_TIMEOUT_S):
                 # Nobody is told when a write is over.
                 while chunk.id not in self._store.owned and self._filler.running(chunk):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_S)
-        return chunk.id in self._store.owned
 
     async def _fetch(self, member: Member, chunk: Chunk) -> Arrival | None:
         """Return the chunk; None if the node does not have it any more."""
@@ -140,5 +156,11 @@ class Mover:
 
 
 def _described(told: handover_pb2.DescribedChunk) -> Described:
+    """Return what a node tells of a chunk.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
     subject = ObjectId(told.key, told.version, told.size, told.chunk_size)
-    return Described(subject, told.index, told.readings)
+    is_number = 0.0 <= told.readings <= READINGS_MAX
+    return Described(subject, told.index, told.readings if is_number else 0.0)

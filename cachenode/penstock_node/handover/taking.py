@@ -11,26 +11,23 @@ What is here already is not moved, so that beginning anew costs ids alone.
 import asyncio
 import random
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import structlog
-from google.protobuf.message import Message
 
 from penstock import rpc
 from penstock.errors import NodeUnavailable, PenstockError
 from penstock.membership.view import Member
-from penstock.rpc import Channels, Method
 from penstock.v1 import handover_pb2
 from penstock_node.cluster import Cluster
+from penstock_node.handover.asking import Asking
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Left
 from penstock_node.handover.moving import Mover
 from penstock_node.store import Store
 from penstock_node.store.listed import split_ids
 
 SOURCES_AT_ONCE = 8
-ASK_TIMEOUT_S = 10.0
 START_S = 1.0
 """After a change, until others are asked: those with nothing to hand over have said so by then."""
 POLL_S = 0.5
@@ -43,9 +40,6 @@ PAUSE_MAX_S = 15.0
 """After failures, longer each time."""
 LOOK_S = 0.5
 """Between looks whether the start-up scan is over."""
-
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 
 _log = structlog.get_logger(__name__)
 
@@ -90,8 +84,7 @@ class Taking:
         cluster: Cluster,
         store: Store,
         mover: Mover,
-        channels: Channels,
-        threads: Executor,
+        asking: Asking,
     ) -> None:
         """Put the parts together.
 
@@ -99,14 +92,12 @@ class Taking:
             cluster: Who owns what, and who has not finished handing over.
             store: What is here already.
             mover: Brings chunks in.
-            channels: To other nodes.
-            threads: For calls to other nodes.
+            asking: Calls other nodes.
         """
         self._cluster = cluster
         self._store = store
         self._mover = mover
-        self._channels = channels
-        self._threads = threads
+        self._asking = asking
         self._sources = asyncio.Semaphore(SOURCES_AT_ONCE)
         self._progress: dict[_Source, _Progress] = {}
         self._tasks: dict[_Source, asyncio.Task[None]] = {}
@@ -160,7 +151,11 @@ class Taking:
                 failures = 0
             except PenstockError as error:
                 _log.info("hand-over pauses", source=source.id, error=str(error))
-                pause_s = _jittered(min(PAUSE_MAX_S, PAUSE_S * 2**failures))
+                pause_s = _pause_s(failures)
+                failures += 1
+            except Exception as error:  # noqa: BLE001 - one node's trouble ends no hand-over
+                _log.error("hand-over failed inside the node", source=source.id, exc_info=error)
+                pause_s = _pause_s(failures)
                 failures += 1
             await asyncio.sleep(pause_s)
 
@@ -180,7 +175,7 @@ class Taking:
             left_chunks=progress.left.chunks,
             left_bytes=progress.left.size_bytes,
         )
-        offer = await self._call(self._member(source), rpc.OFFER, request)
+        offer = await self._asking.ask(self._member(source), rpc.OFFER, request)
         progress.follow(offer)
         if not offer.chunk_ids:
             return _jittered(AGAIN_S) if offer.is_over else POLL_S
@@ -198,7 +193,7 @@ class Taking:
             asked = missing[first : first + DESCRIBED_AT_ONCE]
             member = self._member(source)
             request = handover_pb2.DescribeRequest(chunk_ids=b"".join(asked))
-            answer = await self._call(member, rpc.DESCRIBE, request)
+            answer = await self._asking.ask(member, rpc.DESCRIBE, request)
             left = left.plus(await self._mover.take_all(member, answer.chunks, epoch=source.epoch))
         return left
 
@@ -213,15 +208,10 @@ class Taking:
             raise NodeUnavailable(f"{source.id} does not answer any more")
         return member
 
-    async def _call(
-        self, member: Member, method: Method[Request, Response], request: Request
-    ) -> Response:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            lambda: self._channels.call(
-                member.grpc_address, method, request, timeout_s=ASK_TIMEOUT_S
-            ),
-        )
+
+def _pause_s(failures: int) -> float:
+    """Return how long to wait after so many failures and one more."""
+    return _jittered(min(PAUSE_MAX_S, PAUSE_S * 2 ** min(failures, 10)))
 
 
 def _jittered(longest_s: float) -> float:

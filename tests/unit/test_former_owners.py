@@ -1,0 +1,66 @@
+"""Who is asked for a chunk before its origin is."""
+
+from collections.abc import Iterable
+
+from penstock.membership.coordinator import Entry, Listing
+from penstock.membership.view import Member
+from penstock.placement import PlacedNode, Placement
+from penstock_node.cluster import FORMER_OWNERS_MAX, JUST_BACK_S, Cluster
+from penstock_node.coordination import records
+from penstock_node.coordination.records import MemberRecord
+from penstock_node.coordination.state import ClusterState
+
+EPOCH = 3
+CHUNK = bytes(range(16))
+NAMES = tuple("abcdefg")
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def state(*, unsettled: Iterable[str] = ()) -> ClusterState:
+    placed = tuple(PlacedNode(name, name, "", 100) for name in NAMES)
+    values = {"placement": Placement("ab" * 16, EPOCH, placed, 64).to_json()}
+    for name in NAMES:
+        settled = EPOCH - 1 if name in unsettled else EPOCH
+        record = MemberRecord(Member(name, name, settled_epoch=settled), "machine", name)
+        values[f"members/{name}"] = records.member_to_json(record)
+    entries = {key: Entry(value, 1) for key, value in values.items()}
+    return ClusterState.from_listing(Listing(entries, 1, store_id=1))
+
+
+async def asked(cluster: Cluster, told: ClusterState) -> list[str]:
+    await cluster.take(told)
+    return [member.id for member in cluster.former_owners(CHUNK)]
+
+
+async def test_once_all_have_handed_over_nobody_is_asked() -> None:
+    assert await asked(Cluster(node_id="a", name="test"), state()) == []
+
+
+async def test_who_is_next_in_line_and_has_not_handed_over_is_asked() -> None:
+    cluster = Cluster(node_id="a", name="test")
+    await cluster.take(state())
+    in_line = [name for name in cluster.owners(CHUNK) if name != "a"]
+    others = sorted(set(NAMES) - {*in_line, "a"})
+
+    assert others
+    assert await asked(cluster, state(unsettled=in_line[1:2])) == in_line[1:2]
+    assert await asked(cluster, state(unsettled=others)) == []
+
+
+async def test_who_was_away_asks_the_next_in_line_for_a_moment_whatever_they_tell() -> None:
+    clock = Clock()
+    cluster = Cluster(node_id="a", name="test", was_away=True, monotonic=clock)
+    clock.now_s += 60.0  # Starting may take long: it counts from when it knows the cluster.
+
+    first = await asked(cluster, state())
+    in_line = [name for name in cluster.owners(CHUNK) if name != "a"]
+    clock.now_s += JUST_BACK_S
+
+    assert first == in_line[:FORMER_OWNERS_MAX]
+    assert await asked(cluster, state()) == []
