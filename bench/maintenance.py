@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import penstock
 from penstock import operator
 from penstock_node.testbed.benchmark import Inputs, Measure, percentile, rounds, run_benchmark
-from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
+from penstock_node.testbed.cluster import NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
@@ -131,15 +132,7 @@ class Bench:
 
     def settle(self) -> None:
         """Wait until all have handed over what is others'."""
-
-        def is_settled() -> bool:
-            with self._site.cluster.connect() as cache:
-                view = cache.cluster_view
-            return all(
-                member.settled_epoch == view.placement.epoch for member in view.members.values()
-            )
-
-        wait_until(is_settled, deadline_s=DEADLINE_S, what="all have handed over")
+        self._site.cluster.wait_settled(deadline_s=DEADLINE_S)
 
     def moved_bytes(self) -> float:
         """Return what nodes have taken over so far."""
@@ -160,7 +153,7 @@ class Bench:
             node = NAMES[number % len(NAMES)]
             before = reader.p99_of(self.watch)
             begun = time.monotonic()
-            during = reader.p99_of(lambda node=node: self._drain(node, handed))  # type: ignore[misc]
+            during = reader.p99_of(partial(self._drain, node, handed))
             seconds.append(time.monotonic() - begun)
             ratios.append(during / before)
             moved = self.moved_bytes()
@@ -189,7 +182,8 @@ class Bench:
 
     def a_join(self, reader: Reader) -> None:
         """Have a fifth node join."""
-        self._change(lambda: add_node(self._site, "n5"), "a join")
+        cluster = self._site.cluster
+        self._change(lambda: cluster.add(replace(cluster["n1"].spec, name="n5")), "a join")
 
     def _change(self, change: Callable[[], object], group: str) -> None:
         owners, moved = self.owners(), self.moved_bytes()
@@ -261,21 +255,6 @@ class Bench:
 
     def _add(self, *measures: Measure, group: str) -> None:
         self.measures += [replace(measure, group=group) for measure in measures]
-
-
-def add_node(site: Site, name: str) -> None:
-    """Start one more node, and wait until it is on the ring."""
-    shared = {
-        "cluster": site.name,
-        "etcd": {"endpoints": [site.etcd.endpoint]},
-        "settings": site.settings,
-        "volumes": site.volumes,
-    }
-    directory = site.cluster["n1"].directory.parent
-    spec = replace(site.cluster["n1"].spec, name=name)
-    site.cluster.nodes[name] = NodeProcess(directory, spec, shared=shared)
-    site.cluster.nodes[name].start()
-    site.cluster.wait_placed(len(site.cluster.nodes))
 
 
 def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:

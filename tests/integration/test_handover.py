@@ -42,15 +42,7 @@ class Moving:
 
     def settle(self) -> None:
         """Wait until every member has handed over all that it has."""
-
-        def is_settled() -> bool:
-            with self.site.cluster.connect() as cache:
-                view = cache.cluster_view
-            return all(
-                member.settled_epoch == view.placement.epoch for member in view.members.values()
-            )
-
-        wait_until(is_settled, deadline_s=DEADLINE_S, what="all have handed over")
+        self.site.cluster.wait_settled(deadline_s=DEADLINE_S)
 
     def sent_by_origin(self) -> float:
         """Return what running nodes, and the origin itself, say that it sent."""
@@ -155,32 +147,17 @@ def test_a_machine_that_comes_back_has_its_chunks_still(start: Starter) -> None:
     moving.check_whole()
 
 
-def test_a_node_that_joins_takes_over_its_share(start: Starter, stack: ExitStack) -> None:
+def test_a_node_that_joins_takes_over_its_share(start: Starter) -> None:
     moving = start(*map(spec, NODES))
     moving.settle()
     sent = moving.sent_by_origin()
 
-    joined = add_node(moving, "n4", stack)
+    joined = moving.site.cluster.add(spec("n4"))
     moving.settle()
 
     assert moving.sent_by_origin() == sent
     assert 0 < joined.metrics()["penstock_handoff_bytes_total"] < OBJECT_BYTES
     moving.check_whole()
-
-
-def add_node(moving: Moving, name: str, stack: ExitStack) -> NodeProcess:
-    site = moving.site
-    shared = {
-        "cluster": site.name,
-        "etcd": {"endpoints": [site.etcd.endpoint]},
-        "settings": site.settings,
-        "volumes": site.volumes,
-    }
-    node = NodeProcess(site.cluster["n1"].directory.parent, spec(name), shared=shared)
-    stack.enter_context(node)
-    site.cluster.nodes[name] = node
-    site.cluster.wait_placed(len(site.cluster.nodes))
-    return node
 
 
 def test_changes_in_the_middle_of_others_end_with_every_chunk_where_it_belongs(

@@ -26,7 +26,6 @@ from penstock_node.demo.measure import (
     StoreWatch,
     chunk_latency,
     epochs,
-    is_settled,
     moved_between,
     places,
     read_whole,
@@ -139,7 +138,7 @@ def change_weight(scene: Scene) -> WeightChange:
         done = operator.set_weights(changes, reason="shown by the demo")
         _wait_epoch(scene, done.epoch)
         seconds = time.monotonic() - begun
-        _wait_handed_over(scene)
+        scene.cluster.wait_settled(deadline_s=30.0)
         handed_over_s = time.monotonic() - begun
         cached_after = _cached_bytes(operator)
         after = places(scene)
@@ -161,10 +160,6 @@ def change_weight(scene: Scene) -> WeightChange:
         read=read,
         asked=watch.asked(chunk_requests=0, sent_bytes=0),
     )
-
-
-def _wait_handed_over(scene: Scene) -> None:
-    wait_until(lambda: is_settled(scene), deadline_s=30.0, what="former owners have handed over")
 
 
 def _cached_bytes(operator: Operator) -> int:

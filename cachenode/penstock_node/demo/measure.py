@@ -114,13 +114,6 @@ def moved_between(before: Sequence[Place], after: Sequence[Place]) -> list[Moved
     return sorted(Moved(*pair, chunks[pair]) for pair in chunks)
 
 
-def is_settled(scene: Scene) -> bool:
-    """Tell whether every node has handed over what others own by now."""
-    with scene.connect() as cache:
-        view = cache.cluster_view
-    return all(m.settled_epoch == view.placement.epoch for m in view.members.values())
-
-
 def epochs(scene: Scene) -> set[int]:
     """Return the epochs that the running nodes act on: one, when all agree."""
     found = set()

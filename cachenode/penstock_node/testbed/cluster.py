@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -205,10 +206,8 @@ class LocalCluster:
         if etcd is not None:
             shared["etcd"] = {"endpoints": [etcd]}
         shared |= {"settings": self.settings, "volumes": dict(volumes or {})}
-        self.nodes = {
-            spec.name: NodeProcess(directory, spec, shared=shared, outlives_parent=outlives_parent)
-            for spec in nodes
-        }
+        self._make = partial(NodeProcess, directory, shared=shared, outlives_parent=outlives_parent)
+        self.nodes = {spec.name: self._make(spec) for spec in nodes}
 
     def __getitem__(self, name: str) -> NodeProcess:
         return self.nodes[name]
@@ -251,6 +250,23 @@ class LocalCluster:
             )
 
         wait_until(all_placed, deadline_s=deadline_s, what=f"{count} nodes are on the ring")
+
+    def add(self, spec: NodeSpec) -> NodeProcess:
+        """Start one more node, and wait until it is on the ring."""
+        node = self.nodes[spec.name] = self._make(spec)
+        node.start()
+        self.wait_placed(len(self.running))
+        return node
+
+    def wait_settled(self, *, deadline_s: float) -> None:
+        """Wait until no member has anything left to hand over to others."""
+
+        def is_settled() -> bool:
+            with self.connect() as cache:
+                view = cache.cluster_view
+            return all(m.settled_epoch == view.placement.epoch for m in view.members.values())
+
+        wait_until(is_settled, deadline_s=deadline_s, what="all have handed over")
 
     def _view_of(self, node: NodeProcess) -> Any:
         with self.connect(node) as cache:
