@@ -388,8 +388,11 @@ async def test_the_same_machine_and_state_directory_take_an_id_over_at_once(site
     crashed = site.coordination("a", coordinator=coordinator)
     try:
         await crashed.start()
+        crashed_is = incarnation(crashed.state, "a")
         async with site.running("a") as successor:
-            successor_is = incarnation(successor.state, "a")
+            # It may have begun with the record of the one before it.
+            taken = await until(successor, lambda s: incarnation(s, "a") not in ("", crashed_is))
+            successor_is = incarnation(taken, "a")
 
             reason = await asyncio.wait_for(crashed.failed(), SETTLED_S)
 

@@ -273,6 +273,8 @@ def test_a_process_is_found_again_by_its_start_and_its_directory_only(tmp_path: 
     script = f"import time; time.sleep(60)  # {tmp_path}"
     with Process([sys.executable, "-c", script], log=tmp_path / "log") as process:
         recorded = Recorded.of(process.pid)
+        # The kernel shows what it runs a moment after it has begun.
+        wait_until(lambda: recorded.find(tmp_path) is not None, deadline_s=20.0, what="it is found")
 
         found = recorded.find(tmp_path)
 
