@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from penstock.errors import NotCached, NotOwner, Overloaded
+from penstock.membership.view import Member
 from penstock.objects import check_blocks
 from penstock.planes.plane import Source
 from penstock_node.chunk import Chunk, Filled, Payload
@@ -232,14 +233,18 @@ class Chunks:
 
     async def _try_suspects(self, suspects: set[str]) -> None:
         """Ask each node that the reader could not reach, once: is it away from here too?"""
-        routing, members = self._cluster.routing, self._cluster.view.members
-        for node_id in suspects:
-            if node_id not in members or node_id == self._cluster.node_id:
-                continue
-            if not routing.is_suspected(node_id) and not await self._peers.answers(
-                members[node_id]
-            ):
-                routing.suspect(node_id)
+        members = self._cluster.view.members
+        asked = [node_id for node_id in suspects if node_id in members]
+        await asyncio.gather(*(self._try(members[each]) for each in asked))
+
+    async def _try(self, member: Member) -> None:
+        routing = self._cluster.routing
+        if member.id == self._cluster.node_id or routing.is_suspected(member.id):
+            return
+        if await self._peers.answers(member):
+            routing.trust([member.id])
+        else:
+            routing.suspect(member.id)
 
     def holds(self, ticket_text: str) -> list[int]:
         """Return the indexes of the chunks of a ticket's object that are here. Blocks briefly."""

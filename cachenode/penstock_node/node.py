@@ -167,13 +167,13 @@ class Node:
         self.peers = Peers(
             cluster=self.cluster,
             plane_for=self.library.plane_for,
-            channels=self.channels,
+            nodes=self.library.nodes,
             threads=self.call_threads,
         )
         self.opener = Opener(
             cluster=self.cluster,
             origins=self.origins,
-            channels=self.channels,
+            nodes=self.library.nodes,
             threads=self.call_threads,
         )
         self.listings = Listings(cluster=self.cluster, origins=self.origins)

@@ -22,10 +22,11 @@ from penstock.errors import (
     OriginUnavailable,
     PenstockError,
 )
+from penstock.membership.nodes import Nodes
 from penstock.membership.view import Member
 from penstock.object_info import OpenedObject, OriginSource
 from penstock.objects import CHUNK_ID_BYTES, ObjectId
-from penstock.rpc import OPEN, Channels
+from penstock.rpc import OPEN
 from penstock.v1 import cache_pb2
 from penstock.volumes import Location, object_key
 from penstock.wire import error_from_proto, object_from_proto
@@ -59,13 +60,13 @@ class Opener:
         *,
         cluster: Cluster,
         origins: Origins,
-        channels: Channels,
+        nodes: Nodes,
         threads: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._origins = origins
-        self._channels = channels
+        self._nodes = nodes
         self._threads = threads
         self._clock = clock
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
@@ -111,9 +112,7 @@ class Opener:
         request = cache_pb2.OpenRequest(urls=[url], refresh=refresh, forwarded=True)
         response = await asyncio.get_running_loop().run_in_executor(
             self._threads,
-            lambda: self._channels.call(
-                member.grpc_address, OPEN, request, timeout_s=FORWARD_TIMEOUT_S
-            ),
+            lambda: self._nodes.ask(member, OPEN, request, timeout_s=FORWARD_TIMEOUT_S),
         )
         (result,) = response.results
         if result.WhichOneof("result") == "error":

@@ -11,17 +11,18 @@ from dataclasses import replace
 
 from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable, PenstockError
+from penstock.membership.nodes import Nodes
 from penstock.membership.view import Member
 from penstock.memory import page_aligned
 from penstock.planes.plane import Landed, PieceRequest, Plane, ReadContext
-from penstock.rpc import GET_PLACEMENT, Channels
+from penstock.rpc import GET_PLACEMENT
 from penstock.v1 import placement_pb2
 from penstock_node.chunk import Arrival, Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.inflight import Loan
 
-PROBE_TIMEOUT_S = 1.0
-"""For a node that only has to answer at all."""
+PROBE_TIMEOUT_S = 0.4
+"""For a node that only has to answer at all, and that a reader has found silent."""
 
 
 class Peers:
@@ -32,13 +33,22 @@ class Peers:
         *,
         cluster: Cluster,
         plane_for: Callable[[Member], Plane],
-        channels: Channels,
+        nodes: Nodes,
         threads: Executor,
     ) -> None:
+        """Put the parts together.
+
+        Args:
+            cluster: Tickets, and the epoch.
+            plane_for: Returns the fastest plane that reaches a node.
+            nodes: Calls nodes.
+            threads: Where calls block.
+        """
         self._cluster = cluster
         self._plane_for = plane_for
-        self._channels = channels
+        self._nodes = nodes
         self._threads = threads
+        self._probes: dict[str, asyncio.Future[bool]] = {}
 
     async def fetch(
         self, member: Member, chunk: Chunk, loan: Loan, *, only_if_cached: bool, timeout_s: float
@@ -85,9 +95,13 @@ class Peers:
         raise outcome
 
     async def answers(self, member: Member) -> bool:
-        """Tell whether ``member`` answers at all, asking it once."""
-        call = asyncio.get_running_loop().run_in_executor(self._threads, self._ping, member)
-        return await call
+        """Tell whether ``member`` answers at all; of several who want to know, one asks."""
+        probe = self._probes.get(member.id)
+        if probe is None:
+            probe = asyncio.get_running_loop().run_in_executor(self._threads, self._ping, member)
+            self._probes[member.id] = probe
+            probe.add_done_callback(lambda _: self._probes.pop(member.id, None))
+        return await asyncio.shield(probe)
 
     def _ping(self, member: Member) -> bool:
         known = self._cluster.view.placement
@@ -95,9 +109,7 @@ class Peers:
             cluster_uid=known.cluster_uid, epoch=known.epoch
         )
         try:
-            self._channels.call(
-                member.grpc_address, GET_PLACEMENT, request, timeout_s=PROBE_TIMEOUT_S
-            )
+            self._nodes.ask(member, GET_PLACEMENT, request, timeout_s=PROBE_TIMEOUT_S)
         except NodeUnavailable:
             return False
         except PenstockError:

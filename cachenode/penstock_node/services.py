@@ -8,6 +8,7 @@ import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from penstock.bulk_http import WORKING
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
@@ -84,8 +85,8 @@ class Services:
     def start_engine(self) -> Engine:
         """Serve the bulk port, the S3 port and the socket; on the event loop's thread."""
         engine, loop = Engine(), asyncio.get_running_loop()
-        bulk = self._bulk(loop)
-        engine.listen(self.ports.bulk, lambda _: HttpSession(bulk))
+        bulk = self._bulk(engine, loop)
+        engine.listen(self.ports.bulk, lambda _: HttpSession(bulk, interim=WORKING))
         if self.ports.s3 is not None:
             engine.listen(self.ports.s3, self._s3(loop).open_session)
         if self.ports.socket is not None:
@@ -93,12 +94,13 @@ class Services:
         engine.start()
         return engine
 
-    def _bulk(self, loop: asyncio.AbstractEventLoop) -> BulkService:
+    def _bulk(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> BulkService:
         return BulkService(
             chunks=self.chunks,
             calls=self.calls,
             cluster=self.cluster,
             metrics=self.metrics,
+            load=lambda: engine.busy_count,
             loop=loop,
             opens_here=self.config.tls is None,
         )

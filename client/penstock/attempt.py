@@ -19,9 +19,12 @@ from penstock.errors import (
     PenstockError,
     TicketExpired,
 )
+from penstock.hedging import HedgeBudget
 from penstock.load import Load
 from penstock.local_node import LocalNode
 from penstock.membership.nodes import Nodes
+from penstock.opens import Handle
+from penstock.patience import Slow
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.routing import Candidate, Routing
 
@@ -31,6 +34,12 @@ CLUSTER_TIMEOUT_S = 10.0
 """How long a piece is tried for while no owner answers."""
 BACKOFF_S = 0.05
 BACKOFF_MAX_S = 1.0
+
+
+def copies_of(handle: Handle, routing: Routing) -> int:
+    """Return how many owners keep the object's chunks."""
+    view = routing.view
+    return view.replicas if view else 1
 
 
 class Attempt:
@@ -44,6 +53,7 @@ class Attempt:
         request: PieceRequest,
         *,
         local: LocalNode | None,
+        hedges: HedgeBudget,
         rng: random.Random,
     ) -> None:
         """Begin.
@@ -54,6 +64,7 @@ class Attempt:
             load: The read that the piece is of.
             request: The piece.
             local: The node of this machine, asked before any owner; None: there is none.
+            hedges: Whether another owner may be asked because one takes its time.
             rng: For the length of pauses.
         """
         self._load = load
@@ -64,6 +75,13 @@ class Attempt:
         self._index = request.index
         self._rng = rng
         self._local = local
+        self._hedges = hedges
+        self._chunk_id = load.handle.opened.id.chunk_id(request.index)
+        self._copies = copies_of(load.handle, routing)
+        self._hedge: Candidate | None = None
+        """Another owner, to be asked for what it has; the first takes its time."""
+        self._may_hedge = self._copies > 1
+        self._asked = ""
         self._unreachable: set[str] = set()
         self._recheck = False
         self._pauses = 0
@@ -87,8 +105,17 @@ class Attempt:
             except ClusterUnavailable as error:
                 self._last_error = error
                 return None
-        chunk_id = self._load.handle.opened.id.chunk_id(self._index)
-        return self._routing.candidate(chunk_id, unreachable=self._unreachable)
+        if self._hedge is not None:
+            return self._hedge
+        return self._routing.candidate(
+            self._chunk_id, copies=self._copies, unreachable=self._unreachable
+        )
+
+    def agrees(self, candidate: Candidate) -> bool:
+        """Tell whether to ask the one that was chosen a moment ago."""
+        if self._local is not None:
+            return self._local.candidate() == candidate
+        return self._routing.is_current(candidate)
 
     def _check_wanted(self) -> None:
         # Whatever came of a piece that nobody wants says nothing of the node.
@@ -97,13 +124,24 @@ class Attempt:
 
     def context(self, candidate: Candidate) -> ReadContext:
         """Return what to tell the node."""
+        self._asked = candidate.member.id
         return ReadContext(
             ticket=self._load.handle.ticket(),
             object=self._load.handle.opened.id,
             epoch=candidate.epoch,
             suspects=candidate.suspects,
             recheck=self._recheck,
+            only_if_cached=candidate is self._hedge,
+            gives_up=self._gives_up if self._may_hedge and self._local is None else None,
         )
+
+    def _gives_up(self) -> bool:
+        """Tell whether to ask another owner for its copy, now that this one takes its time."""
+        return self._other_copy() is not None and self._hedges.take()
+
+    def _other_copy(self) -> Candidate | None:
+        than = {self._asked, *self._unreachable}
+        return self._routing.other_copy(self._chunk_id, copies=self._copies, than=than)
 
     def settle(self, candidate: Candidate, context: ReadContext, outcome: Outcome) -> bool:
         """Take note of an outcome: True when the piece has landed, False to try again.
@@ -115,6 +153,7 @@ class Attempt:
         if isinstance(outcome, Landed):
             if self._local is None:
                 self._routing.trust([member.id])
+                self._routing.standing.tells_load(member.id, outcome.load)
                 self._catch_up(outcome.epoch)
             return True
         self._check_wanted()
@@ -123,6 +162,8 @@ class Attempt:
             raise outcome
         if self._local is not None and self._passes_local_over(self._local, outcome):
             self._local = None
+        elif candidate is self._hedge:
+            self._end_hedge(candidate, outcome)
         else:
             self._learn(candidate, context, outcome)
         return False
@@ -130,6 +171,8 @@ class Attempt:
     def _learn(self, candidate: Candidate, context: ReadContext, outcome: PenstockError) -> None:
         member = candidate.member
         match outcome:
+            case Slow():
+                self._begin_hedge(candidate)
             case TicketExpired():
                 self._load.handle.renew(context.ticket)
                 self.pause()  # For a node whose clock is off the new one has expired as well.
@@ -146,6 +189,17 @@ class Attempt:
                 self.pause(at_least_s=outcome.retry_after_s)
             case _:
                 raise outcome
+
+    def _begin_hedge(self, candidate: Candidate) -> None:
+        self._routing.standing.is_slow(candidate.member.id)
+        self._may_hedge, self._hedge = False, self._other_copy()
+
+    def _end_hedge(self, candidate: Candidate, error: PenstockError) -> None:
+        """The other owner has not got it, or not well: from here on whoever is asked has time."""
+        self._hedge = None
+        if isinstance(error, NodeUnavailable):
+            self._routing.suspect(candidate.member.id)
+            self._unreachable.add(candidate.member.id)
 
     def _passes_local_over(self, local: LocalNode, error: PenstockError) -> bool:
         """Tell whether to ask the owners rather than this machine's node again."""

@@ -4,8 +4,9 @@ from http import HTTPStatus
 
 from google.protobuf.message import DecodeError
 
-from penstock.bulk_connection import BulkConnection, BulkConnections, Head, Stale
+from penstock.bulk_connection import BulkConnection, BulkConnections, Head
 from penstock.bulk_http import CALL_PATH, ERROR
+from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, PenstockError, from_name
 from penstock.rpc import CALL_TIMEOUT_S, Method, Request, Response

@@ -10,23 +10,21 @@ its own copies of the sockets says nothing to the nodes.
 import contextlib
 import socket
 import struct
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import httptools
 
 from penstock.bulk_http import HEAD_END
-from penstock.connection_pool import ConnectionPool
+from penstock.connection_pool import ConnectionPool, Stale
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable
+from penstock.patience import CONNECT_TIMEOUT_S, LOOK_S, Patience, check_deadline
 from penstock.wire import MESSAGE_BYTES_MAX
 
-CONNECT_TIMEOUT_S = 2.0
-LOOK_S = 0.25
-"""How soon a wait notices that nobody wants its end any more."""
-SILENCE_S = 8.0
-"""A node that has said nothing for this long does not answer. It speaks every 200 ms while it
-fills a chunk; a machine that is gone is found sooner, by the probes below."""
+SEND_TIMEOUT_S = 8.0
+"""Longest that a request may take to leave: it is small, and the kernel takes it at once."""
 PROBE_AFTER_S = 1
 PROBES_MAX = 3
 HEAD_BYTES_MAX = 64 * 1024
@@ -78,10 +76,6 @@ def parse_head(data: bytes) -> Head:
     return Head(status, parsed.headers)
 
 
-class Stale(NodeUnavailable):
-    """A connection that was kept is closed by now: try a new one. Nothing was answered over it."""
-
-
 class BulkConnection:
     """One connection, kept alive between requests."""
 
@@ -93,7 +87,7 @@ class BulkConnection:
         """
         self.address = address
         self.is_reused = False
-        """Whether it was kept, and nothing came over it since: the node may have closed it."""
+        """See `Connection`."""
         self.idle_since = 0.0
         host, _, port = address.rpartition(":")
         try:
@@ -117,17 +111,30 @@ class BulkConnection:
         except OSError as error:
             raise self._broken(error) from error
 
-    def receive_head(self, deadline: Deadline) -> Head:
-        """Return the next answer's head, interim ones included.
+    def receive_head(
+        self, deadline: Deadline, *, gives_up: Callable[[], bool] | None = None
+    ) -> Head:
+        """Return the next answer's head; interim ones are passed over.
+
+        Args:
+            deadline: When to end at the latest.
+            gives_up: See `Patience`.
 
         Raises:
             NodeUnavailable: The node is silent or gone, or the deadline has passed.
         """
+        head = self._next_head(deadline, gives_up)
+        while head.status == HTTPStatus.PROCESSING:
+            check_deadline(self.address, deadline)  # They may come for ever.
+            head = self._next_head(deadline, gives_up)
+        return head
+
+    def _next_head(self, deadline: Deadline, gives_up: Callable[[], bool] | None) -> Head:
         data = self._ahead
         while (end := data.find(HEAD_END)) < 0:
             if len(data) > HEAD_BYTES_MAX:
                 raise NodeUnavailable(f"{self.address} answers with an endless head")
-            size = self._receive(self._scratch, deadline)
+            size = self._receive(self._scratch, Patience(self.address, deadline, gives_up=gives_up))
             data += self._scratch[:size]
         end += len(HEAD_END)
         self._ahead = data[end:]
@@ -140,7 +147,8 @@ class BulkConnection:
             target[:filled] = self._ahead[:filled]
             self._ahead = self._ahead[filled:]
         while filled < len(target):
-            filled += self._receive(target[filled:], deadline, socket.MSG_WAITALL)
+            patience = Patience(self.address, deadline)  # With each part that comes, anew.
+            filled += self._receive(target[filled:], patience, socket.MSG_WAITALL)
 
     def receive_body(self, length: int, deadline: Deadline) -> bytes:
         """Return the next ``length`` bytes of the answer's body; raises as `receive_head`."""
@@ -150,14 +158,12 @@ class BulkConnection:
         self.receive_into(memoryview(body), deadline)
         return bytes(body)
 
-    def _receive(self, target: memoryview, deadline: Deadline, flags: int = 0) -> int:
-        self.check(deadline)  # However slowly it comes, it comes in time or not at all.
-        silent_at = time.monotonic() + SILENCE_S
+    def _receive(self, target: memoryview, patience: Patience, flags: int = 0) -> int:
         while True:
             try:
                 size = self._socket.recv_into(target, len(target), flags)
             except BlockingIOError:  # `LOOK_S` have passed.
-                self._check_patience(deadline, silent_at)
+                patience.look()
             except OSError as error:
                 raise self._broken(error) from error
             else:
@@ -165,20 +171,6 @@ class BulkConnection:
                     raise self._gone(f"{self.address} closed the connection")
                 self.is_reused = False
                 return size
-
-    def check(self, deadline: Deadline) -> None:
-        """Give up if the time is over: interim answers may come for ever.
-
-        Raises:
-            NodeUnavailable: The deadline has passed, or nobody waits any more.
-        """
-        if deadline.remaining_s == 0:
-            raise NodeUnavailable(f"{self.address} did not deliver within the deadline")
-
-    def _check_patience(self, deadline: Deadline, silent_at: float) -> None:
-        self.check(deadline)
-        if time.monotonic() > silent_at:
-            raise NodeUnavailable(f"{self.address} has been silent for {SILENCE_S:.0f} s")
 
     def _broken(self, error: OSError) -> NodeUnavailable:
         return self._gone(f"the connection to {self.address} broke: {error}")
@@ -202,7 +194,9 @@ def _set_up(sock: socket.socket) -> None:
     sock.settimeout(None)
     look = struct.pack("@ll", int(LOOK_S), int(LOOK_S % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, look)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(SILENCE_S), 0))
+    sock.setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(SEND_TIMEOUT_S), 0)
+    )
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (

@@ -31,8 +31,8 @@ COPIES = "Penstock-Copies"
 ERROR = "Penstock-Error"
 
 HEAD_END = b"\r\n\r\n"
-FILLING = b"HTTP/1.1 102 Processing" + HEAD_END
-"""The interim answer: the chunk is on its way."""
+WORKING = b"HTTP/1.1 102 Processing" + HEAD_END
+"""The interim answer: the node works on the request, the chunk is on its way."""
 
 _RANGE = re.compile(r"bytes=(\d{1,10})-(\d{1,10})?")
 

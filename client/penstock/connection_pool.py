@@ -11,10 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from penstock.errors import NodeUnavailable
+
 IDLE_S = 60.0
 """Longest that a connection is kept for its next use; less than a node keeps it."""
 IDLE_MAX = 16
 """Kept for one address: as many as there are threads that read."""
+
+
+class Stale(NodeUnavailable):
+    """A connection that was kept is closed by now: try a new one. Nothing was answered over it."""
 
 
 class Connection(Protocol):
@@ -22,7 +28,7 @@ class Connection(Protocol):
 
     address: str
     is_reused: bool
-    """Whether it has been used before: the other end may have closed it since."""
+    """Whether it was kept, and nothing came over it since: the other end may have closed it."""
     idle_since: float
 
     def shut_down(self) -> None:

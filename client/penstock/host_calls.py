@@ -2,6 +2,7 @@
 
 from google.protobuf.message import DecodeError
 
+from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable
 from penstock.host_connection import HostConnections
@@ -33,9 +34,7 @@ class HostCalls:
         message, deadline = host_pb2.HostRequest(call=call), Deadline.after(timeout_s)
         try:
             called = self._ask(address, message, deadline, fresh=False)
-        except NodeUnavailable:
-            # One that was kept may be of a node that was restarted. Asking twice changes
-            # nothing: only reads are called here.
+        except Stale:  # It was of a node that was restarted.
             called = self._ask(address, message, deadline, fresh=True)
         try:
             return method.response.FromString(called)

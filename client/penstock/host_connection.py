@@ -15,14 +15,13 @@ import functools
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from google.protobuf.message import DecodeError, Message
 
-from penstock.connection_pool import ConnectionPool
+from penstock.connection_pool import ConnectionPool, Stale
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable
 from penstock.host_frames import (
@@ -32,15 +31,13 @@ from penstock.host_frames import (
     frame,
     frame_bytes,
 )
+from penstock.patience import CONNECT_TIMEOUT_S, LOOK_S, Patience, check_deadline
 from penstock.v1 import host_pb2
 from penstock.wire import error_from_proto
 
-LOOK_S = 0.25
-"""How soon a wait notices that nobody wants its end any more."""
-SILENCE_S = 8.0
-"""A node that has said nothing for this long does not answer: for a chunk that is on its way it
-says so within 200 ms."""
-CONNECT_TIMEOUT_S = 2.0
+GREET_TIMEOUT_S = 2.0
+SEND_TIMEOUT_S = 8.0
+"""Longest that a request may take to leave."""
 _RECEIVE_BYTES = 64 * 1024
 _RECEIVE_BYTES_MAX = 1024 * 1024
 _ANCILLARY_BYTES = socket.CMSG_SPACE(INDEXES_MAX * array.array("i").itemsize)
@@ -102,7 +99,7 @@ class HostConnection:
         """
         self.address = address
         self.is_reused = False
-        """Whether it has been used before: the node may have been restarted since."""
+        """See `Connection`."""
         self.idle_since = 0.0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -119,7 +116,7 @@ class HostConnection:
 
     def _greet(self, token: str) -> Welcome:
         hello = host_pb2.HostRequest(hello=host_pb2.HostHello(token=token))
-        with self.ask(hello, Deadline.after(CONNECT_TIMEOUT_S)) as answer:
+        with self.ask(hello, Deadline.after(GREET_TIMEOUT_S)) as answer:
             told = answer.message
         if told.WhichOneof("response") != "welcome":
             raise self._nonsense("does not say who it is")
@@ -133,6 +130,7 @@ class HostConnection:
             NodeUnavailable: The node is silent or gone, or the deadline has passed.
             PenstockError: What the node answered.
         """
+        request.tell_working = True
         self.tell(request)
         return self.receive(deadline)
 
@@ -144,6 +142,9 @@ class HostConnection:
             PenstockError: What the node answered.
         """
         answer = self._receive(deadline)
+        while answer.message.WhichOneof("response") == "working":
+            check_deadline(self._who, deadline)  # It may say so for ever.
+            answer = self._receive(deadline)
         if answer.message.WhichOneof("response") == "error":
             with answer:
                 raise error_from_proto(answer.message.error)
@@ -194,14 +195,14 @@ class HostConnection:
         return data
 
     def _receive_some(self, size: int, answer: Answer, deadline: Deadline) -> bytes:
-        silent_at = time.monotonic() + SILENCE_S
+        patience = Patience(self._who, deadline)
         while True:
             try:
                 data, ancillary, flags, _ = self._socket.recvmsg(
                     size, _ANCILLARY_BYTES, _RECEIVE_FLAGS
                 )
             except BlockingIOError:  # `LOOK_S` have passed.
-                self._check_patience(deadline, silent_at)
+                patience.look()
                 continue
             except OSError as error:
                 raise self._broken(error) from error
@@ -209,17 +210,20 @@ class HostConnection:
                 answer.files += _descriptors(ancillary)
                 answer.are_cut |= bool(flags & socket.MSG_CTRUNC)
             if not data:
-                raise NodeUnavailable(f"the node at {self.address} closed the connection")
+                raise self._gone(f"{self._who} closed the connection")
+            self.is_reused = False
             return data
 
-    def _check_patience(self, deadline: Deadline, silent_at: float) -> None:
-        if deadline.remaining_s == 0:
-            raise NodeUnavailable(f"{self.address} did not answer within the deadline")
-        if time.monotonic() > silent_at:
-            raise NodeUnavailable(f"{self.address} has been silent for {SILENCE_S:.0f} s")
+    @property
+    def _who(self) -> str:
+        return f"the node at {self.address}"
 
     def _broken(self, error: OSError) -> NodeUnavailable:
-        return NodeUnavailable(f"the connection to {self.address} broke: {error}")
+        return self._gone(f"the connection to {self.address} broke: {error}")
+
+    def _gone(self, how: str) -> NodeUnavailable:
+        # Silence is something else: who is silent here is so on a new connection too.
+        return Stale(how) if self.is_reused else NodeUnavailable(how)
 
     def _nonsense(self, what: str) -> NodeUnavailable:
         return NodeUnavailable(f"what answers at {self.address} is no node: it {what}")
@@ -253,7 +257,7 @@ class HostConnections(ConnectionPool[HostConnection]):
 def _let_the_kernel_wait(sock: socket.socket) -> None:
     """With Python's own timeouts each receive would poll first."""
     sock.settimeout(None)
-    for option, seconds in ((socket.SO_RCVTIMEO, LOOK_S), (socket.SO_SNDTIMEO, SILENCE_S)):
+    for option, seconds in ((socket.SO_RCVTIMEO, LOOK_S), (socket.SO_SNDTIMEO, SEND_TIMEOUT_S)):
         timeout = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
         sock.setsockopt(socket.SOL_SOCKET, option, timeout)
 

@@ -65,34 +65,36 @@ class Load(Generic[K]):
         """Tell whether nobody waits for the pieces any more."""
         return self._failure is not None or self.stop.is_set()
 
-    def take(self) -> list[PieceRequest]:
-        """Return the next pieces, all of one group; none when there are no more, or it is over.
+    def take(self) -> tuple[K | None, list[PieceRequest]]:
+        """Return the next pieces, and the group that they are all of, if there was need to look.
 
-        Fewer towards the end, so that workers finish together, where there are some.
+        None when there are no more, or it is over. Fewer towards the end, so that workers finish
+        together, where there are some.
         """
         with self._lock:
             if self.is_over():
-                return []
+                return None, []
             left = len(self._requests) + self._grouped
             share = left // (2 * self._workers) if self._workers > 1 else left
             wanted = max(1, min(self._batch_max, share))
-            group = self._fullest(wanted)
+            key, group = self._fullest(wanted)
             taken = [group.popleft() for _ in range(min(wanted, len(group)))]
             self._grouped -= len(taken)
-            return taken
+            return key, taken
 
-    def _fullest(self, wanted: int) -> deque[PieceRequest]:
+    def _fullest(self, wanted: int) -> tuple[K | None, deque[PieceRequest]]:
         """Return a group of ``wanted`` pieces, or the largest that looking ahead finds."""
         if wanted == 1 and not self._grouped:
-            return self._requests_alone()
+            return None, self._requests_alone()
         while self._requests and self._grouped < AHEAD_MAX:
             request = self._requests.popleft()
-            group = self._groups[self._group_of(request)]
+            key = self._group_of(request)
+            group = self._groups[key]
             group.append(request)
             self._grouped += 1
             if len(group) >= wanted:
-                return group
-        return max(self._groups.values(), key=len, default=deque())
+                return key, group
+        return max(self._groups.items(), key=lambda each: len(each[1]), default=(None, deque()))
 
     def _requests_alone(self) -> deque[PieceRequest]:
         self._grouped += min(1, len(self._requests))  # `take` counts what it takes.

@@ -16,9 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from penstock.attempt import PIECE_TIMEOUT_S, Attempt
+from penstock.attempt import PIECE_TIMEOUT_S, Attempt, copies_of
 from penstock.deadline import Deadline
 from penstock.errors import ClusterUnavailable
+from penstock.hedging import HedgeBudget
 from penstock.load import BATCH_LOCAL_MAX, BATCH_MAX, Load, cut
 from penstock.local_node import LocalNode
 from penstock.membership.nodes import Nodes
@@ -86,6 +87,7 @@ class Reader:
         self._workers = workers
         self._local = local
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._hedges = HedgeBudget()
         self.counters = Counters()
 
     def read_into(
@@ -145,31 +147,43 @@ class Reader:
         candidate = local.candidate() if local else None
         if candidate is not None or self._routing.view is None:
             return candidate
-        return self._routing.candidate(handle.opened.id.chunk_id(request.index))
+        return self._routing.candidate(
+            handle.opened.id.chunk_id(request.index), copies=copies_of(handle, self._routing)
+        )
 
     def _work(self, load: _Load) -> None:
-        while batch := load.take():
+        while True:
+            candidate, batch = load.take()
+            if not batch:
+                return
             try:
-                self._read_batch(load, batch)
+                self._read_batch(load, candidate, batch)
             except BaseException as error:  # noqa: BLE001 - raised again by `check`
                 load.fail(error)
 
-    def _read_batch(self, load: _Load, batch: list[PieceRequest]) -> None:
+    def _read_batch(
+        self, load: _Load, candidate: Candidate | None, batch: list[PieceRequest]
+    ) -> None:
         """Ask for all at once where one node answers for all, and for the rest one by one."""
         attempts = [self._attempt(load, request) for request in batch]
-        # They were put together a moment ago: by now the owners may be others, or known at all.
-        candidates = {attempt.candidate() for attempt in attempts} if len(batch) > 1 else {None}
-        candidate = candidates.pop()
-        if candidates or candidate is None:
-            missing = list(zip(attempts, batch, strict=True))
-        else:
+        # It was chosen a moment ago: by now the owners may be others.
+        if len(batch) > 1 and candidate is not None and attempts[0].agrees(candidate):
             missing = self._read_together(load, candidate, attempts, batch)
+        else:
+            missing = list(zip(attempts, batch, strict=True))
         for attempt, request in missing:
             self._read_alone(load, attempt, request)
 
     def _attempt(self, load: _Load, request: PieceRequest) -> Attempt:
+        self._hedges.earn()
         return Attempt(
-            self._nodes, self._routing, load, request, local=self._local(), rng=self._rng
+            self._nodes,
+            self._routing,
+            load,
+            request,
+            local=self._local(),
+            hedges=self._hedges,
+            rng=self._rng,
         )
 
     def _read_together(
@@ -218,7 +232,8 @@ class Reader:
         outcomes: list[Outcome] = []
         for at in range(0, len(requests), plane.pieces_max):
             some = requests[at : at + plane.pieces_max]
-            outcomes += plane.read(candidate.member, context, some, deadline=deadline)
+            with self._routing.standing.asking(candidate.member.id):
+                outcomes += plane.read(candidate.member, context, some, deadline=deadline)
         return outcomes
 
     def _settles(

@@ -1,20 +1,19 @@
-"""Whom to ask for a chunk: the ring, who answers, and who is suspected.
+"""Whom to ask for a chunk: the ring, who answers, who is suspected, and who has least to do.
 
-Responsible for: the newest view of the cluster, its ring, and nodes that did not answer lately.
-Not responsible for: fetching views, talking to nodes. No I/O; thread-safe.
+Responsible for: the newest view of the cluster and its ring; choosing among a chunk's owners.
+Not responsible for: fetching views, talking to nodes, what is known of them (`standing`). No I/O;
+thread-safe.
 """
 
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from penstock.errors import ClusterUnavailable
 from penstock.membership.view import Member, View
 from penstock.ring import Ring
+from penstock.standing import Standing
 
-SUSPECT_S = 2.0
-"""How long a node that did not answer is passed over, unless another says that it answers."""
 SPARE_OWNERS = 3
 """Owners beyond the replicas that are asked in turn when the earlier ones do not answer."""
 
@@ -39,12 +38,12 @@ class _Known:
 class Routing:
     """Finds the node to ask for a chunk, in the newest view it was given."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, standing: Standing | None = None) -> None:
+        """Know nobody yet; ``standing`` is what is known of nodes, by default nothing."""
+        self.standing = standing or Standing()
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._known: _Known | None = None
-        self._suspected_until: dict[str, float] = {}
 
     @property
     def view(self) -> View | None:
@@ -94,47 +93,93 @@ class Routing:
                 if node_id not in before or before[node_id].incarnation != member.incarnation
             )
 
-    def candidate(self, chunk_id: bytes, *, unreachable: Collection[str] = ()) -> Candidate | None:
-        """Return the first owner that is worth asking, or None when all were tried.
+    def candidate(
+        self, chunk_id: bytes, *, copies: int = 1, unreachable: Collection[str] = ()
+    ) -> Candidate | None:
+        """Return an owner that is worth asking, or None when all were tried.
+
+        Of those that keep a copy, the one of two that has less to do; when none of them answers,
+        the next in line, which acts in their stead.
 
         Args:
             chunk_id: What is read.
+            copies: How many owners keep it.
             unreachable: Owners that this read has tried in vain.
 
         Raises:
             ClusterUnavailable: There is no view yet.
         """
         known = self._require()
-        view, ring = known.view, self._ring_of(known)
-        epoch = view.placement.epoch
-        owners: list[str] = []
-        passed: list[str] = []
-        # Nearly always it is the first, which takes a quarter of the time to find.
-        for count in (1, view.replicas + SPARE_OWNERS):
-            owners = ring.owners(chunk_id, count)
-            for owner in owners[len(passed) :]:
-                member = view.members.get(owner)
-                if member and owner not in unreachable and not self.is_suspected(owner):
-                    return Candidate(member, epoch, tuple(passed))
-                passed.append(owner)
+        keepers = self._ring_of(known).owners(chunk_id, copies)
+        worth = [owner for owner in keepers if self._is_worth(known, owner, unreachable)]
+        if worth:
+            return _candidate(known, self.standing.less_loaded(worth), keepers, but=worth)
+        return self._in_their_stead(known, chunk_id, copies, unreachable)
+
+    def _in_their_stead(
+        self, known: _Known, chunk_id: bytes, copies: int, unreachable: Collection[str]
+    ) -> Candidate | None:
+        count = max(copies, known.view.replicas) + SPARE_OWNERS
+        owners = self._ring_of(known).owners(chunk_id, count)
+        for owner in owners[copies:]:
+            if self._is_worth(known, owner, unreachable):
+                return _candidate(known, owner, owners)
         # Everyone is suspected: rather ask a suspect than nobody.
-        for at, owner in enumerate(owners):
-            if owner in view.members and owner not in unreachable:
-                return Candidate(view.members[owner], epoch, tuple(passed[:at]))
+        for owner in owners:
+            if owner in known.view.members and owner not in unreachable:
+                return _candidate(known, owner, owners)
         return None
+
+    def _is_worth(self, known: _Known, owner: str, unreachable: Collection[str]) -> bool:
+        is_there = owner in known.view.members and owner not in unreachable
+        return is_there and not self.is_suspected(owner)
+
+    def other_copy(
+        self, chunk_id: bytes, *, copies: int, than: Collection[str]
+    ) -> Candidate | None:
+        """Return an owner that keeps a copy too and is worth asking; None if there is none.
+
+        Args:
+            chunk_id: What is read.
+            copies: How many owners keep it.
+            than: Those that are not meant.
+        """
+        known = self._known
+        if known is None or copies == 1:
+            return None
+        keepers = self._ring_of(known).owners(chunk_id, copies)
+        others = [owner for owner in keepers if self._is_worth(known, owner, than)]
+        if not others:
+            return None
+        return _candidate(known, self.standing.less_loaded(others), others)
+
+    def is_current(self, candidate: Candidate) -> bool:
+        """Tell whether nothing is known yet that speaks against a choice made before."""
+        known = self._known
+        if known is None or known.view.placement.epoch != candidate.epoch:
+            return False
+        return self._is_worth(known, candidate.member.id, ())
 
     def is_suspected(self, node_id: str) -> bool:
         """Tell whether the node did not answer lately."""
-        return self._suspected_until.get(node_id, 0.0) > self._clock()
+        return self.standing.is_suspected(node_id)
 
     def suspect(self, node_id: str) -> None:
         """Pass the node over for a while: it did not answer."""
-        self._suspected_until[node_id] = self._clock() + SUSPECT_S
+        self.standing.suspect(node_id)
 
     def trust(self, node_ids: Iterable[str]) -> None:
         """Stop suspecting nodes: they answered, or another node says that they do."""
-        for node_id in node_ids:
-            self._suspected_until.pop(node_id, None)
+        self.standing.trust(node_ids)
+
+
+def _candidate(
+    known: _Known, owner: str, owners: Sequence[str], *, but: Collection[str] = ()
+) -> Candidate:
+    """Return ``owner`` as the one to ask; those before it could not be reached, ``but`` some."""
+    passed = owners[: owners.index(owner)]
+    suspects = tuple(each for each in passed if each not in but)
+    return Candidate(known.view.members[owner], known.view.placement.epoch, suspects)
 
 
 def _ring_for(view: View, known: _Known | None) -> Ring | None:

@@ -105,3 +105,33 @@ def test_each_node_is_restarted_under_load_and_nothing_moves(
     assert {digest for report in reports for digest in report.digests} == {copied.stored.sha256}
     assert copied.site.epochs() == {epoch}
     assert copied.sent_by_origin() == OBJECT_BYTES
+
+
+def test_a_frozen_node_costs_nothing(copied: Copied) -> None:
+    copied.wait_copied()
+    frozen = copied.site.cluster["n2"]
+    with copied.site.cluster.connect() as cache:
+        assert cache.read(copied.stored.url) == copied.stored.data
+        frozen.process.pause()
+        try:
+            assert cache.read(copied.stored.url) == copied.stored.data
+        finally:
+            frozen.process.resume()
+
+    assert copied.sent_by_origin() == OBJECT_BYTES
+
+
+def test_one_chunk_that_is_read_again_and_again_is_read_from_both_copies(copied: Copied) -> None:
+    copied.wait_copied()
+    with copied.site.cluster.connect() as cache:
+        owners = cache.locate(copied.stored.url).chunks[0].owners
+        before = {name: chunk_reads(copied.site, name) for name in owners}
+        for _ in range(60):
+            assert cache.read(copied.stored.url, 0, 10) == copied.stored.data[:10]
+
+    assert all(chunk_reads(copied.site, name) > before[name] + 5 for name in owners)
+
+
+def chunk_reads(site: Site, node: str) -> float:
+    metrics = site.cluster[node].metrics()
+    return sum(value for name, value in metrics.items() if "penstock_chunk_reads_total" in name)

@@ -10,21 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from penstock import bulk_connection as module
 from penstock import connection_pool
 from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import (
     HEAD_BYTES_MAX,
-    LOOK_S,
     BulkConnection,
     BulkConnections,
-    Stale,
     parse_head,
 )
-from penstock.bulk_http import FILLING
-from penstock.connection_pool import IDLE_MAX, IDLE_S
+from penstock.bulk_http import WORKING
+from penstock.connection_pool import IDLE_MAX, IDLE_S, Stale
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, NotOwner, PenstockError
+from penstock.patience import LOOK_S, SILENT_LOOKS, Slow
 from penstock.rpc import GET_PLACEMENT
 from penstock.v1 import placement_pb2
 from penstock.wire import MESSAGE_BYTES_MAX, error_to_proto
@@ -148,7 +146,7 @@ def ask(pool: BulkConnections, address: str, *, deadline: Deadline | None = None
 def test_heads_and_bodies_are_told_apart_wherever_they_are_cut(
     node: ScriptedNode, pool: BulkConnections
 ) -> None:
-    whole = FILLING + FILLING + answer(b"first", "Penstock-Epoch: 3")
+    whole = WORKING + WORKING + answer(b"first", "Penstock-Epoch: 3")
     with pool.borrow(node.address) as connection:
         for cut in range(1, len(whole)):
             node.scripts = [sends(whole[:cut], whole[cut:])]
@@ -160,11 +158,10 @@ def test_answers_that_come_together_are_taken_one_by_one(
     node: ScriptedNode, pool: BulkConnections
 ) -> None:
     bodies = [b"", b"x", BODY[:900], BODY[:70_000], b"", b"end"]
-    node.scripts = [sends(b"".join(FILLING + answer(body) for body in bodies))]
+    node.scripts = [sends(b"".join(WORKING + answer(body) for body in bodies))]
     with pool.borrow(node.address) as connection:
         connection.send(b"all of it")
         for body in bodies:
-            assert connection.receive_head(soon()).status == 102
             head = connection.receive_head(soon())
             into = memoryview(bytearray(head.length))
             for at in range(0, len(into), 997):
@@ -218,14 +215,13 @@ def test_a_message_that_is_too_large_is_not_waited_for(
 
 # Patience -----------------------------------------------------------------------------------
 
-BEGUN = [b"", b"HTTP/1.1 20", FILLING, answer()[:-1]]
+BEGUN = [b"", b"HTTP/1.1 20", WORKING, answer()[:-1]]
 
 
 @pytest.mark.parametrize("begun", BEGUN)
 def test_a_node_that_falls_silent_is_given_up(
-    node: ScriptedNode, pool: BulkConnections, monkeypatch: pytest.MonkeyPatch, begun: bytes
+    node: ScriptedNode, pool: BulkConnections, begun: bytes
 ) -> None:
-    monkeypatch.setattr(module, "SILENCE_S", 0.1)
     node.scripts = [sends(begun)]
 
     with pytest.raises(NodeUnavailable, match="silent"):
@@ -274,16 +270,15 @@ def test_bytes_that_drip_do_not_put_the_end_off(node: ScriptedNode, pool: BulkCo
 
 
 def test_a_slow_answer_that_goes_on_is_waited_for(
-    node: ScriptedNode, pool: BulkConnections, monkeypatch: pytest.MonkeyPatch
+    node: ScriptedNode, pool: BulkConnections
 ) -> None:
     """Longer than the silence that is given up: each word begins it anew."""
-    monkeypatch.setattr(module, "SILENCE_S", 1.0)
-    pause, said = threading.Event(), list[float]()
+    pause, said, silence_s = threading.Event(), list[float](), SILENT_LOOKS * LOOK_S
 
     def fill(sock: socket.socket) -> None:
         begun = time.monotonic()
-        while time.monotonic() < begun + 1.2 * module.SILENCE_S:
-            sock.sendall(FILLING)
+        while time.monotonic() < begun + 2 * silence_s:
+            sock.sendall(WORKING)
             said.append(time.monotonic())
             pause.wait(LOOK_S / 5)
         sock.sendall(answer())
@@ -291,7 +286,19 @@ def test_a_slow_answer_that_goes_on_is_waited_for(
     node.scripts = [fill]
 
     assert ask(pool, node.address) == BODY
-    assert said[-1] - said[0] > module.SILENCE_S
+    assert said[-1] - said[0] > silence_s
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 20", WORKING])
+def test_whoever_knows_another_node_gives_a_slow_one_up_before_it_is_silent(
+    node: ScriptedNode, pool: BulkConnections, begun: bytes
+) -> None:
+    node.scripts = [sends(begun)]
+
+    with pool.borrow(node.address) as connection:
+        connection.send(b"GET / HTTP/1.1\r\n\r\n")
+        with pytest.raises(Slow):
+            connection.receive_head(Deadline.after(3600), gives_up=lambda: True)
 
 
 def test_nobody_listens_there(pool: BulkConnections) -> None:
@@ -422,11 +429,10 @@ def test_a_new_connection_that_breaks_is_not_tried_again(
 
 
 def test_a_node_that_is_silent_on_a_kept_connection_is_not_asked_again(
-    node: ScriptedNode, pool: BulkConnections, monkeypatch: pytest.MonkeyPatch
+    node: ScriptedNode, pool: BulkConnections
 ) -> None:
     node.scripts = [sends(PLACEMENT), is_silent]
     assert call(pool, node) == "c"
-    monkeypatch.setattr(module, "SILENCE_S", 0.1)
 
     with pytest.raises(NodeUnavailable, match="silent"):
         call(pool, node)

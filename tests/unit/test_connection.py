@@ -2,20 +2,21 @@
 
 import random
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import pytest
 
-from penstock_node.transport.connection import REQUESTS_A_TURN, Connection, Interim, Wants
+from penstock_node.transport.connection import INTERIM_S, REQUESTS_A_TURN, Connection, Wants
 from penstock_node.transport.reply import Octets, Outcome, Reply
 
 BIG = random.Random(2).randbytes(500_000)
 
-Answer = Callable[[bytes, Interim], Outcome]
+Answer = Callable[[bytes], Outcome]
 
 
-def echo(line: bytes, _interim: Interim) -> Outcome:
+def echo(line: bytes) -> Outcome:
     return Reply([Octets(line)])
 
 
@@ -24,18 +25,19 @@ class Lines:
 
     def __init__(self, answer: Answer) -> None:
         self.is_last = False
+        self.interim = b"wait "
         self.is_closed = False
         self.lines: list[bytes] = []
         self._answer = answer
 
-    def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
+    def step(self, inbox: bytearray) -> Outcome | None:
         line, end, _rest = inbox.partition(b"\n")
         if not end:
             return None
         del inbox[: len(line) + 1]
         self.lines.append(bytes(line))
         self.is_last = line == b"last"
-        return self._answer(bytes(line), interim)
+        return self._answer(bytes(line))
 
     def close(self) -> None:
         self.is_closed = True
@@ -61,7 +63,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.answer: Answer = echo
-        self.session = Lines(lambda line, interim: self.answer(line, interim))
+        self.session = Lines(lambda line: self.answer(line))
         ours, self.reader = socket.socketpair()
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
@@ -124,7 +126,7 @@ def test_requests_sent_without_waiting_are_answered_in_order(rig: Rig) -> None:
 
 
 def test_after_a_few_requests_others_have_their_turn(rig: Rig) -> None:
-    rig.answer = lambda _line, _interim: Reply()
+    rig.answer = lambda _line: Reply()
 
     assert rig.send(b"x\n" * 2 * REQUESTS_A_TURN) is Wants.TURN
 
@@ -133,7 +135,7 @@ def test_after_a_few_requests_others_have_their_turn(rig: Rig) -> None:
 
 def test_the_next_request_waits_for_the_answer_before(rig: Rig) -> None:
     first: Future[Reply] = Future()
-    rig.answer = lambda line, _interim: first if line == b"slow" else Reply([Octets(line)])
+    rig.answer = lambda line: first if line == b"slow" else Reply([Octets(line)])
 
     assert rig.send(b"slow\nfast\n") is Wants.ANSWER
     assert rig.session.lines == [b"slow"]
@@ -156,7 +158,7 @@ def test_it_is_idle_only_between_requests(rig: Rig) -> None:
 
 
 def test_a_reply_that_does_not_fit_waits_for_room_and_arrives_whole(rig: Rig) -> None:
-    rig.answer = lambda line, _interim: Reply([Octets(line), Octets(BIG), Octets(b"end")])
+    rig.answer = lambda line: Reply([Octets(line), Octets(BIG), Octets(b"end")])
 
     assert rig.send(b"a\nb\n") is Wants.OUTPUT
     assert rig.session.lines == [b"a"]
@@ -172,7 +174,7 @@ def test_a_long_answer_comes_reply_by_reply(rig: Rig) -> None:
         follows = (lambda: reply(at + 1)) if at + 1 < len(pieces) else (lambda: late)
         return Reply([Octets(pieces[at])], then=follows)
 
-    rig.answer = lambda line, _interim: reply(0) if line == b"long" else Reply([Octets(line)])
+    rig.answer = lambda line: reply(0) if line == b"long" else Reply([Octets(line)])
 
     rig.send(b"long\nnext\n")
     received = rig.drain()
@@ -186,7 +188,7 @@ def test_a_long_answer_comes_reply_by_reply(rig: Rig) -> None:
 
 def test_a_part_is_closed_as_soon_as_it_is_sent(rig: Rig) -> None:
     first, second = Watched(), Watched(turns=1)
-    rig.answer = lambda _line, _interim: Reply([first, second])
+    rig.answer = lambda _line: Reply([first, second])
 
     assert rig.send(b"a\n") is Wants.OUTPUT
     assert (first.closed, second.closed) == (1, 0)
@@ -197,37 +199,97 @@ def test_a_part_is_closed_as_soon_as_it_is_sent(rig: Rig) -> None:
 # Interim answers ----------------------------------------------------------------------------
 
 
+def say_working(rig: Rig, times: int = 1) -> bytes:
+    """Have as much time pass as it takes to say so so often; return what has arrived of it."""
+    begun, said = time.monotonic(), b""
+    for number in range(1, times + 1):
+        rig.connection.say_working(begun + 1 + number * 2 * INTERIM_S)
+        said += rig.peek()
+    return said
+
+
 def test_interim_answers_come_before_the_answer(rig: Rig) -> None:
-    told: list[Interim] = []
     waiting: Future[Reply] = Future()
-
-    def later(_line: bytes, interim: Interim) -> Outcome:
-        told.append(interim)
-        return waiting
-
-    rig.answer = later
+    rig.answer = lambda _line: waiting
     rig.send(b"a\n")
-    for _ in range(3):
-        told[0](b"wait ")
-        assert rig.peek() == b"wait "
+
+    assert say_working(rig, times=3) == b"wait " * 3
     rig.connection.answer(Reply([Octets(b"answer")]))
     rig.connection.advance()
 
     assert rig.peek() == b"answer"
 
 
-def test_interim_answers_that_nobody_reads_do_not_pile_up_and_break_nothing(rig: Rig) -> None:
-    told: list[Interim] = []
-    waiting: Future[Reply] = Future()
-
-    def later(_line: bytes, interim: Interim) -> Outcome:
-        told.append(interim)
-        return waiting
-
-    rig.answer, word = later, b"<" + b"." * 998 + b">"
+def test_an_interim_answer_is_due_now_and_then(rig: Rig) -> None:
+    rig.answer = lambda _line: Future()
     rig.send(b"a\n")
-    for _ in range(5_000):
-        told[0](word)
+    begun, said = time.monotonic(), b""
+
+    for in_intervals in (100, 100.1, 100.9, 101.1, 102):
+        rig.connection.say_working(begun + in_intervals * INTERIM_S)
+        said += rig.peek()
+
+    assert said == b"wait wait "
+
+
+def test_a_worker_that_a_disk_holds_does_not_keep_the_reader_in_the_dark(rig: Rig) -> None:
+    seen: list[bytes] = []
+
+    def hold(line: bytes) -> Outcome:
+        seen.append(say_working(rig, times=2))  # By another thread, while this one is held.
+        return Reply([Octets(line)])
+
+    rig.answer = hold
+    rig.send(b"a\n")
+
+    assert seen == [b"wait wait "]
+    assert rig.peek() == b"a"
+
+
+def test_the_next_part_of_an_answer_may_take_time_too(rig: Rig) -> None:
+    late: Future[Reply] = Future()
+    rig.answer = lambda line: Reply([Octets(line)], then=lambda: late)
+    rig.send(b"a\n")
+    assert rig.peek() == b"a"
+
+    assert say_working(rig) == b"wait "
+
+
+@pytest.mark.parametrize(("sent", "answered"), [(b"half a li", b""), (b"whole\n", b"whole")])
+def test_nothing_is_said_of_a_request_that_is_not_all_there_or_is_answered(
+    rig: Rig, sent: bytes, answered: bytes
+) -> None:
+    rig.send(sent)
+    assert rig.peek() == answered
+
+    assert say_working(rig, times=3) == b""
+
+
+def test_nothing_is_said_in_the_midst_of_an_answer(rig: Rig) -> None:
+    rig.answer = lambda line: Reply([Octets(line), Octets(BIG)])
+    assert rig.send(b"a\n") is Wants.OUTPUT
+
+    said = say_working(rig, times=3)
+
+    assert said + rig.drain() == b"a" + BIG
+
+
+def test_who_is_not_to_be_told_is_not_told(rig: Rig) -> None:
+    rig.session.interim = b""
+    rig.answer = lambda _line: Future()
+    rig.send(b"a\n")
+
+    assert say_working(rig, times=3) == b""
+
+
+def test_interim_answers_that_nobody_reads_do_not_pile_up_and_break_nothing(rig: Rig) -> None:
+    waiting: Future[Reply] = Future()
+    rig.answer, word = (lambda _line: waiting), b"<" + b"." * 998 + b">"
+    rig.session.interim = word
+    rig.send(b"a\n")
+    begun = time.monotonic()
+    for number in range(5_000):
+        rig.connection.say_working(begun + 1 + number * 2 * INTERIM_S)
     rig.connection.answer(Reply([Octets(b"answer")]))
     rig.connection.wants = Wants.OUTPUT
     received = rig.drain()
@@ -239,26 +301,30 @@ def test_interim_answers_that_nobody_reads_do_not_pile_up_and_break_nothing(rig:
 
 
 def test_an_interim_answer_to_a_reader_that_is_gone_is_no_error(rig: Rig) -> None:
-    told: list[Interim] = []
-
-    def later(_line: bytes, interim: Interim) -> Outcome:
-        told.append(interim)
-        return Future()
-
-    rig.answer = later
+    rig.answer = lambda _line: Future()
     rig.send(b"a\n")
     rig.reader.close()
 
-    told[0](b"wait")
+    rig.connection.say_working(time.monotonic() + 1)
 
     assert rig.connection.wants is Wants.ANSWER
+
+
+def test_nothing_is_said_on_a_closed_connection(rig: Rig) -> None:
+    rig.answer = lambda _line: Future()
+    rig.send(b"a\n")
+    rig.connection.close()
+
+    rig.connection.say_working(time.monotonic() + 1)
+
+    assert rig.reader.recv(100) == b""
 
 
 # The end ------------------------------------------------------------------------------------
 
 
 def test_a_reader_that_sends_no_more_is_answered_first(rig: Rig) -> None:
-    rig.answer = lambda line, _interim: Reply([Octets(line), Octets(BIG)])
+    rig.answer = lambda line: Reply([Octets(line), Octets(BIG)])
     rig.reader.sendall(b"a\nb\n")
     rig.reader.shutdown(socket.SHUT_WR)
     rig.connection.advance()
@@ -270,7 +336,7 @@ def test_a_reader_that_sends_no_more_is_answered_first(rig: Rig) -> None:
 @pytest.mark.parametrize("says_so", ["reply", "session"])
 def test_after_the_last_answer_nothing_more_is_taken(rig: Rig, says_so: str) -> None:
     line = b"last" if says_so == "session" else b"any"
-    rig.answer = lambda _line, _interim: Reply([Octets(BIG)], ends=says_so == "reply")
+    rig.answer = lambda _line: Reply([Octets(BIG)], ends=says_so == "reply")
 
     rig.send(line + b"\nmore\n")
 
@@ -280,7 +346,7 @@ def test_after_the_last_answer_nothing_more_is_taken(rig: Rig, says_so: str) -> 
 
 
 def test_an_answer_that_ends_goes_on_to_its_end(rig: Rig) -> None:
-    rig.answer = lambda line, _interim: Reply(
+    rig.answer = lambda line: Reply(
         [Octets(line)], ends=True, then=lambda: Reply([Octets(b" and more")])
     )
 
@@ -295,7 +361,7 @@ def test_a_reader_that_leaves_ends_it(rig: Rig) -> None:
 
 
 def test_a_reader_that_is_gone_while_it_is_sent_to_is_an_error(rig: Rig) -> None:
-    rig.answer = lambda _line, _interim: Reply([Octets(BIG)])
+    rig.answer = lambda _line: Reply([Octets(BIG)])
     assert rig.send(b"a\n") is Wants.OUTPUT
     rig.reader.close()
 
@@ -305,7 +371,7 @@ def test_a_reader_that_is_gone_while_it_is_sent_to_is_an_error(rig: Rig) -> None
 
 def test_closing_lets_go_of_everything(rig: Rig) -> None:
     parts = [Watched(turns=9), Watched()]
-    rig.answer = lambda _line, _interim: Reply([*parts])
+    rig.answer = lambda _line: Reply([*parts])
     rig.send(b"a\n")
 
     rig.connection.close()
@@ -317,7 +383,7 @@ def test_closing_lets_go_of_everything(rig: Rig) -> None:
 
 def test_closing_gives_up_the_answer_that_is_waited_for(rig: Rig) -> None:
     waiting: Future[Reply] = Future()
-    rig.answer = lambda _line, _interim: waiting
+    rig.answer = lambda _line: waiting
     rig.send(b"a\n")
 
     rig.connection.close()

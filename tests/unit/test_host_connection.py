@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from penstock import host_connection
 from penstock.bulk_connection import BulkConnections
 from penstock.connection_pool import ConnectionPool
 from penstock.deadline import Deadline
@@ -226,10 +225,7 @@ def test_a_silent_node_is_given_up_at_the_deadline(node: ScriptedNode) -> None:
         connection.ask(REQUEST, Deadline.after(0.1))
 
 
-def test_a_silent_node_is_given_up_before_a_far_deadline(
-    node: ScriptedNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(host_connection, "SILENCE_S", 0.3)
+def test_a_silent_node_is_given_up_before_a_far_deadline(node: ScriptedNode) -> None:
     with (
         connected(node, waits) as connection,
         pytest.raises(NodeUnavailable, match="silent"),

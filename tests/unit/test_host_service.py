@@ -21,6 +21,7 @@ from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, NotPermitted, OriginUnavailable, PenstockError
 from penstock.host_connection import Answer, HostConnection
 from penstock.host_frames import INDEXES_MAX, REQUEST_BYTES_MAX, frame
+from penstock.membership.nodes import Endpoint, Nodes
 from penstock.objects import ObjectId
 from penstock.placement import PlacedNode, Placement
 from penstock.rpc import Channels
@@ -135,7 +136,13 @@ class Rig:
         threads = stack.enter_context(ThreadPoolExecutor(4))
         origins = Origins(allow_file_roots=[directory])
         stack.callback(origins.close)
-        opener = Opener(cluster=cluster, origins=origins, channels=Channels(), threads=threads)
+        nodes = Nodes(
+            [Endpoint(Channels(), "127.0.0.1:1")],
+            channels=Channels(),
+            bulk=None,
+            routing=cluster.routing,
+        )
+        opener = Opener(cluster=cluster, origins=origins, nodes=nodes, threads=threads)
         return HostService(
             chunks=HostChunks(
                 reads=self.fills,

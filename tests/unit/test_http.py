@@ -25,10 +25,6 @@ POST = b"POST /v1/call/a HTTP/1.1\r\nContent-Length: 8\r\n\r\n\r\n\r\nbody"
 """Its body looks like the end of a head."""
 
 
-def no_interim(_data: bytes) -> None:
-    raise AssertionError("nobody is to be told that an answer takes time")
-
-
 class Asked:
     """A handler that remembers what it was asked."""
 
@@ -64,7 +60,7 @@ class Rig:
         self.inbox += data
         outcomes: list[Outcome] = []
         while self.inbox and not self.refused.told:
-            outcome = self.session.step(self.inbox, no_interim)
+            outcome = self.session.step(self.inbox)
             if outcome is None:
                 break
             outcomes.append(outcome)
@@ -297,7 +293,7 @@ def test_junk_behind_a_request_costs_that_request_nothing() -> None:
 
 
 def test_a_refusal_ends_the_connection() -> None:
-    refused = HttpSession(Asked()).step(bytearray(b"junk\r\n\r\n"), no_interim)
+    refused = HttpSession(Asked()).step(bytearray(b"junk\r\n\r\n"))
 
     assert isinstance(refused, Reply)
     assert refused.ends

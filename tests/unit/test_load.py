@@ -62,7 +62,7 @@ def load_of(
 def batches(load: Load[int]) -> list[list[int]]:
     """Take everything; return the pieces' indexes, batch by batch."""
     taken = []
-    while batch := load.take():
+    while batch := load.take()[1]:
         taken.append([request.index for request in batch])
     return taken
 
@@ -104,7 +104,7 @@ def test_several_threads_take_every_piece_once() -> None:
     def work(_worker: int) -> list[int]:
         together.wait(10)
         taken = []
-        while batch := load.take():
+        while batch := load.take()[1]:
             assert len({request.index % 7 for request in batch}) == 1
             for request in batch:
                 taken.append(request.index)
@@ -147,18 +147,18 @@ def test_it_looks_ahead_for_pieces_of_one_group_but_not_without_end() -> None:
 
     load = load_of(1_000, group_of=look)
 
-    assert len(load.take()) == 1
+    assert len(load.take()[1]) == 1
     assert looked == list(range(AHEAD_MAX))
 
 
 def test_after_a_failure_nothing_more_is_taken_and_the_first_error_is_told() -> None:
     load = load_of(100)
-    assert load.take()
+    assert load.take()[1]
 
     load.fail(NodeUnavailable("first"))
     load.fail(NodeUnavailable("second"))
 
-    assert load.take() == []
+    assert load.take() == (None, [])
     assert load.is_over()
     with pytest.raises(NodeUnavailable, match="first"):
         load.check()
@@ -169,7 +169,7 @@ def test_a_read_that_is_stopped_says_so() -> None:
 
     load.stop.set()
 
-    assert load.take() == []
+    assert load.take() == (None, [])
     with pytest.raises(Cancelled):
         load.check()
 

@@ -1,5 +1,6 @@
 """Whom to ask for a chunk: owners in turn, those that answer first; and no ring before its time."""
 
+import contextlib
 import dataclasses
 import random
 import threading
@@ -11,7 +12,8 @@ from penstock.errors import ClusterUnavailable
 from penstock.membership.view import Member, View
 from penstock.placement import PlacedNode, Placement
 from penstock.ring import Ring
-from penstock.routing import SPARE_OWNERS, SUSPECT_S, Candidate, Routing
+from penstock.routing import SPARE_OWNERS, Candidate, Routing
+from penstock.standing import JITTER, SUSPECT_S, TOLD_S, Standing
 
 UID = "ab" * 16
 POINTS = 256
@@ -45,7 +47,7 @@ def view(
 
 def routing(known: View | None = None) -> tuple[Routing, Clock]:
     clock = Clock()
-    made = Routing(clock=clock)
+    made = Routing(Standing(clock=clock, rng=random.Random(3)))
     made.update(known or view())
     return made, clock
 
@@ -94,7 +96,7 @@ def test_a_suspect_is_passed_over_until_its_time_is_over_or_it_is_trusted() -> N
 
     router.suspect(first)
     assert asked(router.candidate(CHUNKS[0])) == second
-    clock.now += SUSPECT_S
+    clock.now += (1 + JITTER) * SUSPECT_S
     assert asked(router.candidate(CHUNKS[0])) == first
     router.suspect(first)
     router.trust([first])
@@ -121,6 +123,86 @@ def test_before_the_first_view_nobody_is_known() -> None:
         router.candidate(CHUNKS[0])
     with pytest.raises(ClusterUnavailable):
         _ = router.ring
+
+
+# Copies -------------------------------------------------------------------------------------
+
+
+def chosen(router: Routing, chunk: bytes, times: int = 40) -> set[str]:
+    """Return who is asked, over many choices."""
+    return {asked(router.candidate(chunk, copies=2)) for _ in range(times)}
+
+
+def test_of_two_that_keep_a_copy_either_is_asked_and_nobody_else() -> None:
+    known = view(replicas=2)
+    router, _ = routing(known)
+    for chunk in CHUNKS[:20]:
+        assert chosen(router, chunk) == set(owners_in(known, chunk)[:2])
+        candidate = router.candidate(chunk, copies=2)
+        assert candidate is not None
+        assert candidate.suspects == ()
+
+
+def test_the_one_with_less_to_do_is_asked() -> None:
+    known = view(replicas=2)
+    router, clock = routing(known)
+    first, second = owners_in(known, CHUNKS[0])[:2]
+
+    router.standing.tells_load(first, 3)
+    assert chosen(router, CHUNKS[0]) == {second}
+    with contextlib.ExitStack() as asking:
+        for _ in range(4):
+            asking.enter_context(router.standing.asking(second))
+        assert chosen(router, CHUNKS[0]) == {first}
+    clock.now += TOLD_S
+    assert chosen(router, CHUNKS[0]) == {first, second}
+
+
+def test_the_copy_of_one_that_does_not_answer_is_asked_for_in_its_stead() -> None:
+    known = view(replicas=2)
+    router, _ = routing(known)
+    first, second, third, *_ = owners_in(known, CHUNKS[0])
+
+    router.suspect(first)
+    candidate = router.candidate(CHUNKS[0], copies=2)
+    assert candidate is not None
+    assert (candidate.member.id, candidate.suspects) == (second, (first,))
+    router.suspect(second)
+    candidate = router.candidate(CHUNKS[0], copies=2)
+    assert candidate is not None
+    assert (candidate.member.id, candidate.suspects) == (third, (first, second))
+
+
+def test_another_copy_is_one_of_those_that_keep_it_and_answer() -> None:
+    known = view(replicas=3)
+    router, _ = routing(known)
+    first, second, third, *_ = owners_in(known, CHUNKS[0])
+
+    def other(*than: str, copies: int = 3) -> str | None:
+        found = router.other_copy(CHUNKS[0], copies=copies, than=than)
+        return found.member.id if found else None
+
+    assert {other(first) for _ in range(40)} == {second, third}
+    assert other(first, second) == third
+    assert other(first, second, third) is None
+    assert other(first, copies=1) is None
+    router.suspect(second)
+    assert other(first) == third
+    assert other(first, copies=2) is None
+
+
+def test_a_choice_holds_until_something_speaks_against_it() -> None:
+    router, _ = routing()
+    candidate = router.candidate(CHUNKS[0])
+    assert candidate is not None
+    assert router.is_current(candidate)
+
+    router.suspect(candidate.member.id)
+    assert not router.is_current(candidate)
+    router.trust([candidate.member.id])
+    assert router.is_current(candidate)
+    router.update(view(epoch=2))
+    assert not router.is_current(candidate)
 
 
 # Views --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Not responsible for: HTTP itself (`transport.http`), the decision (`chunks`).
 
 import asyncio
 import base64
+from collections.abc import Callable
 from http import HTTPStatus
 
 from penstock import wire
@@ -17,7 +18,6 @@ from penstock.bulk_http import (
     COPIES,
     EPOCH,
     ERROR,
-    FILLING,
     IF,
     IF_CACHED,
     LOAD,
@@ -41,7 +41,6 @@ from penstock_node.chunks import ChunkAnswer, ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.calls import Calls
-from penstock_node.transport.connection import Interim
 from penstock_node.transport.http import HttpRequest, reply, reply_with
 from penstock_node.transport.reply import FileSpan, Octets, Outcome, Part, Reply
 
@@ -65,6 +64,7 @@ class BulkService:
         calls: Calls,
         cluster: Cluster,
         metrics: NodeMetrics,
+        load: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         opens_here: bool,
     ) -> None:
@@ -75,6 +75,7 @@ class BulkService:
             calls: Answers what is not a chunk.
             cluster: The epoch.
             metrics: What is counted.
+            load: How many requests are in hand, told to readers with each answer.
             loop: Where fills and calls run.
             opens_here: Whether calls are answered without credentials, as on the gRPC port.
         """
@@ -82,6 +83,7 @@ class BulkService:
         self._calls = calls
         self._cluster = cluster
         self._metrics = metrics
+        self._load = load
         self._loop = loop
         self._opens_here = opens_here
         self._waiting = 0
@@ -96,7 +98,7 @@ class BulkService:
     def _route(self, request: HttpRequest) -> Outcome:
         path = request.target.partition("?")[0]
         if request.method == "GET" and path.startswith(CHUNK_PATH):
-            return self._chunk(_chunk_request(request, path), request.interim)
+            return self._chunk(_chunk_request(request, path))
         if request.method == "POST" and path.startswith(CALL_PATH):
             return self._call("/" + path.removeprefix(CALL_PATH), request.body)
         text = f"GET {CHUNK_PATH}INDEX and POST {CALL_PATH}SERVICE/METHOD are answered here\n"
@@ -106,27 +108,27 @@ class BulkService:
 
     # Chunks.
 
-    def _chunk(self, request: ChunkRequest, interim: Interim) -> Outcome:
+    def _chunk(self, request: ChunkRequest) -> Outcome:
         chunk = self._chunks.requested(request)
         answer = self._chunks.at_hand(chunk, recheck=request.recheck)
         if answer is not None:
             return self._send(answer, request)
-        return asyncio.run_coroutine_threadsafe(self._filled(chunk, request, interim), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._filled(chunk, request), self._loop)
 
-    async def _filled(self, chunk: Chunk, request: ChunkRequest, interim: Interim) -> Reply:
+    async def _filled(self, chunk: Chunk, request: ChunkRequest) -> Reply:
         try:
-            return self._send(await self._fill(chunk, request, interim), request)
+            return self._send(await self._fill(chunk, request), request)
         except PenstockError as error:
             return self._refuse(error)
 
-    async def _fill(self, chunk: Chunk, request: ChunkRequest, interim: Interim) -> ChunkAnswer:
+    async def _fill(self, chunk: Chunk, request: ChunkRequest) -> ChunkAnswer:
         if self._waiting >= FILLING_MAX:
             raise Overloaded(f"{FILLING_MAX} readers wait for chunks", retry_after_s=RETRY_AFTER_S)
         self._waiting += 1
         try:
             async with asyncio.timeout(FILL_S):
                 while (answer := await self._chunks.fill(chunk, request)) is None:
-                    interim(FILLING)
+                    pass  # The connection says meanwhile that the chunk is on its way.
             return answer
         except TimeoutError as error:
             raise NodeUnavailable(f"the chunk did not come within {FILL_S:.0f} s") from error
@@ -147,7 +149,7 @@ class BulkService:
             (CHECKSUMS, checksums.decode()),
             (SOURCE, answer.source),
             (EPOCH, str(self._cluster.epoch)),
-            (LOAD, str(self._waiting)),
+            (LOAD, str(self._load())),
             (COPIES, str(self._cluster.view.replicas)),
         ]
         return reply_with(HTTPStatus.PARTIAL_CONTENT, headers, stop - start, [body])

@@ -34,7 +34,6 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.host_chunks import Found, Given, HostChunks, Wanted
 from penstock_node.serve.peer_process import peer_process, sees_our_files
-from penstock_node.transport.connection import Interim
 from penstock_node.transport.reply import Descriptors, Octets, OpenFile, Outcome, Part, Reply
 
 PLANE = "host"
@@ -49,6 +48,7 @@ TICKET_BELIEVED_S = 1.0
 """How long a ticket that was verified is not verified again."""
 TICKETS_BELIEVED_MAX = 256
 RETRY_AFTER_S = 0.2
+_WORKING = frame(host_pb2.HostResponse(working=host_pb2.HostWorking()))
 
 _log = structlog.get_logger(__name__)
 
@@ -117,10 +117,12 @@ class HostSession:
     def __init__(self, service: HostService, *, sees_our_files: bool) -> None:
         self._service = service
         self._sees_our_files = sees_our_files
+        self.interim = b""
+        """See `Session.interim`: of the request in hand."""
         self._is_greeted = False
         self._holds: list[Callable[[], None]] = []
 
-    def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
+    def step(self, inbox: bytearray) -> Outcome | None:
         """See `Session.step`."""
         if len(inbox) < HEAD_BYTES:
             return None
@@ -138,6 +140,7 @@ class HostSession:
             request = host_pb2.HostRequest.FromString(data)
         except DecodeError:
             return _refuse(InvalidRequest("not a request of the host plane"), ends=True)
+        self.interim = _WORKING if request.tell_working else b""
         kind = request.WhichOneof("request")
         if kind is None or not (self._is_greeted or kind == "hello"):
             return _refuse(InvalidRequest(f"{kind}: want hello, then requests"), ends=True)

@@ -1,27 +1,28 @@
 """One connection, and the protocol that is spoken on it.
 
-Responsible for: bytes in and out of one non-blocking socket, one request after another.
+Responsible for: bytes in and out of one non-blocking socket, one request after another; saying
+that a request is worked on, for as long as it is.
 Not responsible for: waiting for sockets (`engine`). Used by one thread at a time: a worker, or
-while it is parked whoever answers the request.
+while it is parked whoever answers the request; but for `say_working`.
 """
 
 import contextlib
 import enum
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from penstock_node.transport.reply import Octets, Outcome, Part, Reply
 
 RECEIVE_BYTES = 64 * 1024
 REQUESTS_A_TURN = 8
 """Answered before other connections have their turn, of a reader that sends without waiting."""
-
-Interim: TypeAlias = Callable[[bytes], None]
-"""Sends a few bytes while a request waits for its answer."""
+INTERIM_S = 0.2
+"""How often a reader is told that its request is worked on."""
 
 
 class Session(Protocol):
@@ -31,12 +32,15 @@ class Session(Protocol):
     def is_last(self) -> bool:
         """Whether the connection ends with the answer to the request in hand."""
 
-    def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
+    @property
+    def interim(self) -> bytes:
+        """What says that the request in hand is worked on; empty: its sender is not told."""
+
+    def step(self, inbox: bytearray) -> Outcome | None:
         """Take one request out of ``inbox`` and answer it; None: it is not all there yet.
 
         What is wrong with a request is said in the reply, with ``ends`` where what follows
-        cannot be made out. An answer that takes time is a future: until it is done,
-        ``interim`` may be called, from any one thread.
+        cannot be made out. An answer that takes time is a future.
         """
 
     def close(self) -> None:
@@ -61,8 +65,10 @@ class Connection:
         "_ends",
         "_inbox",
         "_outbox",
+        "_saying",
         "_session",
         "_then",
+        "_told_at",
         "since",
         "socket",
         "waiting",
@@ -81,6 +87,9 @@ class Connection:
         self._outbox: deque[Part] = deque()
         self._then: Callable[[], Outcome] | None = None
         self._ends = False
+        self._saying = threading.Lock()
+        self._told_at = 0.0
+        """When work on the request in hand began, or its sender was last told; 0: none is."""
 
     @property
     def is_idle(self) -> bool:
@@ -114,12 +123,26 @@ class Connection:
     def _next(self) -> Outcome | None:
         if self._then is not None:
             then, self._then = self._then, None
-            return then()
+            return self._work(then)
         if self._inbox:  # Sent without waiting for the answer before.
-            outcome = self._session.step(self._inbox, self._interim)
+            outcome = self._work(self._step)
             if outcome is not None:
                 return outcome
         return self._receive()
+
+    def _step(self) -> Outcome | None:
+        return self._session.step(self._inbox)
+
+    def _work(self, step: Callable[[], Outcome | None]) -> Outcome | None:
+        self._told_at = time.monotonic()
+        outcome = step()
+        if outcome is None:
+            self._is_answered()
+        return outcome
+
+    def _is_answered(self) -> None:
+        with self._saying:  # What is being said is said before the answer begins.
+            self._told_at = 0.0
 
     def _receive(self) -> Outcome | None:
         try:
@@ -132,10 +155,11 @@ class Connection:
         if not self._inbox:
             self.since = time.monotonic()
         self._inbox += data
-        return self._session.step(self._inbox, self._interim)
+        return self._work(self._step)
 
     def answer(self, reply: Reply) -> None:
         """Take a reply; `advance` sends it."""
+        self._is_answered()
         self._outbox.extend(reply.parts)
         self._then = reply.then
         self._ends = self._ends or reply.ends or self._session.is_last
@@ -149,8 +173,23 @@ class Connection:
             self._outbox.popleft().close()
         return True
 
-    def _interim(self, data: bytes) -> None:
-        if self._outbox:  # The one before is not through: the reader has enough to read.
+    def say_working(self, now: float) -> None:
+        """Tell the sender of the request in hand, now and then, that it is worked on.
+
+        From any one thread, whether a worker is at it, held by a disk perhaps, or it is parked.
+        """
+        if not 0.0 < self._told_at <= now - INTERIM_S or not self._saying.acquire(blocking=False):
+            return
+        try:
+            # The interim before may not be through: then the reader has enough to read.
+            if self._told_at and not self._outbox:
+                self._told_at = now
+                self._send_interim(self._session.interim)
+        finally:
+            self._saying.release()
+
+    def _send_interim(self, data: bytes) -> None:
+        if not data:
             return
         part = Octets(data)
         # A reader that is gone is noticed when its answer is sent.
@@ -163,6 +202,7 @@ class Connection:
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()
+        self._is_answered()
         self.socket.close()
         for part in self._outbox:
             part.close()

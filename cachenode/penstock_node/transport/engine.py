@@ -32,7 +32,7 @@ WORKERS_MAX = 64
 """With those that are held by disks; beyond it, readers wait until a disk answers."""
 HELD_S = 0.1
 LOOK_S = 0.05
-"""Between looks at the workers; every `SWEEP_S` at the connections too."""
+"""Between looks at the workers, and at the requests in hand; every `SWEEP_S` at all connections."""
 SWEEP_S = 1.0
 ACCEPTS_A_TURN = 64
 CONNECTIONS_MAX = 16_384
@@ -81,6 +81,8 @@ class Engine:
         self._epoll.register(self._wake, select.EPOLLIN)
         self._listeners: dict[int, _Listener] = {}
         self._connections: dict[int, Connection] = {}
+        self._busy: set[Connection] = set()
+        """Those that a worker has, or that are not done with a request."""
         self._workers: set[_Worker] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -92,6 +94,11 @@ class Engine:
     def connection_count(self) -> int:
         """How many connections are open."""
         return len(self._connections)
+
+    @property
+    def busy_count(self) -> int:
+        """How many have a request in hand, or an answer that is not through."""
+        return len(self._busy)
 
     @property
     def worker_count(self) -> int:
@@ -133,6 +140,7 @@ class Engine:
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
+        self._busy.clear()
         if not self._workers:  # One that a disk holds may come back to them.
             self._epoll.close()
             os.close(self._wake)
@@ -178,6 +186,7 @@ class Engine:
             self._accept(self._listeners[descriptor])
 
     def _advance(self, connection: Connection) -> None:
+        self._busy.add(connection)  # A disk may hold it.
         try:
             wants = connection.advance()
         except OSError as error:
@@ -188,6 +197,7 @@ class Engine:
             wants = Wants.END
         match wants:
             case Wants.INPUT:
+                self._busy.discard(connection)  # First: from the next line on another may have it.
                 self._arm(connection, _INPUT)
             case Wants.OUTPUT | Wants.TURN:
                 self._arm(connection, _OUTPUT)
@@ -216,6 +226,7 @@ class Engine:
 
     def _end(self, connection: Connection) -> None:
         self._connections.pop(connection.socket.fileno(), None)
+        self._busy.discard(connection)
         connection.close()
 
     # Accepting.
@@ -272,6 +283,8 @@ class Engine:
         while not self._stopping.wait(LOOK_S):
             self._replace_held()
             now = time.monotonic()
+            for connection in list(self._busy):
+                connection.say_working(now)
             if now >= sweep_at:
                 sweep_at = now + SWEEP_S
                 self._sweep(now)

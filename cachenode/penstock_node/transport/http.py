@@ -9,13 +9,12 @@ POST alone. A request that could be understood in two ways is refused and its co
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeAlias
 
 import httptools
 
-from penstock_node.transport.connection import Interim
 from penstock_node.transport.reply import Octets, Outcome, Part, Reply
 
 HEAD_BYTES_MAX = 32 * 1024
@@ -40,8 +39,6 @@ class HttpRequest:
     headers: dict[str, str]
     keeps_alive: bool = True
     body: bytes = b""
-    interim: Interim = field(default=lambda _data: None, repr=False)
-    """Sends a few bytes before the answer: see `Session.step`."""
 
 
 Handler: TypeAlias = Callable[[HttpRequest], Outcome]
@@ -155,24 +152,29 @@ def _head_length(inbox: bytearray) -> int | None:
 class HttpSession:
     """HTTP/1.1 on one connection, for one handler."""
 
-    __slots__ = ("_awaited", "_handler", "_refuse", "is_last")
+    __slots__ = ("_awaited", "_handler", "_refuse", "interim", "is_last")
 
-    def __init__(self, handler: Handler, *, refuse: Refusal | None = None) -> None:
+    def __init__(
+        self, handler: Handler, *, refuse: Refusal | None = None, interim: bytes = b""
+    ) -> None:
         """Begin to speak.
 
         Args:
             handler: Answers requests.
             refuse: Answers what is no request that is taken, by status and reason; the
                 connection ends with that. By default a line of text.
+            interim: Says that a request is worked on; none: nothing does.
         """
         self.is_last = False
         """See `Session.is_last`."""
+        self.interim = interim
+        """See `Session.interim`."""
         self._handler = handler
         self._refuse = refuse or refusal
         # A head whose body is coming, where that begins, and where it ends.
         self._awaited: tuple[HttpRequest, int, int] | None = None
 
-    def step(self, inbox: bytearray, interim: Interim) -> Outcome | None:
+    def step(self, inbox: bytearray) -> Outcome | None:
         """See `Session.step`."""
         try:
             request = self._take(inbox)
@@ -180,7 +182,6 @@ class HttpSession:
             return self._refuse(error.status, str(error))
         if request is None:
             return None
-        request.interim = interim
         self.is_last = not request.keeps_alive
         return self._handler(request)
 

@@ -121,6 +121,18 @@ class Nodes:
             f"no node answers; start one, or correct the address. Tried: {'; '.join(failures)}"
         )
 
+    def ask(
+        self,
+        member: Member,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Response:
+        """Call ``method`` of one node; raises as `Caller.call`."""
+        endpoint = self._endpoint(member, is_reading=method in READING)
+        return endpoint.caller.call(endpoint.address, method, request, timeout_s=timeout_s)
+
     def _endpoints(self, method: Method[Any, Any]) -> list[Endpoint]:
         """Return where to ask, the best first: the last that answered, members, seeds."""
         is_reading = method in READING

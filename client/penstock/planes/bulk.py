@@ -1,8 +1,8 @@
 """The bulk plane: chunks by HTTP from a node's bulk port, straight into the caller's memory.
 
 Several pieces are asked for at once on one connection, and answered in order, so that a node
-never waits for the next request. While a chunk is being filled the node says so (102) every
-200 ms: silence means trouble, slowness does not.
+never waits for the next request. While it works on a request the node says so (102) every 200 ms:
+silence means trouble, slowness does not.
 """
 
 import base64
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from penstock.bulk_calls import error_of
-from penstock.bulk_connection import BulkConnection, BulkConnections, Head, Stale
+from penstock.bulk_connection import BulkConnection, BulkConnections, Head
 from penstock.bulk_http import (
     CHECKSUMS,
     CHUNK_PATH,
@@ -28,6 +28,7 @@ from penstock.bulk_http import (
     TRACEPARENT,
     format_range,
 )
+from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable
 from penstock.membership.view import Member
@@ -37,7 +38,6 @@ from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext, So
 
 _SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
 _NUMBER_DIGITS_MAX = 19
-_INTERIM = 102
 _PARTIAL = 206
 
 
@@ -104,10 +104,7 @@ class BulkPlane:
         with self._connections.borrow(address, fresh=fresh) as connection:
             connection.send(requests(address, context, pieces))
             for piece in pieces:
-                head = connection.receive_head(deadline)
-                while head.status == _INTERIM:
-                    connection.check(deadline)
-                    head = connection.receive_head(deadline)
+                head = connection.receive_head(deadline, gives_up=context.gives_up)
                 outcomes.append(self._outcome(connection, context, piece, head, deadline))
 
     def _outcome(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from penstock.checksums import checksums_between
+from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
 from penstock.errors import (
     CorruptData,
@@ -92,7 +93,7 @@ class HostPlane:
     def _ask(self, reading: "_Reading") -> None:
         try:
             self._ask_until_there(reading, fresh=False)
-        except _Stale:
+        except Stale:
             self._ask_again(reading)
         except PenstockError as error:
             reading.fail_waiting(error)
@@ -113,7 +114,7 @@ class HostPlane:
     def _ask_once(self, connection: HostConnection, reading: "_Reading") -> bool:
         """Ask for all that is waited for, and read what comes; return whether files came."""
         asked, has_files = tuple(reading.waiting), False
-        answer = _answer(connection, reading)
+        answer = connection.ask(reading.request(), reading.deadline)
         while True:
             with answer:
                 has_files |= bool(answer.files)
@@ -261,19 +262,6 @@ class _Reading:
         """End the pieces that are waited for."""
         for at in tuple(self.waiting):
             self.settle(at, error)
-
-
-class _Stale(PenstockError):
-    """A connection that was kept turned out to be broken before anything was answered."""
-
-
-def _answer(connection: HostConnection, reading: _Reading) -> Answer:
-    try:
-        return connection.ask(reading.request(), reading.deadline)
-    except NodeUnavailable as error:
-        if connection.is_reused and reading.deadline.remaining_s > 0:
-            raise _Stale(str(error)) from error
-        raise
 
 
 def _no_descriptor(answer: Answer) -> PenstockError:

@@ -4,7 +4,7 @@ A plane moves whole verified blocks. It knows nothing of rings, owners or retrie
 decides whom to ask, and what to do about an error. Planes are blocking and thread-safe.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -33,6 +33,8 @@ class ReadContext:
     on_behalf: bool = False
     """Sent by a node for another reader: never passed on to a third node."""
     traceparent: str = ""
+    gives_up: Callable[[], bool] | None = None
+    """Asked when the node has been silent for a moment: whether to end with `Slow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Plane(Protocol):
 
     `read` never leaves unverified bytes behind a `Landed`; behind an error the piece's memory
     may hold anything. A piece that the node is still filling is waited for within the deadline;
-    a node that says nothing for ``silence_s`` gives `NodeUnavailable`.
+    a node that is silent (`penstock.patience`) gives `NodeUnavailable`.
     """
 
     @property

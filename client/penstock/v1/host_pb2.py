@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from penstock.v1 import cache_pb2 as penstock_dot_v1_dot_cache__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16penstock/v1/host.proto\x12\x0bpenstock.v1\x1a\x17penstock/v1/cache.proto\"\xb6\x01\n\x0bHostRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.penstock.v1.HostHelloH\x00\x12%\n\x04read\x18\x02 \x01(\x0b\x32\x15.penstock.v1.HostReadH\x00\x12%\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x15.penstock.v1.HostCallH\x00\x12%\n\x04\x64one\x18\x04 \x01(\x0b\x32\x15.penstock.v1.HostDoneH\x00\x42\t\n\x07request\"\x1a\n\tHostHello\x12\r\n\x05token\x18\x01 \x01(\t\"\xae\x01\n\x08HostRead\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07indexes\x18\x03 \x03(\x04\x12\x0f\n\x07lengths\x18\x04 \x03(\r\x12\x16\n\x0eonly_if_cached\x18\x05 \x01(\x08\x12\x0f\n\x07recheck\x18\x06 \x01(\x08\x12\x13\n\x0binto_memory\x18\x07 \x01(\x08\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x10\n\x08in_parts\x18\t \x01(\x08\"+\n\x08HostCall\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\"\n\n\x08HostDone\"\xa9\x01\n\x0cHostResponse\x12#\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.penstock.v1.ErrorH\x00\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.penstock.v1.HostWelcomeH\x00\x12)\n\x06\x63hunks\x18\x03 \x01(\x0b\x32\x17.penstock.v1.HostChunksH\x00\x12\x10\n\x06\x63\x61lled\x18\x04 \x01(\x0cH\x00\x42\n\n\x08response\"[\n\x0bHostWelcome\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0b\x63luster_uid\x18\x02 \x01(\t\x12\x13\n\x0bgives_files\x18\x03 \x01(\x08\x12\x14\n\x0ckeeps_copies\x18\x04 \x01(\x08\"v\n\nHostChunks\x12&\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x16.penstock.v1.HostChunk\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12#\n\x06object\x18\x03 \x01(\x0b\x32\x13.penstock.v1.Object\x12\x0c\n\x04more\x18\x04 \x01(\x08\"\xcc\x01\n\tHostChunk\x12\r\n\x05index\x18\x01 \x01(\x04\x12%\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x15.penstock.v1.HostFileH\x00\x12.\n\tover_bulk\x18\x03 \x01(\x0b\x32\x19.penstock.v1.HostOverBulkH\x00\x12+\n\x07\x66illing\x18\x04 \x01(\x0b\x32\x18.penstock.v1.HostFillingH\x00\x12#\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.penstock.v1.ErrorH\x00\x42\x07\n\x05state\"M\n\x08HostFile\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x11\n\tchecksums\x18\x03 \x01(\x0c\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x1f\n\x0cHostOverBulk\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\r\n\x0bHostFillingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16penstock/v1/host.proto\x12\x0bpenstock.v1\x1a\x17penstock/v1/cache.proto\"\xcc\x01\n\x0bHostRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.penstock.v1.HostHelloH\x00\x12%\n\x04read\x18\x02 \x01(\x0b\x32\x15.penstock.v1.HostReadH\x00\x12%\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x15.penstock.v1.HostCallH\x00\x12%\n\x04\x64one\x18\x04 \x01(\x0b\x32\x15.penstock.v1.HostDoneH\x00\x12\x14\n\x0ctell_working\x18\x05 \x01(\x08\x42\t\n\x07request\"\x1a\n\tHostHello\x12\r\n\x05token\x18\x01 \x01(\t\"\xae\x01\n\x08HostRead\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07indexes\x18\x03 \x03(\x04\x12\x0f\n\x07lengths\x18\x04 \x03(\r\x12\x16\n\x0eonly_if_cached\x18\x05 \x01(\x08\x12\x0f\n\x07recheck\x18\x06 \x01(\x08\x12\x13\n\x0binto_memory\x18\x07 \x01(\x08\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x10\n\x08in_parts\x18\t \x01(\x08\"+\n\x08HostCall\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\"\n\n\x08HostDone\"\xd6\x01\n\x0cHostResponse\x12#\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.penstock.v1.ErrorH\x00\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.penstock.v1.HostWelcomeH\x00\x12)\n\x06\x63hunks\x18\x03 \x01(\x0b\x32\x17.penstock.v1.HostChunksH\x00\x12\x10\n\x06\x63\x61lled\x18\x04 \x01(\x0cH\x00\x12+\n\x07working\x18\x05 \x01(\x0b\x32\x18.penstock.v1.HostWorkingH\x00\x42\n\n\x08response\"\r\n\x0bHostWorking\"[\n\x0bHostWelcome\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0b\x63luster_uid\x18\x02 \x01(\t\x12\x13\n\x0bgives_files\x18\x03 \x01(\x08\x12\x14\n\x0ckeeps_copies\x18\x04 \x01(\x08\"v\n\nHostChunks\x12&\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x16.penstock.v1.HostChunk\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12#\n\x06object\x18\x03 \x01(\x0b\x32\x13.penstock.v1.Object\x12\x0c\n\x04more\x18\x04 \x01(\x08\"\xcc\x01\n\tHostChunk\x12\r\n\x05index\x18\x01 \x01(\x04\x12%\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x15.penstock.v1.HostFileH\x00\x12.\n\tover_bulk\x18\x03 \x01(\x0b\x32\x19.penstock.v1.HostOverBulkH\x00\x12+\n\x07\x66illing\x18\x04 \x01(\x0b\x32\x18.penstock.v1.HostFillingH\x00\x12#\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.penstock.v1.ErrorH\x00\x42\x07\n\x05state\"M\n\x08HostFile\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x11\n\tchecksums\x18\x03 \x01(\x0c\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x1f\n\x0cHostOverBulk\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\r\n\x0bHostFillingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -23,27 +23,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.v1.host_pb2', _glo
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_HOSTREQUEST']._serialized_start=65
-  _globals['_HOSTREQUEST']._serialized_end=247
-  _globals['_HOSTHELLO']._serialized_start=249
-  _globals['_HOSTHELLO']._serialized_end=275
-  _globals['_HOSTREAD']._serialized_start=278
-  _globals['_HOSTREAD']._serialized_end=452
-  _globals['_HOSTCALL']._serialized_start=454
-  _globals['_HOSTCALL']._serialized_end=497
-  _globals['_HOSTDONE']._serialized_start=499
-  _globals['_HOSTDONE']._serialized_end=509
-  _globals['_HOSTRESPONSE']._serialized_start=512
-  _globals['_HOSTRESPONSE']._serialized_end=681
-  _globals['_HOSTWELCOME']._serialized_start=683
-  _globals['_HOSTWELCOME']._serialized_end=774
-  _globals['_HOSTCHUNKS']._serialized_start=776
-  _globals['_HOSTCHUNKS']._serialized_end=894
-  _globals['_HOSTCHUNK']._serialized_start=897
-  _globals['_HOSTCHUNK']._serialized_end=1101
-  _globals['_HOSTFILE']._serialized_start=1103
-  _globals['_HOSTFILE']._serialized_end=1180
-  _globals['_HOSTOVERBULK']._serialized_start=1182
-  _globals['_HOSTOVERBULK']._serialized_end=1213
-  _globals['_HOSTFILLING']._serialized_start=1215
-  _globals['_HOSTFILLING']._serialized_end=1228
+  _globals['_HOSTREQUEST']._serialized_end=269
+  _globals['_HOSTHELLO']._serialized_start=271
+  _globals['_HOSTHELLO']._serialized_end=297
+  _globals['_HOSTREAD']._serialized_start=300
+  _globals['_HOSTREAD']._serialized_end=474
+  _globals['_HOSTCALL']._serialized_start=476
+  _globals['_HOSTCALL']._serialized_end=519
+  _globals['_HOSTDONE']._serialized_start=521
+  _globals['_HOSTDONE']._serialized_end=531
+  _globals['_HOSTRESPONSE']._serialized_start=534
+  _globals['_HOSTRESPONSE']._serialized_end=748
+  _globals['_HOSTWORKING']._serialized_start=750
+  _globals['_HOSTWORKING']._serialized_end=763
+  _globals['_HOSTWELCOME']._serialized_start=765
+  _globals['_HOSTWELCOME']._serialized_end=856
+  _globals['_HOSTCHUNKS']._serialized_start=858
+  _globals['_HOSTCHUNKS']._serialized_end=976
+  _globals['_HOSTCHUNK']._serialized_start=979
+  _globals['_HOSTCHUNK']._serialized_end=1183
+  _globals['_HOSTFILE']._serialized_start=1185
+  _globals['_HOSTFILE']._serialized_end=1262
+  _globals['_HOSTOVERBULK']._serialized_start=1264
+  _globals['_HOSTOVERBULK']._serialized_end=1295
+  _globals['_HOSTFILLING']._serialized_start=1297
+  _globals['_HOSTFILLING']._serialized_end=1310
 # @@protoc_insertion_point(module_scope)

@@ -25,6 +25,9 @@ class HostRequest(google.protobuf.message.Message):
     READ_FIELD_NUMBER: builtins.int
     CALL_FIELD_NUMBER: builtins.int
     DONE_FIELD_NUMBER: builtins.int
+    TELL_WORKING_FIELD_NUMBER: builtins.int
+    tell_working: builtins.bool
+    """Say every 200 ms that the request is worked on, until its answer begins."""
     @property
     def hello(self) -> global___HostHello: ...
     @property
@@ -40,9 +43,10 @@ class HostRequest(google.protobuf.message.Message):
         read: global___HostRead | None = ...,
         call: global___HostCall | None = ...,
         done: global___HostDone | None = ...,
+        tell_working: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["call", b"call", "done", b"done", "hello", b"hello", "read", b"read", "request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["call", b"call", "done", b"done", "hello", b"hello", "read", b"read", "request", b"request"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["call", b"call", "done", b"done", "hello", b"hello", "read", b"read", "request", b"request", "tell_working", b"tell_working"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["request", b"request"]) -> typing.Literal["hello", "read", "call", "done"] | None: ...
 
 global___HostRequest = HostRequest
@@ -159,6 +163,7 @@ class HostResponse(google.protobuf.message.Message):
     WELCOME_FIELD_NUMBER: builtins.int
     CHUNKS_FIELD_NUMBER: builtins.int
     CALLED_FIELD_NUMBER: builtins.int
+    WORKING_FIELD_NUMBER: builtins.int
     called: builtins.bytes
     @property
     def error(self) -> penstock.v1.cache_pb2.Error: ...
@@ -166,6 +171,10 @@ class HostResponse(google.protobuf.message.Message):
     def welcome(self) -> global___HostWelcome: ...
     @property
     def chunks(self) -> global___HostChunks: ...
+    @property
+    def working(self) -> global___HostWorking:
+        """Not an answer yet: see HostRequest.tell_working."""
+
     def __init__(
         self,
         *,
@@ -173,12 +182,23 @@ class HostResponse(google.protobuf.message.Message):
         welcome: global___HostWelcome | None = ...,
         chunks: global___HostChunks | None = ...,
         called: builtins.bytes = ...,
+        working: global___HostWorking | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["called", b"called", "chunks", b"chunks", "error", b"error", "response", b"response", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["called", b"called", "chunks", b"chunks", "error", b"error", "response", b"response", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["response", b"response"]) -> typing.Literal["error", "welcome", "chunks", "called"] | None: ...
+    def HasField(self, field_name: typing.Literal["called", b"called", "chunks", b"chunks", "error", b"error", "response", b"response", "welcome", b"welcome", "working", b"working"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["called", b"called", "chunks", b"chunks", "error", b"error", "response", b"response", "welcome", b"welcome", "working", b"working"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["response", b"response"]) -> typing.Literal["error", "welcome", "chunks", "called", "working"] | None: ...
 
 global___HostResponse = HostResponse
+
+@typing.final
+class HostWorking(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___HostWorking = HostWorking
 
 @typing.final
 class HostWelcome(google.protobuf.message.Message):

@@ -1,0 +1,160 @@
+"""What a read does next: hedging, from each outcome to whom is asked, without any node."""
+
+import random
+import threading
+
+import pytest
+
+from penstock.attempt import Attempt
+from penstock.errors import NodeUnavailable, NotCached, PenstockError
+from penstock.hedging import SAVED_MAX, HedgeBudget
+from penstock.load import Load
+from penstock.membership.nodes import Endpoint, Nodes
+from penstock.membership.view import Member, View
+from penstock.object_info import OpenedObject
+from penstock.objects import ObjectId
+from penstock.opens import Handle
+from penstock.patience import Slow
+from penstock.placement import PlacedNode, Placement
+from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
+from penstock.routing import Candidate, Routing
+from penstock.rpc import Channels
+from penstock.standing import Standing
+
+CHUNK_BYTES = 64 * 1024
+MODEL = ObjectId("s3://b/model", "v1", CHUNK_BYTES, CHUNK_BYTES)
+NAMES = ("a", "b", "c", "d", "e")
+LANDED = Landed("disk", 1)
+FAR_S = 1e12
+
+
+class Rig:
+    """One piece, five nodes, nobody of whom is ever called."""
+
+    def __init__(self, replicas: int = 2, *, seed: int = 1) -> None:
+        self.routing = Routing(Standing(rng=random.Random(seed)))
+        placed = tuple(PlacedNode(name, name, "", 100) for name in NAMES)
+        members = {name: Member(name, name) for name in NAMES}
+        self.routing.update(View("c", Placement("ab" * 16, 1, placed, 256), members, replicas))
+        self.hedges = HedgeBudget()
+        chunk_id = MODEL.chunk_id(0)
+        self.owners = self.routing.ring.owners(chunk_id, len(NAMES))
+        self.keepers = set(self.owners[:replicas])
+
+    def attempt(self) -> Attempt:
+        nodes = Nodes(
+            [Endpoint(Channels(), "127.0.0.1:1")],
+            channels=Channels(),
+            bulk=None,
+            routing=self.routing,
+        )
+        opened = OpenedObject("u", "v", MODEL, None, "ticket", FAR_S, 0.0)
+        request = PieceRequest(0, 0, 1, memoryview(bytearray(1)))
+        load: Load[Candidate | None] = Load(
+            Handle(opened, nodes),
+            [request],
+            workers=1,
+            stop=threading.Event(),
+            group_of=lambda _: None,
+        )
+        return Attempt(
+            nodes,
+            self.routing,
+            load,
+            request,
+            local=None,
+            hedges=self.hedges,
+            rng=random.Random(1),
+        )
+
+
+def ask(attempt: Attempt) -> tuple[Candidate, ReadContext]:
+    candidate = attempt.candidate()
+    assert candidate is not None
+    return candidate, attempt.context(candidate)
+
+
+def after(attempt: Attempt, outcome: Outcome) -> tuple[str, ReadContext]:
+    """Have the next question come to ``outcome``; return who was asked, and how."""
+    candidate, context = ask(attempt)
+    assert attempt.settle(candidate, context, outcome) == isinstance(outcome, Landed)
+    return candidate.member.id, context
+
+
+def test_another_owner_is_asked_for_its_copy_when_the_first_takes_its_time() -> None:
+    rig = Rig()
+    attempt = rig.attempt()
+
+    slow, first = after(attempt, Slow("no word"))
+    other, second = after(attempt, LANDED)
+
+    assert first.gives_up is not None
+    assert first.gives_up()
+    assert {slow, other} == rig.keepers
+    assert (first.only_if_cached, second.only_if_cached) == (False, True)
+    assert second.suspects == ()
+    assert second.gives_up is None
+
+
+def test_a_node_that_took_its_time_is_no_suspect_but_others_are_asked_first_for_a_while() -> None:
+    rig = Rig()
+    attempt = rig.attempt()
+    slow, _ = after(attempt, Slow("no word"))
+
+    asked = {ask(rig.attempt())[0].member.id for _ in range(20)}
+
+    assert not rig.routing.is_suspected(slow)
+    assert asked == rig.keepers - {slow}
+
+
+@pytest.mark.parametrize("error", [NotCached("not here"), NodeUnavailable("gone")])
+def test_when_the_other_has_no_copy_whoever_is_asked_next_has_time(error: PenstockError) -> None:
+    rig = Rig()
+    attempt = rig.attempt()
+    slow, _ = after(attempt, Slow("no word"))
+    other, _ = after(attempt, error)
+
+    last, context = after(attempt, LANDED)
+
+    assert context.gives_up is None
+    assert not context.only_if_cached
+    assert last in rig.keepers
+    if isinstance(error, NodeUnavailable):
+        assert rig.routing.is_suspected(other)
+        assert last == slow
+
+
+def test_whoever_has_one_copy_alone_is_waited_for() -> None:
+    assert ask(Rig(replicas=1).attempt())[1].gives_up is None
+
+
+def test_nobody_is_given_up_who_is_the_last_that_answers() -> None:
+    rig = Rig()
+    asked, context = ask(rig.attempt())
+    (other,) = rig.keepers - {asked.member.id}
+    assert context.gives_up is not None
+
+    rig.routing.suspect(other)
+
+    assert not context.gives_up()
+
+
+def test_hedges_are_a_small_part_of_all_reads() -> None:
+    rig = Rig()
+    attempt = rig.attempt()
+    _, context = ask(attempt)
+    assert context.gives_up is not None
+
+    given_up = sum(context.gives_up() for _ in range(100))
+
+    assert given_up == SAVED_MAX
+
+
+def test_a_suspect_is_named_to_the_copy_that_acts_in_its_stead() -> None:
+    rig = Rig()
+    rig.routing.suspect(rig.owners[0])
+
+    candidate, context = ask(rig.attempt())
+
+    assert candidate.member.id == rig.owners[1]
+    assert context.suspects == (rig.owners[0],)
