@@ -119,8 +119,10 @@ class Filler:
     async def _from_anywhere(self, chunk: Chunk, duty: Duty) -> Arrival:
         if duty.fills_from is not None:
             try:
-                return await self._from_peer(duty.fills_from, chunk, only_if_cached=False)
+                return await self._from_peer(duty.fills_from, chunk, only_if_cached=duty.is_guest)
             except NodeUnavailable:
+                if duty.is_guest:
+                    raise
                 # Tried once and agreed: this owner acts as the first from here on.
                 self._cluster.routing.suspect(duty.fills_from.id)
         return await self._from_former_owners(chunk) or await self._from_origin(chunk)

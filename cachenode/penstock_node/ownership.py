@@ -20,6 +20,8 @@ class Duty:
     """The other live owners that keep a copy."""
     missed_by: tuple[str, ...] = ()
     """Owners that are away, and take it over when they are back."""
+    is_guest: bool = False
+    """It is others' and kept for a while: from ``fills_from``, if that has it, or not at all."""
 
 
 def duty_of(

@@ -14,6 +14,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
 from penstock_node.handover.handover import Handover
+from penstock_node.handover.spreading import Spreading
 from penstock_node.host_reads import HostReads
 from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
@@ -100,6 +101,8 @@ class Services:
             calls=self.calls,
             cluster=self.cluster,
             metrics=self.metrics,
+            spreading=Spreading(cluster=self.cluster, tell=self.handover.copying.spread, loop=loop),
+            guests=self.handover.guests,
             load=lambda: engine.busy_count,
             loop=loop,
             opens_here=self.config.tls is None,

@@ -81,6 +81,7 @@ class Attempt:
         self._hedge: Candidate | None = None
         """Another owner, to be asked for what it has; the first takes its time."""
         self._may_hedge = self._copies > 1
+        self._may_be_sent_on = True
         self._asked = ""
         self._unreachable: set[str] = set()
         self._recheck = False
@@ -131,7 +132,8 @@ class Attempt:
             epoch=candidate.epoch,
             suspects=candidate.suspects,
             recheck=self._recheck,
-            only_if_cached=candidate is self._hedge,
+            only_if_cached=candidate is self._hedge or candidate.is_guest,
+            may_be_sent_on=self._may_be_sent_on and candidate is not self._hedge,
             gives_up=self._gives_up if self._may_hedge and self._local is None else None,
         )
 
@@ -154,6 +156,8 @@ class Attempt:
             if self._local is None:
                 self._routing.trust([member.id])
                 self._routing.standing.tells_load(member.id, outcome.load)
+                if outcome.copies > self._copies:
+                    self._routing.hot.tell(self._chunk_id, outcome.copies)
                 self._catch_up(outcome.epoch)
             return True
         self._check_wanted()
@@ -185,6 +189,11 @@ class Attempt:
                 self._unreachable.add(member.id)  # Sent wrong bytes twice: ask another.
             case CorruptData():
                 self._recheck = True
+            case NotCached() if candidate.is_guest:
+                self._routing.hot.forget(self._chunk_id)
+            case Overloaded() if outcome.copies:
+                self._may_be_sent_on = False
+                self._routing.hot.tell(self._chunk_id, outcome.copies)
             case Overloaded():
                 self.pause(at_least_s=outcome.retry_after_s)
             case _:

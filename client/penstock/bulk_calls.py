@@ -5,13 +5,15 @@ from http import HTTPStatus
 from google.protobuf.message import DecodeError
 
 from penstock.bulk_connection import BulkConnection, BulkConnections, Head
-from penstock.bulk_http import CALL_PATH, ERROR
+from penstock.bulk_http import CALL_PATH, COPIES, ERROR
 from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
-from penstock.errors import NodeUnavailable, PenstockError, from_name
+from penstock.errors import NodeUnavailable, Overloaded, PenstockError, from_name
 from penstock.rpc import CALL_TIMEOUT_S, Method, Request, Response
 from penstock.v1 import cache_pb2
 from penstock.wire import error_from_proto
+
+COPIES_DIGITS_MAX = 4
 
 
 def error_of(head: Head, body: bytes, connection: BulkConnection) -> PenstockError:
@@ -22,7 +24,11 @@ def error_of(head: Head, body: bytes, connection: BulkConnection) -> PenstockErr
     except DecodeError:
         message = cache_pb2.Error()
     if name and message.name == name:
-        return error_from_proto(message)
+        error = error_from_proto(message)
+        copies = head.headers.get(COPIES.lower(), "")
+        if isinstance(error, Overloaded) and copies.isascii() and copies.isdigit():
+            error.copies = int(copies[:COPIES_DIGITS_MAX])
+        return error
     text = f"{connection.address} answers {head.status}: {body[:200].decode(errors='replace')}"
     return from_name(name, text) if name else PenstockError(text)
 

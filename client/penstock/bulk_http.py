@@ -22,6 +22,9 @@ RECHECK = "Penstock-Recheck"
 """``1``: blocks sent before were wrong, the node looks at its copy first."""
 ON_BEHALF = "Penstock-On-Behalf"
 """``1``: sent by a node for another reader."""
+SPREAD = "Penstock-Spread"
+"""``1``: asked by too many, the node may answer 503 with ``Penstock-Copies``, the number of owners
+that have the chunk, instead of the chunk."""
 TRACEPARENT = "traceparent"
 
 CHECKSUMS = "Penstock-Checksums"

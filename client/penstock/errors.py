@@ -147,6 +147,8 @@ class Overloaded(Retryable):
     def __init__(self, message: str, *, retry_after_s: float = 0.2) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.copies = 0
+        """How many owners have the chunk, if others should be asked at once; 0: come back."""
 
 
 def _tree(root: type[PenstockError]) -> dict[str, type[PenstockError]]:

@@ -7,9 +7,10 @@ thread-safe.
 
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.errors import ClusterUnavailable
+from penstock.hot_chunks import HotChunks
 from penstock.membership.view import Member, View
 from penstock.ring import Ring
 from penstock.standing import Standing
@@ -26,6 +27,8 @@ class Candidate:
     epoch: int
     suspects: tuple[str, ...]
     """Owners before this one that could not be reached: it acts in their stead."""
+    is_guest: bool = False
+    """It keeps no copy by the ring, but may have one while many ask: for what it has, alone."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class Routing:
     def __init__(self, standing: Standing | None = None) -> None:
         """Know nobody yet; ``standing`` is what is known of nodes, by default nothing."""
         self.standing = standing or Standing()
+        self.hot = HotChunks()
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._known: _Known | None = None
@@ -98,8 +102,8 @@ class Routing:
     ) -> Candidate | None:
         """Return an owner that is worth asking, or None when all were tried.
 
-        Of those that keep a copy, the one of two that has less to do; when none of them answers,
-        the next in line, which acts in their stead.
+        Of those that keep a copy, or have one while many ask for it, the one of two that has less
+        to do; when none of them answers, the next in line, which acts in their stead.
 
         Args:
             chunk_id: What is read.
@@ -110,11 +114,15 @@ class Routing:
             ClusterUnavailable: There is no view yet.
         """
         known = self._require()
-        keepers = self._ring_of(known).owners(chunk_id, copies)
-        worth = [owner for owner in keepers if self._is_worth(known, owner, unreachable)]
-        if worth:
-            return _candidate(known, self.standing.less_loaded(worth), keepers, but=worth)
-        return self._in_their_stead(known, chunk_id, copies, unreachable)
+        wide = max(copies, self.hot.copies(chunk_id))
+        owners = self._ring_of(known).owners(chunk_id, wide)
+        worth = [owner for owner in owners if self._is_worth(known, owner, unreachable)]
+        if not worth:
+            return self._in_their_stead(known, chunk_id, copies, unreachable)
+        chosen = self.standing.less_loaded(worth)
+        if chosen in owners[:copies]:
+            return _candidate(known, chosen, owners, but=worth)
+        return replace(_candidate(known, chosen, (chosen,)), is_guest=True)
 
     def _in_their_stead(
         self, known: _Known, chunk_id: bytes, copies: int, unreachable: Collection[str]

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from penstock.attempt import Attempt
-from penstock.errors import NodeUnavailable, NotCached, PenstockError
+from penstock.errors import NodeUnavailable, NotCached, Overloaded, PenstockError
 from penstock.hedging import SAVED_MAX, HedgeBudget
 from penstock.load import Load
 from penstock.membership.nodes import Endpoint, Nodes
@@ -158,3 +158,65 @@ def test_a_suspect_is_named_to_the_copy_that_acts_in_its_stead() -> None:
 
     assert candidate.member.id == rig.owners[1]
     assert context.suspects == (rig.owners[0],)
+
+
+# Chunks that many want at once ---------------------------------------------------------------
+
+
+def sent_on(copies: int) -> Overloaded:
+    error = Overloaded("ask others", retry_after_s=0.0)
+    error.copies = copies
+    return error
+
+
+def test_who_is_sent_on_chooses_among_all_that_have_the_chunk_and_is_served_there() -> None:
+    seen: set[str] = set()
+    for seed in range(60):
+        rig = Rig(replicas=1, seed=seed)
+        attempt = rig.attempt()
+        first, context = after(attempt, sent_on(4))
+        assert (first, context.may_be_sent_on) == (rig.owners[0], True)
+
+        chosen, context = after(attempt, LANDED)
+
+        assert not context.may_be_sent_on
+        assert context.only_if_cached == (chosen != rig.owners[0])
+        assert context.suspects == ()
+        seen.add(chosen)
+    assert seen == set(rig.owners[:4])
+
+
+def test_a_copy_that_is_gone_again_sends_the_reader_back_to_the_owner() -> None:
+    rig = Rig(replicas=1)
+    while True:
+        rig.routing.hot.tell(MODEL.chunk_id(0), 4)
+        attempt = rig.attempt()
+        candidate, context = ask(attempt)
+        if candidate.is_guest:
+            break
+
+    assert not attempt.settle(candidate, context, NotCached("not here"))
+    owner, context = after(attempt, LANDED)
+
+    assert (owner, context.only_if_cached) == (rig.owners[0], False)
+
+
+def test_what_a_node_tells_of_copies_is_used_by_the_next_read() -> None:
+    rig = Rig(replicas=1)
+    after(rig.attempt(), Landed("disk", 1, copies=5))
+
+    asked = {ask(rig.attempt())[0].member.id for _ in range(100)}
+
+    assert asked == set(rig.owners)
+
+
+def test_a_guest_that_does_not_answer_is_passed_over() -> None:
+    rig = Rig(replicas=1)
+    rig.routing.hot.tell(MODEL.chunk_id(0), 2)
+    rig.routing.suspect(rig.owners[1])
+
+    assert {ask(rig.attempt())[0].member.id for _ in range(20)} == {rig.owners[0]}
+    rig.routing.suspect(rig.owners[0])
+    candidate, context = ask(rig.attempt())
+    assert (candidate.member.id, candidate.suspects) == (rig.owners[2], tuple(rig.owners[:2]))
+    assert not context.only_if_cached

@@ -17,9 +17,10 @@ from penstock.errors import NodeUnavailable, Overloaded, PenstockError
 from penstock.v1 import handover_pb2
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
+from penstock_node.guests import Guests
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE
-from penstock_node.handover.moving import Mover
+from penstock_node.handover.moving import Mover, chunk_of, described
 
 GATHER_S = 0.1
 WAITING_MAX = 4096
@@ -34,19 +35,22 @@ _log = structlog.get_logger(__name__)
 class Copying:
     """This node's part in making copies; see the module. On the event loop."""
 
-    def __init__(self, *, cluster: Cluster, mover: Mover, asking: Asking) -> None:
+    def __init__(self, *, cluster: Cluster, mover: Mover, asking: Asking, guests: Guests) -> None:
         """Put the parts together.
 
         Args:
             cluster: Who owns what, and where nodes are.
             mover: Brings chunks in.
             asking: Calls other nodes.
+            guests: Takes what is others', while many ask for it.
         """
         self._cluster = cluster
         self._mover = mover
         self._asking = asking
+        self._guests = guests
         self._news = asyncio.Event()
         self._to_tell: defaultdict[str, list[Chunk]] = defaultdict(list)
+        self._spreading: set[asyncio.Task[None]] = set()
         self._told = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -56,6 +60,13 @@ class Copying:
             if len(self._to_tell[other]) < WAITING_MAX:
                 self._to_tell[other].append(chunk)
         self._news.set()
+
+    def spread(self, others: Sequence[str], chunk: Chunk) -> None:
+        """Have others keep a copy of a chunk for a while, at once: many ask for it."""
+        for other in others:
+            telling = asyncio.create_task(self._tell(other, [chunk], as_guests=True))
+            self._spreading.add(telling)
+            telling.add_done_callback(self._spreading.discard)
 
     async def run(self) -> None:
         """Tell others, for ever; at the end, take no more."""
@@ -67,11 +78,14 @@ class Copying:
                 waiting, self._to_tell = self._to_tell, defaultdict(list)
                 await asyncio.gather(*(self._tell(*each) for each in waiting.items()))
         finally:
-            for task in self._tasks:
+            ending = self._tasks | self._spreading
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
-    async def _tell(self, node_id: str, chunks: Sequence[Chunk]) -> None:
+    async def _tell(
+        self, node_id: str, chunks: Sequence[Chunk], *, as_guests: bool = False
+    ) -> None:
         member = self._cluster.view.members.get(node_id)
         if member is None:
             return  # It is away: what it missed is on the lists.
@@ -79,6 +93,7 @@ class Copying:
             request = handover_pb2.TellRequest(
                 node=self._cluster.node_id,
                 chunks=map(_told, chunks[first : first + DESCRIBED_AT_ONCE]),
+                as_guests=as_guests,
             )
             try:
                 await self._asking.ask(member, rpc.TELL, request)
@@ -86,8 +101,14 @@ class Copying:
                 _log.info("copies are left for later", node=node_id, error=str(error))
                 return
 
-    def told(self, node_id: str, chunks: Sequence[handover_pb2.DescribedChunk]) -> None:
-        """Take chunks that a node tells of, in the background.
+    def told(
+        self,
+        node_id: str,
+        chunks: Sequence[handover_pb2.DescribedChunk],
+        *,
+        as_guests: bool = False,
+    ) -> None:
+        """Take chunks that a node tells of, in the background; as guests what is not this node's.
 
         Raises:
             NodeUnavailable: It is no member, as far as this node knows.
@@ -96,6 +117,10 @@ class Copying:
         member = self._cluster.view.members.get(node_id)
         if member is None:
             raise NodeUnavailable(f"{self._cluster.node_id} does not know {node_id!r} yet")
+        if as_guests:
+            for each in chunks:
+                self._guests.take(member, chunk_of(described(each)))
+            return
         if self._told + len(chunks) > WAITING_MAX:
             raise Overloaded(f"{self._told} chunks are to be copied", retry_after_s=1.0)
 

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from penstock.rpc import Channels
 from penstock_node.cluster import Cluster
 from penstock_node.fill import Filler
+from penstock_node.guests import Guests
 from penstock_node.handover.absences import Absences
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.copying import Copying
@@ -75,7 +76,10 @@ class Handover:
             mover=mover,
             asking=asking,
         )
-        self.copying = Copying(cluster=cluster, mover=mover, asking=asking)
+        self.guests = Guests(
+            is_kept=mover.is_kept, bring=filler.start, store=store, threads=disk_threads
+        )
+        self.copying = Copying(cluster=cluster, mover=mover, asking=asking, guests=self.guests)
         incoming.subscribe(came=self.copying.came, missed=self.giving.missed)
 
     async def run(self, announce: Callable[[int], None]) -> None:
@@ -87,6 +91,7 @@ class Handover:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.taking.run(), name="take over")
             group.create_task(self.copying.run(), name="copy")
+            group.create_task(self.guests.run(), name="drop guests")
             group.create_task(self._give(announce), name="hand over")
 
     async def _give(self, announce: Callable[[int], None]) -> None:

@@ -84,7 +84,7 @@ class Mover:
         Raises:
             PenstockError: It does not answer, or not well. What came before stays.
         """
-        wanted = [_described(each) for each in told]
+        wanted = [described(each) for each in told]
         taken = await asyncio.gather(
             *(self._take(member, each, epoch) for each in wanted),
             return_exceptions=True,  # None goes on by itself after this.
@@ -97,8 +97,8 @@ class Mover:
         return left
 
     async def _take(self, member: Member, wanted: Described, epoch: int) -> Left:
-        chunk = Chunk(wanted.object, "", wanted.index)  # Its volume matters to origins alone.
-        if not self._is_kept(chunk):
+        chunk = chunk_of(wanted)
+        if not self.is_kept(chunk):
             return NOTHING
         await self._fill_is_over(chunk)  # Before its turn: a fill may take long.
         async with self._turns:
@@ -121,7 +121,7 @@ class Mover:
             self._metrics.handoff_bytes.inc(chunk.length)
             return NOTHING
 
-    def _is_kept(self, chunk: Chunk) -> bool:
+    def is_kept(self, chunk: Chunk) -> bool:
         """Tell whether this node should have the chunk: nobody else is believed in that."""
         cluster, view = self._cluster, self._cluster.view
         owners = cluster.owners(chunk.id)
@@ -155,7 +155,12 @@ class Mover:
         )
 
 
-def _described(told: handover_pb2.DescribedChunk) -> Described:
+def chunk_of(wanted: Described) -> Chunk:
+    """Return which chunk that is; its volume, which matters to origins alone, is not told."""
+    return Chunk(wanted.object, "", wanted.index)
+
+
+def described(told: handover_pb2.DescribedChunk) -> Described:
     """Return what a node tells of a chunk.
 
     Raises:

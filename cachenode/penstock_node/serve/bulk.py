@@ -24,6 +24,7 @@ from penstock.bulk_http import (
     ON_BEHALF,
     RECHECK,
     SOURCE,
+    SPREAD,
     SUSPECTS,
     TICKET_SCHEME,
     parse_range,
@@ -39,6 +40,8 @@ from penstock.errors import (
 from penstock_node.chunk import Chunk, Payload
 from penstock_node.chunks import ChunkAnswer, ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
+from penstock_node.guests import Guests
+from penstock_node.handover.spreading import Spreading
 from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.calls import Calls
 from penstock_node.transport.http import HttpRequest, reply, reply_with
@@ -64,6 +67,8 @@ class BulkService:
         calls: Calls,
         cluster: Cluster,
         metrics: NodeMetrics,
+        spreading: Spreading,
+        guests: Guests,
         load: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         opens_here: bool,
@@ -75,6 +80,8 @@ class BulkService:
             calls: Answers what is not a chunk.
             cluster: The epoch.
             metrics: What is counted.
+            spreading: Sends readers on who all want the same.
+            guests: Told of what is asked for.
             load: How many requests are in hand, told to readers with each answer.
             loop: Where fills and calls run.
             opens_here: Whether calls are answered without credentials, as on the gRPC port.
@@ -83,6 +90,8 @@ class BulkService:
         self._calls = calls
         self._cluster = cluster
         self._metrics = metrics
+        self._spreading = spreading
+        self._guests = guests
         self._load = load
         self._loop = loop
         self._opens_here = opens_here
@@ -98,7 +107,8 @@ class BulkService:
     def _route(self, request: HttpRequest) -> Outcome:
         path = request.target.partition("?")[0]
         if request.method == "GET" and path.startswith(CHUNK_PATH):
-            return self._chunk(_chunk_request(request, path))
+            may_be_sent_on = request.headers.get(SPREAD.lower()) == "1"
+            return self._chunk(_chunk_request(request, path), may_be_sent_on=may_be_sent_on)
         if request.method == "POST" and path.startswith(CALL_PATH):
             return self._call("/" + path.removeprefix(CALL_PATH), request.body)
         text = f"GET {CHUNK_PATH}INDEX and POST {CALL_PATH}SERVICE/METHOD are answered here\n"
@@ -108,8 +118,10 @@ class BulkService:
 
     # Chunks.
 
-    def _chunk(self, request: ChunkRequest) -> Outcome:
+    def _chunk(self, request: ChunkRequest, *, may_be_sent_on: bool) -> Outcome:
         chunk = self._chunks.requested(request)
+        if may_be_sent_on:
+            self._spreading.check(chunk)
         answer = self._chunks.at_hand(chunk, recheck=request.recheck)
         if answer is not None:
             return self._send(answer, request)
@@ -138,6 +150,8 @@ class BulkService:
     def _send(self, answer: ChunkAnswer, request: ChunkRequest) -> Reply:
         start, stop = request.span(answer.chunk)
         content = answer.content
+        copies = self._spreading.served(answer.chunk, stop - start)
+        self._guests.asked(answer.chunk.id)
         self._metrics.served(plane=PLANE, source=answer.source, length=stop - start)
         body: Part
         if isinstance(content, Payload):
@@ -150,7 +164,7 @@ class BulkService:
             (SOURCE, answer.source),
             (EPOCH, str(self._cluster.epoch)),
             (LOAD, str(self._load())),
-            (COPIES, str(self._cluster.view.replicas)),
+            (COPIES, str(copies)),
         ]
         return reply_with(HTTPStatus.PARTIAL_CONTENT, headers, stop - start, [body])
 
@@ -172,6 +186,8 @@ class BulkService:
         headers = [(ERROR, error.name), (EPOCH, str(self._cluster.epoch))]
         if isinstance(error, Overloaded):
             headers.append(("Retry-After", f"{error.retry_after_s:g}"))
+            if error.copies:
+                headers.append((COPIES, str(error.copies)))
         body = wire.error_to_proto(error).SerializeToString()
         return reply(error.http_status, headers, body)
 

@@ -18,7 +18,7 @@ class HandoverService(handover_pb2_grpc.HandoverServicer):
         self, request: handover_pb2.TellRequest, context: Context
     ) -> handover_pb2.TellResponse:
         """Take note of chunks of which this node keeps a copy."""
-        self._copying.told(request.node, request.chunks)
+        self._copying.told(request.node, request.chunks, as_guests=request.as_guests)
         return handover_pb2.TellResponse()
 
     @answers

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from penstock.checksums import block_checksums
+from penstock.objects import ObjectId
 from penstock_node.store.choice import tier_for
 from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.store.listed import Listed
@@ -32,6 +33,15 @@ class Owned:
     def __contains__(self, chunk_id: bytes) -> bool:
         """Tell whether a chunk is here, as far as tiers have been scanned."""
         return any(tier.holds_id(chunk_id) for tier in self._tiers)
+
+    def drop(self, obj: ObjectId, index: int) -> int:
+        """Take a chunk out; return what it took in bytes, 0 if it was not here.
+
+        Raises:
+            Overloaded: Too many threads wait for a disk.
+        """
+        chunk = ChunkFile(obj, index)
+        return sum(tier.drop(chunk) for tier in self._tiers)
 
     def describe(self, chunk_id: bytes) -> Described | None:
         """Return what a chunk is; None if it is not here, or not well. Counts as no use.

@@ -23,6 +23,7 @@ from penstock.bulk_http import (
     ON_BEHALF,
     RECHECK,
     SOURCE,
+    SPREAD,
     SUSPECTS,
     TICKET_SCHEME,
     TRACEPARENT,
@@ -155,6 +156,7 @@ def requests(address: str, context: ReadContext, pieces: Sequence[PieceRequest])
         (context.suspects, SUSPECTS, ",".join(context.suspects)),
         (context.recheck, RECHECK, "1"),
         (context.on_behalf, ON_BEHALF, "1"),
+        (context.may_be_sent_on, SPREAD, "1"),
         (context.traceparent, TRACEPARENT, context.traceparent),
     ):
         if wanted:

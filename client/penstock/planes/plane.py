@@ -33,6 +33,8 @@ class ReadContext:
     on_behalf: bool = False
     """Sent by a node for another reader: never passed on to a third node."""
     traceparent: str = ""
+    may_be_sent_on: bool = False
+    """A node of which many want the same may name others instead of answering."""
     gives_up: Callable[[], bool] | None = None
     """Asked when the node has been silent for a moment: whether to end with `Slow`."""
 

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apenstock/v1/handover.proto\x12\x0bpenstock.v1\"q\n\x0cOfferRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04list\x18\x03 \x01(\x04\x12\r\n\x05start\x18\x04 \x01(\x04\x12\x13\n\x0bleft_chunks\x18\x05 \x01(\x04\x12\x12\n\nleft_bytes\x18\x06 \x01(\x04\"~\n\rOfferResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04list\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x11\n\tchunk_ids\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63hunks\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x0f\n\x07is_over\x18\x07 \x01(\x08\"$\n\x0f\x44\x65scribeRequest\x12\x11\n\tchunk_ids\x18\x01 \x01(\x0c\"?\n\x10\x44\x65scribeResponse\x12+\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1b.penstock.v1.DescribedChunk\"H\n\x0bTellRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12+\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1b.penstock.v1.DescribedChunk\"\x0e\n\x0cTellResponse\"q\n\x0e\x44\x65scribedChunk\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x12\n\nchunk_size\x18\x04 \x01(\r\x12\r\n\x05index\x18\x05 \x01(\x04\x12\x10\n\x08readings\x18\x06 \x01(\x01\x32\xd0\x01\n\x08Handover\x12>\n\x05Offer\x12\x19.penstock.v1.OfferRequest\x1a\x1a.penstock.v1.OfferResponse\x12G\n\x08\x44\x65scribe\x12\x1c.penstock.v1.DescribeRequest\x1a\x1d.penstock.v1.DescribeResponse\x12;\n\x04Tell\x12\x18.penstock.v1.TellRequest\x1a\x19.penstock.v1.TellResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apenstock/v1/handover.proto\x12\x0bpenstock.v1\"q\n\x0cOfferRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04list\x18\x03 \x01(\x04\x12\r\n\x05start\x18\x04 \x01(\x04\x12\x13\n\x0bleft_chunks\x18\x05 \x01(\x04\x12\x12\n\nleft_bytes\x18\x06 \x01(\x04\"~\n\rOfferResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04list\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x11\n\tchunk_ids\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63hunks\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x0f\n\x07is_over\x18\x07 \x01(\x08\"$\n\x0f\x44\x65scribeRequest\x12\x11\n\tchunk_ids\x18\x01 \x01(\x0c\"?\n\x10\x44\x65scribeResponse\x12+\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1b.penstock.v1.DescribedChunk\"[\n\x0bTellRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12+\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1b.penstock.v1.DescribedChunk\x12\x11\n\tas_guests\x18\x03 \x01(\x08\"\x0e\n\x0cTellResponse\"q\n\x0e\x44\x65scribedChunk\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x12\n\nchunk_size\x18\x04 \x01(\r\x12\r\n\x05index\x18\x05 \x01(\x04\x12\x10\n\x08readings\x18\x06 \x01(\x01\x32\xd0\x01\n\x08Handover\x12>\n\x05Offer\x12\x19.penstock.v1.OfferRequest\x1a\x1a.penstock.v1.OfferResponse\x12G\n\x08\x44\x65scribe\x12\x1c.penstock.v1.DescribeRequest\x1a\x1d.penstock.v1.DescribeResponse\x12;\n\x04Tell\x12\x18.penstock.v1.TellRequest\x1a\x19.penstock.v1.TellResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -30,11 +30,11 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_DESCRIBERESPONSE']._serialized_start=324
   _globals['_DESCRIBERESPONSE']._serialized_end=387
   _globals['_TELLREQUEST']._serialized_start=389
-  _globals['_TELLREQUEST']._serialized_end=461
-  _globals['_TELLRESPONSE']._serialized_start=463
-  _globals['_TELLRESPONSE']._serialized_end=477
-  _globals['_DESCRIBEDCHUNK']._serialized_start=479
-  _globals['_DESCRIBEDCHUNK']._serialized_end=592
-  _globals['_HANDOVER']._serialized_start=595
-  _globals['_HANDOVER']._serialized_end=803
+  _globals['_TELLREQUEST']._serialized_end=480
+  _globals['_TELLRESPONSE']._serialized_start=482
+  _globals['_TELLRESPONSE']._serialized_end=496
+  _globals['_DESCRIBEDCHUNK']._serialized_start=498
+  _globals['_DESCRIBEDCHUNK']._serialized_end=611
+  _globals['_HANDOVER']._serialized_start=614
+  _globals['_HANDOVER']._serialized_end=822
 # @@protoc_insertion_point(module_scope)

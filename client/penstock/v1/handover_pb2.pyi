@@ -127,8 +127,11 @@ class TellRequest(google.protobuf.message.Message):
 
     NODE_FIELD_NUMBER: builtins.int
     CHUNKS_FIELD_NUMBER: builtins.int
+    AS_GUESTS_FIELD_NUMBER: builtins.int
     node: builtins.str
     """Who has them."""
+    as_guests: builtins.bool
+    """They are others', and many ask for them: keep a copy while you are asked for it too."""
     @property
     def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DescribedChunk]:
         """At most 128."""
@@ -138,8 +141,9 @@ class TellRequest(google.protobuf.message.Message):
         *,
         node: builtins.str = ...,
         chunks: collections.abc.Iterable[global___DescribedChunk] | None = ...,
+        as_guests: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["chunks", b"chunks", "node", b"node"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_guests", b"as_guests", "chunks", b"chunks", "node", b"node"]) -> None: ...
 
 global___TellRequest = TellRequest
 
