@@ -4,12 +4,14 @@
 
 Four nodes over a real etcd and a real S3 server hold an object; one reader reads at random
 places of it, at a steady rate that leaves the processors free, before and during each change. A
-drained node is put back before the next one is drained. Then a weight is raised, a fifth node
-joins; and with two copies a node is stopped for a moment, and another killed. ``--quick`` does
-each once, on a small object.
+drained node is put back before the next one is drained; hand-over keeps to a rate at which all
+processes together use less than a third of the processors, which is told. Then a weight is
+raised, a fifth node joins; and with two copies a node is stopped for a moment, and another killed.
+``--quick`` does each once, on a small object.
 """
 
 import contextlib
+import os
 import random
 import tempfile
 import threading
@@ -27,6 +29,7 @@ from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import MIB, Site, StoredObject
+from penstock_node.testbed.usage import cpu_seconds
 
 DEADLINE_S = 120.0
 CHUNK_BYTES = 256 * 1024
@@ -34,6 +37,9 @@ READ_BYTES = 64 * 1024
 READ_EVERY_S = 0.01
 NAMES = ("n1", "n2", "n3", "n4")
 WARM_UP_READS = 50
+HANDOFF_BYTES_PER_S = 10_000_000
+"""While nodes are drained."""
+FULL_BYTES_PER_S = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,28 +151,39 @@ class Bench:
 
     def drains(self, reader: Reader) -> None:
         """Drain nodes, and put them back."""
+        self._operator.set_settings({"handoff_bytes_per_s": HANDOFF_BYTES_PER_S})
         ratios: list[float] = []
+        shares: list[float] = []
         handed: list[float] = []
         back: list[float] = []
         seconds: list[float] = []
         for number in rounds(self._size.drains, "drains"):
             node = NAMES[number % len(NAMES)]
             before = reader.p99_of(self.watch)
-            begun = time.monotonic()
+            begun, used_s = time.monotonic(), self._processor_s()
             during = reader.p99_of(partial(self._drain, node, handed))
             seconds.append(time.monotonic() - begun)
+            shares.append((self._processor_s() - used_s) / seconds[-1] / (os.cpu_count() or 1))
             ratios.append(during / before)
             moved = self.moved_bytes()
             self._operator.uncordon(node)
             self.settle()
             back.append(self.moved_bytes() - moved)
+        self._operator.set_settings({"handoff_bytes_per_s": FULL_BYTES_PER_S})
         self._add(
             Measure.of("to drained", seconds, "s"),
             Measure.of("handed over", [value / 1e6 for value in handed], "MB"),
             Measure.of("read p99: during ÷ before", ratios, bound="≤", target=1.5),
+            Measure.of("processors in use", [100 * share for share in shares], "%"),
             Measure.of("moved as it is put back", back, "B", bound="="),
             group="drains",
         )
+
+    def _processor_s(self) -> float:
+        """Return the processor time that all parts have used so far."""
+        parts = [node.process for node in self._site.cluster.running]
+        parts += [self._site.s3.process, self._site.etcd.process]
+        return time.process_time() + sum(cpu_seconds(part.pid) for part in parts)
 
     def _drain(self, node: str, handed: list[float]) -> None:
         self._operator.cordon(node, drain=True)

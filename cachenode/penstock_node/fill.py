@@ -25,8 +25,10 @@ from penstock_node.peers import Peers
 
 _log = structlog.get_logger(__name__)
 
-LOOK_TIMEOUT_S = 1.0
-"""For a node that may have a chunk, or not."""
+LOOK_TIMEOUT_S = 10.0
+"""For a node that may have a chunk, or not: one that is silent is given up long before."""
+LOOKS_MAX = 2
+"""How often a silent one is asked: it may be starved, and the origin costs more than a moment."""
 FETCH_TIMEOUT_S = 45.0
 """For an owner that may have to read the origin first; less than a client's own patience."""
 FLIGHTS_MAX = 1024
@@ -129,10 +131,14 @@ class Filler:
 
     async def _from_former_owners(self, chunk: Chunk) -> Arrival | None:
         for member in self._cluster.former_owners(chunk.id):
-            try:
-                return await self._from_peer(member, chunk, only_if_cached=True)
-            except PenstockError as error:  # It does not have it, or not well: ask the next.
-                _log.debug("former owner passed over", node=member.id, error=error.name)
+            for _ in range(LOOKS_MAX):
+                try:
+                    return await self._from_peer(member, chunk, only_if_cached=True)
+                except NodeUnavailable as error:
+                    _log.info("former owner is silent", node=member.id, error=str(error))
+                except PenstockError as error:  # It does not have it, or not well: ask the next.
+                    _log.debug("former owner passed over", node=member.id, error=error.name)
+                    break
         return None
 
     async def _from_peer(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Arrival:
