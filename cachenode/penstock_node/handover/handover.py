@@ -19,11 +19,11 @@ from penstock_node.handover.asking import Asking
 from penstock_node.handover.copying import Copying
 from penstock_node.handover.giving import Giving
 from penstock_node.handover.moving import Mover
-from penstock_node.handover.pace import Pace
 from penstock_node.handover.taking import Taking
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
+from penstock_node.pace import Pace
 from penstock_node.peers import Peers
 from penstock_node.store import Store
 

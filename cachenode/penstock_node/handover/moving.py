@@ -17,11 +17,11 @@ from penstock_node.chunk import Arrival, Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.fill import Filler
 from penstock_node.handover.giving import NOTHING, Left
-from penstock_node.handover.pace import Pace
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.ownership import duty_of
+from penstock_node.pace import Pace
 from penstock_node.peers import Peers
 from penstock_node.store import Described, Store
 
