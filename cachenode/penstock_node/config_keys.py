@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from penstock.errors import InvalidRequest
+from penstock.origin_limits import limits_from
 from penstock.placement import check_weight
 from penstock.settings import ClusterSettings
 from penstock.units import parse_duration, parse_size
@@ -254,6 +255,9 @@ class VolumeSection(Section):
     url: str = ""
     options: Annotated[dict[str, Any], Field(repr=False)] = {}
     secret: str = ""
+    limits: dict[str, Any] = {}
+    """What each node may ask of the origin: ``requests_max`` at once, ``requests_per_s``,
+    ``bytes_per_s``; see `penstock.origin_limits`."""
     catalogued: bool = False
     origins: tuple[OriginSection, ...] = ()
 
@@ -261,9 +265,10 @@ class VolumeSection(Section):
         """Return the volume called ``name`` that this describes.
 
         Raises:
-            InvalidRequest: The name, the url, an option or the secret's name is wrong.
+            InvalidRequest: The name, the url, an option, a limit or the secret's name is wrong.
         """
-        return Volume(name, self.url, self.options, self.secret or None)
+        limits = limits_from(self.limits, where=f"volume {name!r}")
+        return Volume(name, self.url, self.options, self.secret or None, limits=limits)
 
 
 class NodeKeys(BaseSettings):

@@ -94,6 +94,25 @@ def _origin_metrics(origins: Origins) -> Iterable[Metric]:
         [((volume,), told.bytes_read) for volume, told in by_volume.items()],
         "volume",
     )
+    yield counter(
+        "penstock_origin_refused_calls",
+        "Calls that were not made, as the origin did not answer.",
+        [((volume,), told.refused_calls) for volume, told in by_volume.items()],
+        "volume",
+    )
+    gates = origins.gates()
+    yield gauge(
+        "penstock_origin_healthy",
+        "Whether the origin is asked: 0 while it does not answer and is only tried now and then.",
+        [((volume,), gate.is_healthy) for volume, gate in gates.items()],
+        "volume",
+    )
+    yield gauge(
+        "penstock_origin_waiting_calls",
+        "Calls that wait for a slot at the origin, or for their turn in its rate.",
+        [((volume,), gate.waiting) for volume, gate in gates.items()],
+        "volume",
+    )
 
 
 def _cluster_metrics(cluster: Cluster, coordination: Coordination) -> Iterable[Metric]:

@@ -169,10 +169,10 @@ class Opener:
             flight = self._look_ups.start(key, lambda _: self._look_up(location, key))
             try:
                 answer = await flight.wait(LOOK_UP_TIMEOUT_S)
-            except OriginUnavailable:
-                return self._last_known(key)
+            except OriginUnavailable as error:
+                return self._last_known(key, error)
             if answer is None:
-                return self._last_known(key)
+                return self._last_known(key, _no_answer(key))
             if answer.asked_at >= not_before:
                 return answer
 
@@ -190,15 +190,15 @@ class Opener:
             self._answers.popitem(last=False)
         return answer
 
-    def _last_known(self, key: str) -> _Answer:
+    def _last_known(self, key: str, error: OriginUnavailable) -> _Answer:
         """Return what was known before the origin stopped answering, if that is recent enough.
 
         Raises:
-            OriginUnavailable: Nothing is known, or it is too old.
+            OriginUnavailable: ``error``: nothing is known, or it is too old.
         """
         answer = self._answers.get(key)
         if answer is None or self._age(answer) > self._cluster.settings.open_stale_s:
-            raise OriginUnavailable(f"the origin of {key} does not answer; try again later")
+            raise error
         return answer
 
     async def was_overwritten(self, volume: str, key: str) -> None:
@@ -206,6 +206,12 @@ class Opener:
         location = self._cluster.location_of(volume, key)
         url = f"penstock://{volume}/{location.path}"
         await self._open(url, True, False)
+
+
+def _no_answer(key: str) -> OriginUnavailable:
+    return OriginUnavailable(
+        f"{key}: its origin has not answered within {LOOK_UP_TIMEOUT_S:.0f} s; try again later"
+    )
 
 
 def _moment(microseconds: int) -> datetime | None:

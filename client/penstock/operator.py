@@ -25,6 +25,7 @@ from penstock.operator_results import (
     WeightsPreview,
     WeightsSet,
 )
+from penstock.origin_limits import limits_from
 from penstock.placement import Placement
 from penstock.routing import Routing
 from penstock.rpc import (
@@ -264,7 +265,13 @@ class Operator:
         """Return the cluster's volumes, sorted by name."""
         answer = self._nodes.call(LIST_VOLUMES, operator_pb2.ListVolumesRequest())
         found = (
-            Volume(told.name, told.url, json.loads(told.options_json or "{}"), told.secret or None)
+            Volume(
+                told.name,
+                told.url,
+                json.loads(told.options_json or "{}"),
+                told.secret or None,
+                limits=limits_from(json.loads(told.limits_json or "{}"), where=told.name),
+            )
             for told in answer.volumes
         )
         return sorted(found, key=lambda volume: volume.name)
@@ -284,6 +291,7 @@ class Operator:
             url=volume.url,
             options_json=json.dumps(dict(volume.options)),
             secret=volume.secret or "",
+            limits_json=json.dumps(volume.limits.to_json()),
         )
         request = operator_pb2.PutVolumeRequest(volume=message, replace=replace)
         self._nodes.call(PUT_VOLUME, request, timeout_s=CHANGE_TIMEOUT_S)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from penstock.errors import InvalidRequest, NotPermitted
+from penstock.origin_limits import NO_LIMITS, VolumeLimits, limits_from
 from penstock.origin_options import KIND_OF_SCHEME, Kind, OptionValue, OriginOptions, sort_options
 from penstock.origin_urls import canonical_endpoint, canonical_url, check_path
 
@@ -40,12 +41,14 @@ class Volume:
         url: The place, canonical: scheme and host in lower case, a slash at the end.
         options: `obstore`'s options of the scheme and of its HTTP client; no credentials.
         secret: Which ``[secrets]`` of the nodes' configuration it is read with; None for none.
+        limits: What each node may ask of its origin.
     """
 
     name: str
     url: str
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     secret: str | None = None
+    limits: VolumeLimits = NO_LIMITS
 
     def __post_init__(self) -> None:
         """Check and canonicalise.
@@ -126,7 +129,12 @@ class Volume:
 
     def to_json(self) -> bytes:
         """Return the value under ``volumes/{name}`` in etcd."""
-        value = {"url": self.url, "options": dict(self.options), "secret": self.secret}
+        value = {
+            "url": self.url,
+            "options": dict(self.options),
+            "secret": self.secret,
+            "limits": self.limits.to_json(),
+        }
         return json.dumps(value, sort_keys=True).encode()
 
     @classmethod
@@ -145,7 +153,8 @@ class Volume:
         options, secret = data.get("options", {}), data.get("secret")
         if not isinstance(options, dict) or not isinstance(secret, str | None):
             raise InvalidRequest(f"volume {name!r}: want a table of options, and a secret's name")
-        return cls(name, data["url"], options, secret or None)
+        limits = limits_from(data.get("limits", {}), where=f"volume {name!r}")
+        return cls(name, data["url"], options, secret or None, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ FINAL = (
 )
 _RETRIED_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _STATUS = re.compile(r"status code: (\d{3})")
+_KIND = re.compile(r"\bkind: (Timeout|Connect)\b")
+_REASONS = {"Timeout": "no answer in time", "Connect": "no connection"}
 _QUERY = re.compile(r"\?[^\s,)\"']*")
 
 
@@ -91,6 +93,18 @@ def is_transient(error: BaseException) -> bool:
         return False
     status = status_of(error)
     return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRIED_STATUS
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a request had no answer, in a few words that name no object."""
+    status = status_of(error)
+    if status is not None:
+        names = {each.value: each.phrase for each in HTTPStatus}
+        return f"it answers {status} {names.get(status, '')}".rstrip()
+    if isinstance(error, ShortBody):
+        return "its answers end early"
+    kind = _KIND.search(str(error))
+    return _REASONS[kind[1]] if kind else first_line(error).rpartition(" - ")[2]
 
 
 def first_line(error: BaseException) -> str:

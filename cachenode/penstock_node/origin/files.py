@@ -6,7 +6,6 @@ disks block. Not responsible for: what may be opened at all (`file_tree`).
 
 import asyncio
 import contextlib
-import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from penstock.errors import (
 )
 from penstock.volumes import Volume
 from penstock_node.origin.file_tree import FileTree
+from penstock_node.origin.gate import Gate, Unanswered
 from penstock_node.origin.interface import (
     LIST_PAGE_MAX,
     Buffer,
@@ -35,7 +35,7 @@ from penstock_node.origin.interface import (
 
 T = TypeVar("T")
 
-_THREADS_MAX = 8
+THREADS_MAX = 8
 """Of one volume; a disk gains nothing from more readers at once."""
 
 
@@ -63,6 +63,7 @@ class FileOrigin:
         volume: Volume,
         *,
         allowed: Sequence[Path],
+        gate: Gate,
         limits: OriginLimits,
         counters: OriginCounters,
     ) -> None:
@@ -75,9 +76,10 @@ class FileOrigin:
         self._tree = FileTree(volume, allowed=allowed)
         self._limits = limits
         self._counters = counters
+        self._gate = gate
         # Of its own: a disk that hangs must not take the event loop's threads with it.
         self._threads = ThreadPoolExecutor(
-            min(_THREADS_MAX, limits.requests_max), thread_name_prefix=f"origin-{volume.name}"
+            limits.requests_max, thread_name_prefix=f"origin-{volume.name}"
         )
 
     def __repr__(self) -> str:
@@ -91,7 +93,7 @@ class FileOrigin:
     async def head(self, path: str, *, deadline: Deadline | None = None) -> OriginMeta:
         """See `Origin`."""
         self._counters.head_requests += 1
-        return await self._run(lambda: self._head(path), path, deadline)
+        return await self._run(lambda: self._head(path), path, self._soon(deadline))
 
     async def read(
         self,
@@ -106,7 +108,12 @@ class FileOrigin:
         """See `Origin`."""
         assert 0 <= start < stop <= size, f"bytes {start} to {stop} of {size}"
         self._counters.get_requests += 1
-        data = await self._run(lambda: self._read(path, version, size, start, stop), path, deadline)
+        data = await self._run(
+            lambda: self._read(path, version, size, start, stop),
+            path,
+            self._soon(deadline),
+            size_bytes=stop - start,
+        )
         self._counters.bytes_read += len(data)
         return data
 
@@ -151,22 +158,33 @@ class FileOrigin:
                     return ListPage(tuple(found[:limit]), next_after=found[limit - 1].path)
         return ListPage(tuple(found), next_after="")
 
-    async def _run(self, work: Callable[[], T], path: str, deadline: Deadline | None) -> T:
-        seconds = min(self._limits.deadline_s, deadline.remaining_s if deadline else math.inf)
+    def _soon(self, deadline: Deadline | None) -> Deadline:
+        # Only lists may take longer: of a large tree they walk a good part.
+        timeout_s = self._limits.request_timeout_s
+        return Deadline.after(min(timeout_s, deadline.remaining_s) if deadline else timeout_s)
+
+    async def _run(
+        self, work: Callable[[], T], path: str, deadline: Deadline | None, *, size_bytes: int = 0
+    ) -> T:
+        async with (
+            self._gate.call(path, deadline=deadline) as call,
+            call.turn(size_bytes=size_bytes),
+        ):
+            return await self._in_thread(work, path)
+
+    async def _in_thread(self, work: Callable[[], T], path: str) -> T:
         what = describe(self._volume, path)
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except FileNotFoundError:
             raise ObjectNotFound(f"{what}: there is no such file") from None
         except NotADirectoryError:
             raise ObjectNotFound(f"{what}: a part of the path is a file") from None
         except PermissionError as error:
             raise NotPermitted(f"{what}: this node's user may not read it") from error
-        except TimeoutError as error:
-            raise OriginUnavailable(f"{what}: not read within {seconds:.1f} s") from error
         except OSError as error:
-            raise OriginUnavailable(f"{what}: {error.strerror}") from error
+            reason = error.strerror or str(error)
+            raise Unanswered(OriginUnavailable(f"{what}: {reason}"), reason) from error
 
     def close(self) -> None:
         """See `Origin`."""

@@ -5,13 +5,15 @@ Version rules, in this order: a strong etag as the origin gives it; else
 ``Last-Modified`` (a second) that keeps the size goes unseen where there is no strong etag.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from penstock.deadline import Deadline
 from penstock.errors import Uncacheable
 from penstock.objects import VERSION_BYTES_MAX
+from penstock.origin_limits import VolumeLimits
 from penstock.volumes import Volume
 
 LIST_PAGE_MAX = 1000
@@ -58,15 +60,32 @@ class OriginLimits:
     requests_max: int = 32
     """At once, per volume and node: obstore gains little beyond (0.89 GB/s with 8 requests in
     flight, 1.05 with 32)."""
+    requests_per_s: float = math.inf
+    """Per volume and node, retries included."""
+    bytes_per_s: float = math.inf
+    """Payload asked for, per volume and node, retries included."""
     attempts_max: int = 4
     """Of one call, the first included."""
     backoff_s: float = 0.1
     """Before the second attempt; it doubles, with jitter, up to ``backoff_max_s``."""
     backoff_max_s: float = 2.0
+    attempts_s: float = 12.0
+    """No new attempt begins after so long: two that are met by silence are over in time for the
+    reader's open (20 s) to be told why."""
+    connect_timeout_s: float = 4.0
+    """One packet of the handshake may be lost, and its successor. A volume's option
+    ``connect_timeout`` overrides it."""
+    silence_timeout_s: float = 8.0
+    """Until an answer begins, and between two pieces of its body: object stores begin within a
+    second or two. A volume's option ``read_timeout`` overrides it."""
     request_timeout_s: float = 30.0
     """One request, its body included. A volume's option ``timeout`` overrides it."""
     deadline_s: float = 60.0
     """A call with all its attempts and its wait for a slot."""
+
+    def of(self, limits: VolumeLimits) -> "OriginLimits":
+        """Return these, but for what a volume's own say."""
+        return replace(self, **limits.to_json())
 
 
 @dataclass(slots=True)
@@ -78,6 +97,8 @@ class OriginCounters:
     list_requests: int = 0
     bytes_read: int = 0
     """Payload that arrived and was the right version."""
+    refused_calls: int = 0
+    """Not made, as the origin did not answer."""
 
     @property
     def requests(self) -> int:
@@ -102,7 +123,8 @@ class Origin(Protocol):
 
     Every call ends within its deadline, `OriginLimits.deadline_s` if none is given, and may be
     cancelled. All raise `OriginUnavailable` when the origin does not answer or answers with
-    errors after all attempts, and `NotPermitted` when it refuses us.
+    errors after all attempts, and at once while it is known not to; `Overloaded` when their turn
+    does not come in time; and `NotPermitted` when it refuses us.
     """
 
     @property

@@ -1,11 +1,10 @@
 """Objects in S3, GCS, Azure and behind HTTP servers, read with `obstore`.
 
-Responsible for: requests, their attempts and bounds, and comparing every answer with what was
-asked. Not responsible for: making the store (`stores`), naming failures (`errors`).
+Responsible for: requests, their attempts, and comparing every answer with what was asked.
+Not responsible for: making the store (`stores`), naming failures (`errors`), whether and when a
+request may be sent (`gate`).
 """
 
-import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -17,7 +16,14 @@ from obstore.exceptions import BaseError
 from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
 from penstock.volumes import Volume
-from penstock_node.origin.errors import ShortBody, is_transient, panics_as_errors, translate
+from penstock_node.origin.errors import (
+    ShortBody,
+    is_transient,
+    panics_as_errors,
+    reason_of,
+    translate,
+)
+from penstock_node.origin.gate import Gate, Unanswered
 from penstock_node.origin.interface import (
     LIST_PAGE_MAX,
     Buffer,
@@ -38,14 +44,6 @@ _FAILURES = (BaseError, OSError, ShortBody)
 """What a request raises: `obstore`'s own, ``FileNotFoundError`` and ``TimeoutError``."""
 
 
-class _Again(Exception):
-    """An attempt failed in a way that another one may not."""
-
-    def __init__(self, error: PenstockError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 def _modified_us(meta: Any) -> int:
     modified: datetime = meta["last_modified"]
     # obstore gives 1970 where the origin does not say.
@@ -56,14 +54,20 @@ class ObjectStoreOrigin:
     """An `Origin` over one `obstore` store, on one event loop."""
 
     def __init__(
-        self, volume: Volume, store: Store, *, limits: OriginLimits, counters: OriginCounters
+        self,
+        volume: Volume,
+        store: Store,
+        *,
+        gate: Gate,
+        limits: OriginLimits,
+        counters: OriginCounters,
     ) -> None:
         self._volume = volume
         self._store = cast("Any", store)
         self._limits = limits
         self._counters = counters
         self._host = origin_host(volume)
-        self._slots = asyncio.Semaphore(limits.requests_max)
+        self._gate = gate
 
     def __repr__(self) -> str:
         return f"<ObjectStoreOrigin {self._volume.name} at {self._host}>"
@@ -108,7 +112,7 @@ class ObjectStoreOrigin:
             self._compare(path, answer, version=version, size=size, start=start, stop=stop)
             return await self._body(answer, stop - start)
 
-        return await self._attempts(request, path, deadline)
+        return await self._attempts(request, path, deadline, size_bytes=stop - start)
 
     async def list(
         self, prefix: str, *, after: str = "", limit: int, deadline: Deadline | None = None
@@ -175,39 +179,40 @@ class ObjectStoreOrigin:
         return body
 
     async def _attempts(
-        self, request: Callable[[], Awaitable[T]], path: str, deadline: Deadline | None
+        self,
+        request: Callable[[], Awaitable[T]],
+        path: str,
+        deadline: Deadline | None,
+        *,
+        size_bytes: int = 0,
     ) -> T:
         """Run ``request`` until it succeeds, cannot succeed, or the bounds are reached."""
         limits = self._limits
-        remaining_s = min(limits.deadline_s, deadline.remaining_s if deadline else math.inf)
-        try:
-            async with asyncio.timeout(remaining_s):
-                async for attempt in stamina.retry_context(
-                    on=_Again,
-                    attempts=limits.attempts_max,
-                    timeout=remaining_s,
-                    wait_initial=limits.backoff_s,
-                    wait_max=limits.backoff_max_s,
-                    wait_jitter=limits.backoff_s,
-                ):
-                    with attempt:
+        async with self._gate.call(path, deadline=deadline) as call:
+            async for attempt in stamina.retry_context(
+                on=Unanswered,
+                attempts=call.attempts_max,
+                timeout=limits.attempts_s,
+                wait_initial=limits.backoff_s,
+                wait_max=limits.backoff_max_s,
+                wait_jitter=limits.backoff_s,
+            ):
+                with attempt:
+                    # A slot is not held while waiting for the next attempt.
+                    async with call.turn(size_bytes=size_bytes):
                         return await self._attempt(request, path)
-        except _Again as again:
-            raise again.error from None
-        except TimeoutError as error:
-            raise self._translate(error, path) from None
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _attempt(self, request: Callable[[], Awaitable[T]], path: str) -> T:
         try:
-            # A slot is not held while waiting for the next attempt.
-            async with self._slots:
-                with panics_as_errors(self._volume):
-                    return await request()
+            with panics_as_errors(self._volume):
+                return await request()
         except _FAILURES as error:
             # Not chained: obstore's texts quote urls, whose queries may be signatures.
             translated = self._translate(error, path)
-            raise (_Again(translated) if is_transient(error) else translated) from None
+            if is_transient(error):
+                raise Unanswered(translated, reason_of(error)) from None
+            raise translated from None
 
     def _translate(self, error: Exception, path: str) -> PenstockError:
         return translate(error, volume=self._volume, path=path, host=self._host)

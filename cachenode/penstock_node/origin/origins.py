@@ -4,13 +4,22 @@ Responsible for: making them anew when a volume changes, with counters that go o
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from penstock.volumes import Volume
-from penstock_node.origin.files import FileOrigin
+from penstock_node.origin.files import THREADS_MAX, FileOrigin
+from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import Origin, OriginCounters, OriginLimits, SecretSettings
 from penstock_node.origin.object_store import ObjectStoreOrigin
-from penstock_node.origin.stores import open_store
+from penstock_node.origin.stores import open_store, origin_host
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    volume: Volume
+    origin: Origin
+    gate: Gate
 
 
 class Origins:
@@ -28,12 +37,12 @@ class Origins:
         Args:
             secrets: This node's own, by name.
             allow_file_roots: Directories below which ``file://`` volumes may lie.
-            limits: Bounds of each origin.
+            limits: Bounds of each origin whose volume says nothing else.
         """
         self._secrets = dict(secrets or {})
         self._file_roots = tuple(allow_file_roots)
         self._limits = limits or OriginLimits()
-        self._origins: dict[str, tuple[Volume, Origin]] = {}
+        self._opened: dict[str, _Opened] = {}
         self._counters: dict[str, OriginCounters] = {}
 
     def get(self, volume: Volume) -> Origin:
@@ -45,29 +54,35 @@ class Origins:
             InvalidConfiguration: Its secret's values do not suit the store.
             InvalidRequest: `obstore` cannot work with its options.
         """
-        known = self._origins.get(volume.name)
-        if known is not None and known[0] == volume:
-            return known[1]
-        origin = self._open(volume)
+        known = self._opened.get(volume.name)
+        if known is not None and known.volume == volume:
+            return known.origin
+        opened = self._open(volume)
         if known is not None:
-            known[1].close()
-        self._origins[volume.name] = (volume, origin)
-        return origin
+            known.origin.close()
+        self._opened[volume.name] = opened
+        return opened.origin
 
-    def _open(self, volume: Volume) -> Origin:
+    def _open(self, volume: Volume) -> _Opened:
         counters = self._counters.setdefault(volume.name, OriginCounters())
+        limits = self._limits.of(volume.limits)
         if volume.kind == "file":
-            return FileOrigin(
-                volume, allowed=self._file_roots, limits=self._limits, counters=counters
+            limits = replace(limits, requests_max=min(THREADS_MAX, limits.requests_max))
+            gate = Gate(volume, "the directory", limits=limits, counters=counters)
+            files = FileOrigin(
+                volume, allowed=self._file_roots, gate=gate, limits=limits, counters=counters
             )
+            return _Opened(volume, files, gate)
         secret = self._secrets.get(volume.secret) if volume.secret else None
-        store = open_store(volume, secret, limits=self._limits)
-        return ObjectStoreOrigin(volume, store, limits=self._limits, counters=counters)
+        store = open_store(volume, secret, limits=limits)
+        gate = Gate(volume, origin_host(volume), limits=limits, counters=counters)
+        objects = ObjectStoreOrigin(volume, store, gate=gate, limits=limits, counters=counters)
+        return _Opened(volume, objects, gate)
 
     def retain(self, names: Iterable[str]) -> None:
         """Forget the origins of volumes that are gone; their counters stay."""
-        for name in self._origins.keys() - set(names):
-            self._origins.pop(name)[1].close()
+        for name in self._opened.keys() - set(names):
+            self._opened.pop(name).origin.close()
 
     def close(self) -> None:
         """Forget all origins and release what they hold."""
@@ -76,3 +91,7 @@ class Origins:
     def counters(self) -> Mapping[str, OriginCounters]:
         """Return the live counters of each volume that was ever opened here."""
         return self._counters
+
+    def gates(self) -> Mapping[str, Gate]:
+        """Return what stands before each origin that is in use, by volume."""
+        return {name: opened.gate for name, opened in self._opened.items()}

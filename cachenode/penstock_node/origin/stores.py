@@ -102,12 +102,18 @@ def _redirect_trap(volume: Volume, *, finds_credentials: bool) -> dict[str, str]
     }
 
 
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
 def _client_options(
     volume: Volume, *, limits: OriginLimits, finds_credentials: bool
 ) -> dict[str, Any]:
     given = volume.origin_options.client
     defaults = {
-        "timeout": f"{round(limits.request_timeout_s * 1000)}ms",
+        "connect_timeout": _milliseconds(limits.connect_timeout_s),
+        "read_timeout": _milliseconds(limits.silence_timeout_s),
+        "timeout": _milliseconds(limits.request_timeout_s),
         "pool_max_idle_per_host": str(limits.requests_max),
         "user_agent": "penstock",
     }

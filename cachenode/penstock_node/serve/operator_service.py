@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from penstock.errors import InvalidRequest
+from penstock.origin_limits import limits_from
 from penstock.v1 import operator_pb2, operator_pb2_grpc
 from penstock.volumes import Volume
 from penstock_node.cluster import Cluster
@@ -129,6 +130,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                     url=volume.url,
                     options_json=json.dumps(dict(volume.options)),
                     secret=volume.secret or "",
+                    limits_json=json.dumps(volume.limits.to_json()),
                 )
                 for volume in self._cluster.volumes
             ]
@@ -141,7 +143,8 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """Add a volume, or replace one."""
         message = request.volume
         options = _object(message.options_json or "{}")
-        volume = Volume(message.name, message.url, options, message.secret or None)
+        limits = limits_from(_object(message.limits_json or "{}"), where=message.name)
+        volume = Volume(message.name, message.url, options, message.secret or None, limits=limits)
         await self._coordination.operations.put_volume(
             volume.name, json.loads(volume.to_json()), replace=request.replace
         )

@@ -1,6 +1,6 @@
 """`penstock volume add|rm|ls`: names for places in object stores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,7 @@ from penstock.cli.output import CLUSTER_PANEL, Column, say, say_json, say_table,
 if TYPE_CHECKING:
     from penstock.volumes import Volume
 
-_COLUMNS = (Column("volume"), Column("url"), Column("secret"), Column("options"))
+_COLUMNS = (Column("volume"), Column("url"), Column("secret"), Column("options"), Column("limits"))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +36,14 @@ def add(
         str | None,
         typer.Option(metavar="NAME", help="Of the secret in the nodes' configuration."),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="What each node may ask of the origin: requests_max (at once), requests_per_s, "
+            "bytes_per_s.",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a volume of this name.")
     ] = False,
@@ -44,9 +52,12 @@ def add(
 ) -> None:
     """Add a volume."""
     options = parse_options(option or [])
+    limits = parse_options(limit or [], flag="--limit", example="requests_per_s=100")
+    from penstock.origin_limits import limits_from
     from penstock.volumes import Volume
 
-    volume = Volume(name, url, options, secret)
+    where = f"volume {name!r}"
+    volume = Volume(name, url, options, secret, limits=limits_from(limits, where=where))
     with open_operator(address) as operator:
         operator.put_volume(volume, replace=replace)
     if as_json:
@@ -84,8 +95,10 @@ def list_volumes(*, address: Address = None, as_json: Json = False) -> None:
         say("no volumes; add one with: penstock volume add NAME URL")
 
 
-def parse_options(texts: Sequence[str]) -> dict[str, str]:
-    """Return key to value of texts like ``region=us-east-1``.
+def parse_options(
+    texts: Sequence[str], *, flag: str = "--option", example: str = "region=us-east-1"
+) -> dict[str, str]:
+    """Return key to value of texts like ``region=us-east-1``, given by ``flag``.
 
     Raises:
         typer.BadParameter: One is not like that, or names a key again.
@@ -95,10 +108,10 @@ def parse_options(texts: Sequence[str]) -> dict[str, str]:
         key, separator, value = text.partition("=")
         if not (key and separator):
             raise typer.BadParameter(
-                f"{text!r}: write KEY=VALUE, for example region=us-east-1", param_hint="--option"
+                f"{text!r}: write KEY=VALUE, for example {example}", param_hint=flag
             )
         if key in options:
-            raise typer.BadParameter(f"{key!r} is named twice", param_hint="--option")
+            raise typer.BadParameter(f"{key!r} is named twice", param_hint=flag)
         options[key] = value
     return options
 
@@ -109,9 +122,14 @@ def _to_json(volume: "Volume") -> dict[str, object]:
         "url": volume.url,
         "options": dict(volume.options),
         "secret": volume.secret,
+        "limits": volume.limits.to_json(),
     }
 
 
 def _row(volume: "Volume") -> tuple[str, ...]:
-    options = " ".join(f"{key}={value}" for key, value in volume.options.items())
-    return (volume.name, volume.url, volume.secret or "-", options or "-")
+    options, limits = _pairs(volume.options), _pairs(volume.limits.to_json())
+    return (volume.name, volume.url, volume.secret or "-", options, limits)
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items()) or "-"

@@ -556,11 +556,14 @@ class Volume(google.protobuf.message.Message):
     URL_FIELD_NUMBER: builtins.int
     OPTIONS_JSON_FIELD_NUMBER: builtins.int
     SECRET_FIELD_NUMBER: builtins.int
+    LIMITS_JSON_FIELD_NUMBER: builtins.int
     name: builtins.str
     url: builtins.str
     options_json: builtins.str
     """A JSON object of the origin's options; no secrets."""
     secret: builtins.str
+    limits_json: builtins.str
+    """A JSON object of what each node may ask of the origin; see the library's `VolumeLimits`."""
     def __init__(
         self,
         *,
@@ -568,8 +571,9 @@ class Volume(google.protobuf.message.Message):
         url: builtins.str = ...,
         options_json: builtins.str = ...,
         secret: builtins.str = ...,
+        limits_json: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "options_json", b"options_json", "secret", b"secret", "url", b"url"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limits_json", b"limits_json", "name", b"name", "options_json", b"options_json", "secret", b"secret", "url", b"url"]) -> None: ...
 
 global___Volume = Volume
 
