@@ -6,6 +6,7 @@ disks block. Not responsible for: what may be opened at all (`file_tree`).
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,20 @@ from penstock_node.origin.interface import (
 )
 
 T = TypeVar("T")
+
+_DISK_FAILS = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENODEV,
+        errno.EREMOTEIO,
+    }
+)
+"""The rest is about one path: too long a name, or too many links."""
 
 THREADS_MAX = 8
 """Of one volume; a disk gains nothing from more readers at once."""
@@ -166,10 +181,8 @@ class FileOrigin:
     async def _run(
         self, work: Callable[[], T], path: str, deadline: Deadline | None, *, size_bytes: int = 0
     ) -> T:
-        async with (
-            self._gate.call(path, deadline=deadline) as call,
-            call.turn(size_bytes=size_bytes),
-        ):
+        async with self._gate.call(path, deadline=deadline) as call:
+            await call.turn(size_bytes=size_bytes)
             return await self._in_thread(work, path)
 
     async def _in_thread(self, work: Callable[[], T], path: str) -> T:
@@ -184,7 +197,10 @@ class FileOrigin:
             raise NotPermitted(f"{what}: this node's user may not read it") from error
         except OSError as error:
             reason = error.strerror or str(error)
-            raise Unanswered(OriginUnavailable(f"{what}: {reason}"), reason) from error
+            unavailable = OriginUnavailable(f"{what}: {reason}")
+            if error.errno in _DISK_FAILS:
+                raise Unanswered(unavailable, reason) from error
+            raise unavailable from error
 
     def close(self) -> None:
         """See `Origin`."""

@@ -20,6 +20,7 @@ from penstock.errors import OriginUnavailable, Overloaded, PenstockError
 from penstock.volumes import Volume
 from penstock_node.origin.breaker import Breaker, Permit
 from penstock_node.origin.interface import OriginCounters, OriginLimits, describe
+from penstock_node.origin.stores import origin_host
 from penstock_node.pace import Pace
 
 _log = structlog.get_logger(__name__)
@@ -41,7 +42,7 @@ class Unanswered(Exception):
 
 
 class Call:
-    """One call under way, with all its attempts."""
+    """One call under way: it holds a slot of its gate's for all of its attempts."""
 
     def __init__(self, gate: "Gate", permit: Permit, what: str, attempts_max: int) -> None:
         self._gate = gate
@@ -50,18 +51,15 @@ class Call:
         """What is asked for, for messages."""
         self.attempts_max = 1 if permit.is_probe else attempts_max
         self.is_waiting = False
+        """For its slot, or for its turn."""
 
-    @contextlib.asynccontextmanager
-    async def turn(self, *, size_bytes: int = 0) -> AsyncIterator[None]:
-        """Wait until a request for ``size_bytes`` may be sent; it is over at the end.
+    async def turn(self, *, size_bytes: int = 0) -> None:
+        """Wait until a request for ``size_bytes`` may be sent.
 
         Raises:
             OriginUnavailable: Others found meanwhile that the origin does not answer.
         """
-        self.is_waiting = True
-        async with self._gate.slot(self, size_bytes):
-            self.is_waiting = False
-            yield
+        await self._gate.turn(self, size_bytes)
 
 
 class Gate:
@@ -70,7 +68,6 @@ class Gate:
     def __init__(
         self,
         volume: Volume,
-        host: str,
         *,
         limits: OriginLimits,
         counters: OriginCounters,
@@ -81,14 +78,13 @@ class Gate:
 
         Args:
             volume: Whose origin it is.
-            host: The origin's, for people.
             limits: What this node may ask of it.
             counters: Where calls that were refused are counted.
             clock: Monotonic seconds, of the circuit breaker.
             rng: For the length of its pauses.
         """
         self._volume = volume
-        self._host = host
+        self._host = "the directory" if volume.kind == "file" else origin_host(volume)
         self._limits = limits
         self._counters = counters
         self._clock = clock
@@ -127,7 +123,12 @@ class Gate:
         remaining_s = deadline.remaining_s if deadline else math.inf
         try:
             async with asyncio.timeout(min(self._limits.deadline_s, remaining_s)):
-                yield call
+                with self._waits(call):
+                    await self._slots.acquire()
+                try:
+                    yield call
+                finally:
+                    self._slots.release()
         except Unanswered as failure:
             self._note_failure(call, failure.reason)
             raise failure.error from None
@@ -147,29 +148,23 @@ class Gate:
             raise self._refusal(what)
         return Call(self, permit, what, self._limits.attempts_max)
 
-    @contextlib.asynccontextmanager
-    async def slot(self, call: Call, size_bytes: int) -> AsyncIterator[None]:
-        """Hold one of the slots, from when a request for ``size_bytes`` may be sent.
-
-        Raises:
-            OriginUnavailable: As `Call.turn`.
-        """
-        async with contextlib.AsyncExitStack() as held:
-            with self._counted_as_waiting():
-                await held.enter_async_context(self._slots)
-                self._check(call)
-                await self._requests.wait(1)
-                if size_bytes:
-                    await self._bytes.wait(size_bytes)
-            self._check(call)
-            self._breaker.asks(call.permit)
-            yield
+    async def turn(self, call: Call, size_bytes: int) -> None:
+        """See `Call.turn`."""
+        self._check(call)
+        with self._waits(call):
+            await self._requests.wait(1)
+            if size_bytes:
+                await self._bytes.wait(size_bytes)
+        self._check(call)
+        self._breaker.asks(call.permit)
 
     @contextlib.contextmanager
-    def _counted_as_waiting(self) -> Iterator[None]:
+    def _waits(self, call: Call) -> Iterator[None]:
         self._waiting += 1
+        call.is_waiting = True
         try:
             yield
+            call.is_waiting = False  # Else it is known that it waited when its time was over.
         finally:
             self._waiting -= 1
 

@@ -198,9 +198,8 @@ class ObjectStoreOrigin:
                 wait_jitter=limits.backoff_s,
             ):
                 with attempt:
-                    # A slot is not held while waiting for the next attempt.
-                    async with call.turn(size_bytes=size_bytes):
-                        return await self._attempt(request, path)
+                    await call.turn(size_bytes=size_bytes)
+                    return await self._attempt(request, path)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _attempt(self, request: Callable[[], Awaitable[T]], path: str) -> T:

@@ -3,7 +3,8 @@
 Responsible for: making them anew when a volume changes, with counters that go on.
 """
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from penstock_node.origin.files import THREADS_MAX, FileOrigin
 from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import Origin, OriginCounters, OriginLimits, SecretSettings
 from penstock_node.origin.object_store import ObjectStoreOrigin
-from penstock_node.origin.stores import open_store, origin_host
+from penstock_node.origin.stores import open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Origins:
         secrets: Mapping[str, SecretSettings] | None = None,
         allow_file_roots: Iterable[Path] = (),
         limits: OriginLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep what origins are made with; nothing is opened yet.
 
@@ -38,10 +40,12 @@ class Origins:
             secrets: This node's own, by name.
             allow_file_roots: Directories below which ``file://`` volumes may lie.
             limits: Bounds of each origin whose volume says nothing else.
+            clock: Monotonic seconds, of the circuit breakers.
         """
         self._secrets = dict(secrets or {})
         self._file_roots = tuple(allow_file_roots)
         self._limits = limits or OriginLimits()
+        self._clock = clock
         self._opened: dict[str, _Opened] = {}
         self._counters: dict[str, OriginCounters] = {}
 
@@ -64,20 +68,23 @@ class Origins:
         return opened.origin
 
     def _open(self, volume: Volume) -> _Opened:
-        counters = self._counters.setdefault(volume.name, OriginCounters())
         limits = self._limits.of(volume.limits)
         if volume.kind == "file":
             limits = replace(limits, requests_max=min(THREADS_MAX, limits.requests_max))
-            gate = Gate(volume, "the directory", limits=limits, counters=counters)
-            files = FileOrigin(
+        counters = self._counters.setdefault(volume.name, OriginCounters())
+        gate = Gate(volume, limits=limits, counters=counters, clock=self._clock)
+        return _Opened(volume, self._origin(volume, gate, limits, counters), gate)
+
+    def _origin(
+        self, volume: Volume, gate: Gate, limits: OriginLimits, counters: OriginCounters
+    ) -> Origin:
+        if volume.kind == "file":
+            return FileOrigin(
                 volume, allowed=self._file_roots, gate=gate, limits=limits, counters=counters
             )
-            return _Opened(volume, files, gate)
         secret = self._secrets.get(volume.secret) if volume.secret else None
         store = open_store(volume, secret, limits=limits)
-        gate = Gate(volume, origin_host(volume), limits=limits, counters=counters)
-        objects = ObjectStoreOrigin(volume, store, gate=gate, limits=limits, counters=counters)
-        return _Opened(volume, objects, gate)
+        return ObjectStoreOrigin(volume, store, gate=gate, limits=limits, counters=counters)
 
     def retain(self, names: Iterable[str]) -> None:
         """Forget the origins of volumes that are gone; their counters stay."""

@@ -6,6 +6,7 @@ Not responsible for: being S3. Its threads end with the context manager.
 """
 
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from typing import Self
 from urllib.parse import unquote
 
 HELD_MAX_S = 50.0
+PIECES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class OddObject:
     """How many answers have that status; 0 for all."""
     held_until: threading.Event | None = None
     """Bodies are sent once it is set."""
+    piece_every_s: float = 0.0
+    """Bodies come in eight pieces, each so long after the one before; 0 sends them whole."""
 
 
 @dataclass(slots=True)
@@ -184,9 +188,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             if served.held_until is not None:
                 served.held_until.wait(HELD_MAX_S)
-            self.wfile.write(served.data[start : start + sent])
+            self._send_body(served.data[start : start + sent], every_s=served.piece_every_s)
         # A body that ends early can only be told by the connection's end.
         self.close_connection = self.close_connection or sent < stop - start
+
+    def _send_body(self, body: bytes, *, every_s: float) -> None:
+        step = -(-len(body) // PIECES) if every_s else len(body)
+        for start in range(0, len(body), step or 1):
+            time.sleep(every_s)
+            self.wfile.write(body[start : start + step])
 
     def _range(self, size: int) -> tuple[int, int]:
         text = self.headers.get("Range", "")
