@@ -68,10 +68,9 @@ def limits_from(values: Mapping[str, Any], *, where: str) -> VolumeLimits:
 
 def _number(value: Any) -> float:
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-    return number
 
 
 def _requests_max(value: Any) -> int:
@@ -89,7 +88,7 @@ def _requests_per_s(value: Any) -> float:
 
 
 def _bytes_per_s(value: Any) -> int:
-    size = parse_size(value)
+    size = parse_size(value if isinstance(value, str | int) else str(value))
     if size < BYTES_PER_S_MIN:
         raise InvalidRequest("want at least 1MB, for example 500MB or 1GB")
     return size

@@ -322,7 +322,13 @@ def test_volumes_are_added_shown_replaced_and_removed(cli: Cli, origin: Path) ->
     table = rows(cli("volume", "ls"))
     removed = cli("volume", "rm", "llama")
 
-    assert added == {"name": "llama", "url": f"{inner}/", "options": {}, "secret": None}
+    assert added == {
+        "name": "llama",
+        "url": f"{inner}/",
+        "options": {},
+        "secret": None,
+        "limits": {},
+    }
     assert read.exit_code == 0, read.output
     assert replaced.stdout == f"penstock://llama/ is file://{origin}/many/\n"
     assert [(volume["name"], volume["url"]) for volume in shown["volumes"]] == [
@@ -344,6 +350,19 @@ def test_a_volume_keeps_its_options_and_the_name_of_its_secret(cli: Cli) -> None
     assert added["secret"] == "keys"
     assert added["options"] == {"region": "eu-west-1", "timeout": "5s"}
     assert added in shown
+
+
+def test_a_volume_keeps_its_limits(cli: Cli) -> None:
+    words = ["--limit", "requests_per_s=100", "--limit", "bytes_per_s=1GB"]
+
+    added = answer(cli("volume", "add", "far", "s3://bucket/a", *words, "--json"))
+    shown = answer(cli("volume", "ls", "--json"))["volumes"]
+    table = cli("volume", "ls").stdout
+    cli("volume", "rm", "far")
+
+    assert added["limits"] == {"requests_per_s": 100.0, "bytes_per_s": 10**9}
+    assert added in shown
+    assert "requests_per_s=100" in table
 
 
 def test_a_listing_that_fails_is_still_one_json_object(cli: Cli) -> None:
@@ -424,6 +443,8 @@ def test_node_ids_and_settings_complete_in_the_shell(cli: Cli) -> None:
         ("volume add UPPER s3://b/", "InvalidRequest", "cannot name a volume"),
         ("volume add v ftp://b/", "InvalidRequest", "known schemes are"),
         ("volume add v s3://b/ --option regio=x", "InvalidRequest", "did you mean 'region'?"),
+        ("volume add v s3://b/ --limit request_max=1", "InvalidRequest", "'requests_max'?"),
+        ("volume add v s3://b/ --limit requests_max=0", "InvalidRequest", "from 1 to 1024"),
         ("volume rm absent", "InvalidRequest", "known are models"),
         ("config check /absent.toml", "InvalidConfiguration", "No such file"),
     ],
@@ -464,6 +485,7 @@ def test_a_refusal_names_the_fix_and_ends_with_1(
         "settings set replicas",
         "volume add name",
         "volume add v s3://b/ --option region",
+        "volume add v s3://b/ --limit requests_max",
         "volume rm",
         "config check",
         "nonsense",

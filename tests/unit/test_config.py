@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import InvalidConfiguration
+from penstock.origin_limits import VolumeLimits
 from penstock_node.config import NodeConfig
 
 EXAMPLE = Path(__file__).with_name("node_config.toml")
@@ -59,6 +60,7 @@ def test_the_full_example_loads(tmp_path: Path) -> None:
     models = config.cluster_volumes["models"]
     assert (models.url, models.secret) == ("s3://prod-models/", "s3-prod")
     assert models.endpoint == "http://127.0.0.1:8333"
+    assert models.limits == VolumeLimits(16, 100.0, 10**9)
     assert config.etcd is not None
     assert config.etcd.endpoints == ("http://127.0.0.1:2379",)
     assert config.resolve_etcd_password() == "content of etcd-password"

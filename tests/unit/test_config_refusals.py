@@ -267,6 +267,18 @@ BAD_COMBINATIONS = [
     pytest.param({}, "[volumes.m]\nsecret = ''", "volumes.m: no url", id="volume without url"),
     pytest.param(
         {},
+        "[volumes.m]\nurl = 's3://b/'\nlimits = { request_per_s = 1 }",
+        "volumes.m: volume 'm' has no limit 'request_per_s'; did you mean 'requests_per_s'?",
+        id="unknown limit",
+    ),
+    pytest.param(
+        {},
+        "[volumes.m]\nurl = 's3://b/'\nlimits = { bytes_per_s = '1' }",
+        "volumes.m: volume 'm': limits.bytes_per_s='1': want at least 1MB",
+        id="bad limit",
+    ),
+    pytest.param(
+        {},
         "[volumes.m]\nurl = 's3://b/'\nsecret = 'prod'",
         "volumes.m.secret: this node has no secret 'prod' (it has: none); add [secrets.prod]",
         id="unknown secret",

@@ -131,7 +131,7 @@ class Gate:
                     self._slots.release()
         except Unanswered as failure:
             self._note_failure(call, failure.reason)
-            raise failure.error from None
+            raise (failure.error if self.is_healthy else self._unavailable(call.what)) from None
         except TimeoutError:
             raise self._late(call) from None
         except PenstockError:
@@ -206,6 +206,10 @@ class Gate:
 
     def _refusal(self, what: str) -> OriginUnavailable:
         self._counters.refused_calls += 1
+        return self._unavailable(what)
+
+    def _unavailable(self, what: str) -> OriginUnavailable:
+        """Return what is told of an outage: since when, why, and when that may change."""
         outage = self._breaker.outage
         assert outage is not None, "nothing is refused while the origin answers"
         now = self._clock()
