@@ -20,7 +20,6 @@ from penstock_node.handover import giving as module
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Given, Giving, Left, Offer
 from penstock_node.handover.lists import Share, shares_of_others
 from penstock_node.incoming import Incoming
-from penstock_node.pace import BURST_S, Pace
 from penstock_node.store import Store, Tier
 from penstock_node.store.listed import Listed, split_ids
 
@@ -282,20 +281,3 @@ def test_work_is_in_hand_from_its_beginning_to_its_end() -> None:
     ends[1]()
     assert not incoming.has_before(5)
     assert incoming.has_before(6)
-
-
-def test_moving_keeps_to_the_rate_also_when_it_changes() -> None:
-    rate = 1000
-    pace = Pace(lambda: rate)
-
-    def wait_s() -> float:
-        delay_s = pace.delay_s(now=5.0)
-        pace.take(100, now=5.0)
-        return delay_s
-
-    waits = [wait_s() for _ in range(3)]
-    rate = 2000
-    waits += [wait_s() for _ in range(3)]
-
-    steps = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4]
-    assert waits == pytest.approx([max(0.0, step - BURST_S) for step in steps])
