@@ -175,9 +175,9 @@ async def test_a_directory_on_a_disk_that_fails_is_left_alone(tmp_path: Path) ->
         with closing(origins):
             origin = origins.get(Volume("disk", f"file://{disk.path}/"))
             disk.become("failing")
-            for _ in range(5):
+            for number in range(5):
                 with pytest.raises(OriginUnavailable, match="Input/output error"):
-                    await origin.head("model")
+                    await origin.head(f"model-{number}")
             disk.become("well")
 
             with pytest.raises(OriginUnavailable, match=r"the directory has not answered since"):

@@ -1,7 +1,9 @@
 """What a failing origin is asked, what its callers are told, and what limits of a volume hold."""
 
 import asyncio
+import itertools
 import random
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -33,6 +35,7 @@ FAST = OriginLimits(backoff_s=0.01, backoff_max_s=0.05, deadline_s=20.0)
 FAILURES = BreakerLimits().failures_max
 PAUSE_MAX_S = BreakerLimits().pause_max_s
 SILENCE_S = BreakerLimits().silence_s
+MANY = [f"other-{n}" for n in range(20)]
 
 
 class Clock:
@@ -65,11 +68,18 @@ async def read(origin: Origin, path: str = "model") -> bytes:
     return bytes(await origin.read(path, META.version, META.size, 0, META.size))
 
 
+def put_many(odd: OddOrigin, served: OddObject) -> None:
+    """Serve it as ``model`` and under many other names."""
+    for path in ("model", *MANY):
+        odd.put(path, served)
+
+
 async def fail(origin: Origin, *, times: int) -> list[str]:
+    """Ask for another object each time."""
     told = []
-    for _ in range(times):
+    for path in itertools.islice(itertools.cycle(MANY), times):
         with pytest.raises(OriginUnavailable) as caught:
-            await origin.head("model")
+            await origin.head(path)
         told.append(str(caught.value))
     return told
 
@@ -88,7 +98,7 @@ async def until(odd: OddOrigin, requests: int) -> None:
 async def test_an_origin_that_fails_is_asked_only_until_that_is_clear(
     web: Origin, odd: OddOrigin, status: int
 ) -> None:
-    odd.put("model", OddObject(DATA, status=status))
+    put_many(odd, OddObject(DATA, status=status))
 
     told = await fail(web, times=100)
 
@@ -103,7 +113,7 @@ async def test_an_origin_that_fails_is_asked_only_until_that_is_clear(
 async def test_one_request_at_a_time_finds_out_whether_it_is_back(
     web: Origin, odd: OddOrigin, guarded: Origins, clock: Clock
 ) -> None:
-    odd.put("model", OddObject(DATA, status=503))
+    put_many(odd, OddObject(DATA, status=503))
     await fail(web, times=FAILURES)
     odd.requests.clear()
 
@@ -113,7 +123,7 @@ async def test_one_request_at_a_time_finds_out_whether_it_is_back(
     assert len(odd.requests) == 3
     assert not guarded.gates()["web"].is_healthy
 
-    odd.put("model", GOOD)
+    put_many(odd, GOOD)
     await fail(web, times=1)  # Not before the pause is over.
     clock.now += PAUSE_MAX_S
     assert (await web.head("model")).version == '"v1"'
@@ -132,6 +142,22 @@ async def test_a_herd_costs_a_failing_origin_as_much_as_a_few_readers_do(
     assert len(odd.requests) <= FAST.requests_max * FAST.attempts_max
 
 
+async def test_one_object_that_fails_leaves_the_others_readable(
+    web: Origin, odd: OddOrigin
+) -> None:
+    odd.put("model", GOOD)
+    odd.put("bad", OddObject(DATA, status=500))
+
+    herd = [read(web, "bad") for _ in range(200)]
+    outcomes = await asyncio.gather(*herd, return_exceptions=True)
+    last = outcomes[-1]
+
+    assert {type(each) for each in outcomes} == {OriginUnavailable}
+    assert re.search(r"/bad: volume 'web': .* has not given it since .*\(it answers 500", str(last))
+    assert len(odd.requests) <= FAST.requests_max * FAST.attempts_max
+    assert await read(web) == DATA
+
+
 async def test_an_origin_that_hangs_is_found_out_by_its_first_call(
     odd: OddOrigin, clock: Clock
 ) -> None:
@@ -147,6 +173,7 @@ async def test_an_origin_that_hangs_is_found_out_by_its_first_call(
             await first
 
         asked = len(odd.requests)
+        put_many(odd, GOOD)
         told = await fail(web, times=20)
         never.set()
 
@@ -199,7 +226,7 @@ async def test_what_an_origin_refuses_says_that_it_answers(
 async def test_a_probe_that_is_cancelled_makes_room_for_another(
     web: Origin, odd: OddOrigin, clock: Clock
 ) -> None:
-    odd.put("model", OddObject(DATA, status=503))
+    put_many(odd, OddObject(DATA, status=503))
     await fail(web, times=FAILURES)
     clock.now += PAUSE_MAX_S
     never = threading.Event()
@@ -220,7 +247,7 @@ async def test_a_probe_that_is_cancelled_makes_room_for_another(
 async def test_a_volume_that_changes_is_asked_at_once(
     web: Origin, odd: OddOrigin, guarded: Origins
 ) -> None:
-    odd.put("model", OddObject(DATA, status=503))
+    put_many(odd, OddObject(DATA, status=503))
     await fail(web, times=FAILURES)
     odd.put("new/model", GOOD)
 

@@ -9,8 +9,9 @@ from structlog.testing import capture_logs
 from penstock.errors import ObjectNotFound, OriginUnavailable, PenstockError
 from penstock.volumes import Volume
 from penstock_node.origin.breaker import BreakerLimits
-from penstock_node.origin.gate import Gate, Unanswered
+from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import OriginCounters, OriginLimits
+from penstock_node.origin.outages import OBJECTS_MAX, Unanswered
 
 FAILURES = BreakerLimits().failures_max
 PAUSE_MAX_S = BreakerLimits().pause_max_s
@@ -29,8 +30,10 @@ class Rig:
             clock=lambda: self.now,
         )
 
-    async def call(self, answer: Callable[[], Awaitable[None]], *, size_bytes: int = 0) -> None:
-        async with self.gate.call("path", deadline=None) as call:
+    async def call(
+        self, answer: Callable[[], Awaitable[None]], *, path: str = "path", size_bytes: int = 0
+    ) -> None:
+        async with self.gate.call(path, deadline=None) as call:
             await call.turn(size_bytes=size_bytes)
             await answer()
 
@@ -38,6 +41,14 @@ class Rig:
         for _ in range(times):
             with pytest.raises(OriginUnavailable):
                 await self.call(no_answer)
+
+    async def fail_with_503(self, *paths: str) -> list[str]:
+        told = []
+        for path in paths:
+            with pytest.raises(OriginUnavailable) as caught:
+                await self.call(bad_answer, path=path)
+            told.append(str(caught.value))
+        return told
 
     async def succeed(self, *, size_bytes: int = 0) -> None:
         await self.call(good_answer, size_bytes=size_bytes)
@@ -48,7 +59,12 @@ async def good_answer() -> None:
 
 
 async def no_answer() -> None:
-    raise Unanswered(OriginUnavailable("path: host does not answer"), "no connection")
+    error = OriginUnavailable("path: host does not answer")
+    raise Unanswered(error, "no connection", of_object=False)
+
+
+async def bad_answer() -> None:
+    raise Unanswered(OriginUnavailable("path: 503"), "it answers 503", of_object=True)
 
 
 async def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() -> None:
@@ -124,3 +140,79 @@ async def test_an_answer_that_is_an_error_is_an_answer(error: PenstockError) -> 
     await rig.fail(times=FAILURES - 1)
 
     assert rig.gate.is_healthy
+
+
+async def test_an_object_that_cannot_be_had_is_left_alone_by_itself() -> None:
+    rig = Rig()
+
+    with capture_logs() as logs:
+        told = await rig.fail_with_503(*["bad"] * 50)
+
+    assert rig.gate.is_healthy
+    assert rig.counters.refused_calls == 50 - FAILURES
+    assert "https://host/bad: volume 'models': host has not given it since" in told[-1]
+    assert [entry["object"] for entry in logs] == ["https://host/bad"]
+    await rig.succeed()
+
+
+async def test_an_object_that_was_left_alone_is_tried_again_and_given() -> None:
+    rig = Rig()
+    await rig.fail_with_503(*["bad"] * FAILURES)
+    rig.now += PAUSE_MAX_S
+    await rig.fail_with_503("bad", "bad", "bad")
+    refused = rig.counters.refused_calls
+    rig.now += PAUSE_MAX_S
+
+    await rig.call(good_answer, path="bad")
+
+    assert refused == 2  # One asked.
+    await rig.fail_with_503(*["bad"] * (FAILURES - 1))
+    await rig.call(good_answer, path="bad")
+
+
+async def test_objects_that_fail_in_a_row_mean_the_origin() -> None:
+    rig = Rig()
+
+    told = await rig.fail_with_503("a", "a", "b", "b", "b", "c", "d", "a", "e", "f")
+
+    assert not rig.gate.is_healthy
+    assert rig.counters.refused_calls == 1
+    assert "host/f: volume 'models': host has not answered since" in told[-1]
+
+
+async def test_when_the_origin_is_back_so_are_its_objects() -> None:
+    rig = Rig()
+    await rig.fail_with_503(*["bad"] * FAILURES)
+    for _ in range(5):  # Its pause grows.
+        rig.now += PAUSE_MAX_S
+        await rig.fail_with_503("bad")
+    await rig.succeed()
+    await rig.fail(times=FAILURES)
+    rig.now += BreakerLimits().pause_s
+    await rig.succeed()
+
+    await rig.call(good_answer, path="bad")
+
+
+async def test_a_probe_that_is_for_an_object_left_alone_leaves_room_for_another() -> None:
+    rig = Rig()
+    await rig.fail(times=FAILURES)
+    for _ in range(3):  # The object's pause grows beyond the origin's first.
+        rig.now += PAUSE_MAX_S
+        await rig.fail_with_503("bad")
+    rig.now += PAUSE_MAX_S
+    await rig.fail_with_503("bad", "bad")
+
+    rig.now += PAUSE_MAX_S
+    await rig.succeed()
+
+    assert rig.gate.is_healthy
+
+
+async def test_objects_that_fail_are_remembered_within_bounds() -> None:
+    rig = Rig()
+    for number in range(OBJECTS_MAX + 10):
+        await rig.fail_with_503(f"bad-{number}")
+        await rig.succeed()
+
+    assert f"{OBJECTS_MAX} objects" in repr(rig.gate)

@@ -95,6 +95,11 @@ def is_transient(error: BaseException) -> bool:
     return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRIED_STATUS
 
 
+def is_answer(error: BaseException) -> bool:
+    """Whether the origin answered, though not well: it may be for this object alone."""
+    return isinstance(error, ShortBody) or status_of(error) is not None
+
+
 def reason_of(error: BaseException) -> str:
     """Return why a request had no answer, in a few words that name no object."""
     status = status_of(error)

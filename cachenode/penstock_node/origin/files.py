@@ -22,7 +22,7 @@ from penstock.errors import (
 )
 from penstock.volumes import Volume
 from penstock_node.origin.file_tree import FileTree
-from penstock_node.origin.gate import Gate, Unanswered
+from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import (
     LIST_PAGE_MAX,
     Buffer,
@@ -33,6 +33,7 @@ from penstock_node.origin.interface import (
     OriginMeta,
     describe,
 )
+from penstock_node.origin.outages import Unanswered
 
 T = TypeVar("T")
 
@@ -199,7 +200,7 @@ class FileOrigin:
             reason = error.strerror or str(error)
             unavailable = OriginUnavailable(f"{what}: {reason}")
             if error.errno in _DISK_FAILS:
-                raise Unanswered(unavailable, reason) from error
+                raise Unanswered(unavailable, reason, of_object=True) from error
             raise unavailable from error
 
     def close(self) -> None:

@@ -18,12 +18,13 @@ from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
 from penstock.volumes import Volume
 from penstock_node.origin.errors import (
     ShortBody,
+    is_answer,
     is_transient,
     panics_as_errors,
     reason_of,
     translate,
 )
-from penstock_node.origin.gate import Gate, Unanswered
+from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import (
     LIST_PAGE_MAX,
     Buffer,
@@ -36,6 +37,7 @@ from penstock_node.origin.interface import (
     is_strong,
     version_of,
 )
+from penstock_node.origin.outages import Unanswered
 from penstock_node.origin.stores import Store, origin_host, store_path
 
 T = TypeVar("T")
@@ -210,7 +212,8 @@ class ObjectStoreOrigin:
             # Not chained: obstore's texts quote urls, whose queries may be signatures.
             translated = self._translate(error, path)
             if is_transient(error):
-                raise Unanswered(translated, reason_of(error)) from None
+                reason, of_object = reason_of(error), is_answer(error)
+                raise Unanswered(translated, reason, of_object=of_object) from None
             raise translated from None
 
     def _translate(self, error: Exception, path: str) -> PenstockError:
