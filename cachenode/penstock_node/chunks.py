@@ -222,13 +222,13 @@ class Chunks:
 
     def _known_duty(self, chunk: Chunk) -> Duty | None:
         owners = self._cluster.owners(chunk.id)
-        routing, view = self._cluster.routing, self._cluster.view
+        routing = self._cluster.routing
         return duty_of(
             self._cluster.node_id,
             owners,
-            members=view.members,
+            members=self._cluster.view.members,
             unreachable={owner for owner in owners if routing.is_suspected(owner)},
-            replicas=view.replicas,
+            replicas=self._cluster.replicas_of(chunk.object.key),
         )
 
     async def _try_suspects(self, suspects: set[str]) -> None:

@@ -21,6 +21,8 @@ from penstock.routing import SPARE_OWNERS, Routing
 from penstock.settings import ClusterSettings
 from penstock.ticket import LIFETIME_S, Ticket, TicketKeys
 from penstock.volumes import Location, Volume, Volumes
+from penstock_node.chunk import Chunk
+from penstock_node.cluster_copies import Copies
 from penstock_node.coordination.state import ClusterState
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +67,7 @@ class Cluster:
         self.routing = Routing()
         self.settings = ClusterSettings()
         self.volumes = Volumes()
+        self.copies = Copies()
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
         self._clock, self._monotonic = clock, monotonic
@@ -106,6 +109,7 @@ class Cluster:
             if state.volumes is not self._seen_volumes:
                 self._seen_volumes = state.volumes
                 self.volumes = _volumes(state)
+            self.copies = Copies.of_volumes(self.settings.replicas, self.volumes)
             if state.placement is not None:
                 view = state.to_view(self.name)
                 if self._was_away and self.routing.view is None:
@@ -131,11 +135,15 @@ class Cluster:
         while self.epoch < epoch:
             await self.changed.wait()
 
-    def owners(self, chunk_id: bytes) -> list[str]:
-        """Return the chunk's owners, and some more who act when those are away."""
-        return self.ring.owners(chunk_id, self.view.replicas + SPARE_OWNERS)
+    def replicas_of(self, object_key: str) -> int:
+        """Return how many owners keep each chunk of an object."""
+        return self.copies.of(object_key)
 
-    def former_owners(self, chunk_id: bytes) -> list[Member]:
+    def owners(self, chunk_id: bytes) -> list[str]:
+        """Return a chunk's owners, as many as any has, and some who act when those are away."""
+        return self.ring.owners(chunk_id, self.copies.most + SPARE_OWNERS)
+
+    def former_owners(self, chunk: Chunk) -> list[Member]:
         """Return who may hold the chunk, having been its owner, or having stood in for one.
 
         Only members that have not finished handing over: once all have, there is nobody to ask.
@@ -153,9 +161,9 @@ class Cluster:
         }
         if not unsettled:
             return []
-        candidates = self.owners(chunk_id)
+        candidates, replicas = self.owners(chunk.id), self.replicas_of(chunk.object.key)
         for epoch in sorted(self._past_rings, reverse=True):
-            candidates += self._past_rings[epoch].owners(chunk_id, view.replicas)
+            candidates += self._past_rings[epoch].owners(chunk.id, replicas)
         found = {owner: view.members[owner] for owner in candidates if owner in unsettled}
         return list(found.values())[:FORMER_OWNERS_MAX]
 

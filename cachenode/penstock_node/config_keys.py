@@ -258,6 +258,8 @@ class VolumeSection(Section):
     limits: dict[str, Any] = {}
     """What each node may ask of the origin: ``requests_max`` at once, ``requests_per_s``,
     ``bytes_per_s``; see `penstock.origin_limits`."""
+    replicas: int | None = None
+    """How many owners keep a chunk; None for the cluster's setting."""
     catalogued: bool = False
     origins: tuple[OriginSection, ...] = ()
 
@@ -265,10 +267,17 @@ class VolumeSection(Section):
         """Return the volume called ``name`` that this describes.
 
         Raises:
-            InvalidRequest: The name, the url, an option, a limit or the secret's name is wrong.
+            InvalidRequest: Something of it is wrong; see `Volume`.
         """
         limits = limits_from(self.limits, where=f"volume {name!r}")
-        return Volume(name, self.url, self.options, self.secret or None, limits=limits)
+        return Volume(
+            name,
+            self.url,
+            self.options,
+            self.secret or None,
+            replicas=self.replicas,
+            limits=limits,
+        )
 
 
 class NodeKeys(BaseSettings):

@@ -130,7 +130,7 @@ class Filler:
         return await self._from_former_owners(chunk) or await self._from_origin(chunk)
 
     async def _from_former_owners(self, chunk: Chunk) -> Arrival | None:
-        for member in self._cluster.former_owners(chunk.id):
+        for member in self._cluster.former_owners(chunk):
             for _ in range(LOOKS_MAX):
                 try:
                     return await self._from_peer(member, chunk, only_if_cached=True)

@@ -137,6 +137,7 @@ class HostReads:
             ticket=ticket.text,
             ticket_expires_at=ticket.expires_at,
             fresh_for_s=0.0,
+            replicas=self._cluster.replicas_of(chunk.object.key),
         )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

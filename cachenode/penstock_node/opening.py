@@ -148,6 +148,7 @@ class Opener:
                     answer.found.version,
                 ),
             ),
+            replicas=self._cluster.replicas_of(key),
         )
 
     def _age(self, answer: _Answer) -> float:

@@ -23,7 +23,6 @@ from penstock.hedging import HedgeBudget
 from penstock.load import Load
 from penstock.local_node import LocalNode
 from penstock.membership.nodes import Nodes
-from penstock.opens import Handle
 from penstock.patience import Slow
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.routing import Candidate, Routing
@@ -34,12 +33,6 @@ CLUSTER_TIMEOUT_S = 10.0
 """How long a piece is tried for while no owner answers."""
 BACKOFF_S = 0.05
 BACKOFF_MAX_S = 1.0
-
-
-def copies_of(handle: Handle, routing: Routing) -> int:
-    """Return how many owners keep the object's chunks."""
-    view = routing.view
-    return view.replicas if view else 1
 
 
 class Attempt:
@@ -77,7 +70,7 @@ class Attempt:
         self._local = local
         self._hedges = hedges
         self._chunk_id = load.handle.opened.id.chunk_id(request.index)
-        self._copies = copies_of(load.handle, routing)
+        self._copies = load.handle.opened.replicas
         self._hedge: Candidate | None = None
         """Another owner, to be asked for what it has; the first takes its time."""
         self._may_hedge = self._copies > 1

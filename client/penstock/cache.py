@@ -289,7 +289,7 @@ class Cache:
         chunks = []
         for index in range(opened.id.chunk_count):
             chunk_id = opened.id.chunk_id(index)
-            owners = core.routing.ring.owners(chunk_id, view.replicas)
+            owners = core.routing.ring.owners(chunk_id, opened.replicas)
             holders = tuple(node for node, indexes in held.items() if index in indexes)
             chunks.append(ChunkLocation(index, chunk_id, tuple(owners), holders))
         return ObjectLocation(url, opened.id, tuple(chunks))

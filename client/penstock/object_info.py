@@ -45,6 +45,8 @@ class OpenedObject:
     fresh_for_s: float
     """How long this answer may be reused, counted from its receipt."""
     sources: tuple[OriginSource, ...] = ()
+    replicas: int = 1
+    """How many owners keep each of its chunks."""
 
     def info(self, *, plane: str) -> ObjectInfo:
         """Return what a user is told of it."""

@@ -270,6 +270,7 @@ class Operator:
                 told.url,
                 json.loads(told.options_json or "{}"),
                 told.secret or None,
+                replicas=told.replicas or None,
                 limits=limits_from(json.loads(told.limits_json or "{}"), where=told.name),
             )
             for told in answer.volumes
@@ -292,6 +293,7 @@ class Operator:
             options_json=json.dumps(dict(volume.options)),
             secret=volume.secret or "",
             limits_json=json.dumps(volume.limits.to_json()),
+            replicas=volume.replicas or 0,
         )
         request = operator_pb2.PutVolumeRequest(volume=message, replace=replace)
         self._nodes.call(PUT_VOLUME, request, timeout_s=CHANGE_TIMEOUT_S)

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from penstock.attempt import PIECE_TIMEOUT_S, Attempt, copies_of
+from penstock.attempt import PIECE_TIMEOUT_S, Attempt
 from penstock.deadline import Deadline
 from penstock.errors import ClusterUnavailable
 from penstock.hedging import HedgeBudget
@@ -148,7 +148,7 @@ class Reader:
         if candidate is not None or self._routing.view is None:
             return candidate
         return self._routing.candidate(
-            handle.opened.id.chunk_id(request.index), copies=copies_of(handle, self._routing)
+            handle.opened.id.chunk_id(request.index), copies=handle.opened.replicas
         )
 
     def _work(self, load: _Load) -> None:

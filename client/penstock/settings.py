@@ -14,6 +14,8 @@ from penstock.nearest import did_you_mean
 from penstock.objects import CHUNK_BYTES_DEFAULT, check_chunk_size
 from penstock.units import parse_duration, parse_size
 
+REPLICAS_MAX = 3
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
@@ -22,7 +24,7 @@ class ClusterSettings:
     chunk_size: int = CHUNK_BYTES_DEFAULT
     """Bytes a chunk. A change applies to objects opened from then on; the old chunks age out."""
     replicas: int = 1
-    """How many owners keep a chunk, 1 to 3."""
+    """How many owners keep a chunk, 1 to 3, where its volume does not say."""
     weight_unit_bytes: int = 0
     """Owned bytes that weigh 100. 0 until the cluster forms: then the smallest node's."""
     points_per_100: int = 4096
@@ -46,7 +48,7 @@ class ClusterSettings:
 
     def __post_init__(self) -> None:
         check_chunk_size(self.chunk_size)
-        _check("replicas", self.replicas, 1, 3)
+        _check("replicas", self.replicas, 1, REPLICAS_MAX)
         _check("weight_unit_bytes", self.weight_unit_bytes, 0, 1 << 60)
         _check("points_per_100", self.points_per_100, 16, 65_536)
         _check("departure_grace_s", self.departure_grace_s, 0, 7 * 86_400)

@@ -20,6 +20,7 @@ from penstock.errors import InvalidRequest, NotPermitted
 from penstock.origin_limits import NO_LIMITS, VolumeLimits, limits_from
 from penstock.origin_options import KIND_OF_SCHEME, Kind, OptionValue, OriginOptions, sort_options
 from penstock.origin_urls import canonical_endpoint, canonical_url, check_path
+from penstock.settings import REPLICAS_MAX
 
 URL_SCHEME = "penstock"
 URL_CHARACTERS_MAX = 4096
@@ -41,6 +42,7 @@ class Volume:
         url: The place, canonical: scheme and host in lower case, a slash at the end.
         options: `obstore`'s options of the scheme and of its HTTP client; no credentials.
         secret: Which ``[secrets]`` of the nodes' configuration it is read with; None for none.
+        replicas: How many owners keep a chunk; None for the cluster's setting.
         limits: What each node may ask of its origin.
     """
 
@@ -48,13 +50,15 @@ class Volume:
     url: str
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     secret: str | None = None
+    replicas: int | None = None
     limits: VolumeLimits = NO_LIMITS
 
     def __post_init__(self) -> None:
         """Check and canonicalise.
 
         Raises:
-            InvalidRequest: The name, the url, an option or the secret's name is wrong.
+            InvalidRequest: The name, the url, an option, the secret's name or the number of
+                replicas is wrong.
         """
         if not _NAME.fullmatch(self.name):
             raise InvalidRequest(f"{self.name!r} cannot name a volume; want {_NAME.pattern}")
@@ -63,6 +67,9 @@ class Volume:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
         if self.secret is not None and not _NAME.fullmatch(self.secret):
             raise InvalidRequest(f"volume {self.name!r}: {self.secret!r} cannot name a secret")
+        if self.replicas is not None and self.replicas not in range(1, REPLICAS_MAX + 1):
+            wanted = f"want 1 to {REPLICAS_MAX}"
+            raise InvalidRequest(f"volume {self.name!r}: replicas={self.replicas}: {wanted}")
         self._check_endpoint()
 
     def _check_endpoint(self) -> None:
@@ -134,6 +141,7 @@ class Volume:
             "options": dict(self.options),
             "secret": self.secret,
             "limits": self.limits.to_json(),
+            "replicas": self.replicas,
         }
         return json.dumps(value, sort_keys=True).encode()
 
@@ -153,8 +161,11 @@ class Volume:
         options, secret = data.get("options", {}), data.get("secret")
         if not isinstance(options, dict) or not isinstance(secret, str | None):
             raise InvalidRequest(f"volume {name!r}: want a table of options, and a secret's name")
+        replicas = data.get("replicas")
+        if type(replicas) not in (int, type(None)):
+            raise InvalidRequest(f"volume {name!r}: replicas={replicas!r}: want a whole number")
         limits = limits_from(data.get("limits", {}), where=f"volume {name!r}")
-        return cls(name, data["url"], options, secret or None, limits=limits)
+        return cls(name, data["url"], options, secret or None, replicas=replicas, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)

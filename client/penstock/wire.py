@@ -119,6 +119,7 @@ def object_to_proto(opened: OpenedObject) -> cache_pb2.Object:
             )
             for source in opened.sources
         ],
+        replicas=opened.replicas,
     )
 
 
@@ -140,6 +141,7 @@ def object_from_proto(message: cache_pb2.Object) -> OpenedObject:
             OriginSource(source.url, json.loads(source.options_json or "{}"), source.version)
             for source in message.sources
         ),
+        replicas=max(1, message.replicas),
     )
 
 

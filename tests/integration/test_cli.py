@@ -327,6 +327,7 @@ def test_volumes_are_added_shown_replaced_and_removed(cli: Cli, origin: Path) ->
         "url": f"{inner}/",
         "options": {},
         "secret": None,
+        "replicas": None,
         "limits": {},
     }
     assert read.exit_code == 0, read.output
@@ -340,16 +341,20 @@ def test_volumes_are_added_shown_replaced_and_removed(cli: Cli, origin: Path) ->
     assert "llama" not in cli("volume", "ls").stdout.split()
 
 
-def test_a_volume_keeps_its_options_and_the_name_of_its_secret(cli: Cli) -> None:
+def test_a_volume_keeps_all_that_it_was_given(cli: Cli) -> None:
     words = ["--option", "region=eu-west-1", "--option", "timeout=5s", "--secret", "keys"]
+    words += ["--replicas", "2"]
 
     added = answer(cli("volume", "add", "far", "s3://bucket/a", *words, "--json"))
     shown = answer(cli("volume", "ls", "--json"))["volumes"]
+    table = rows(cli("volume", "ls"))
     cli("volume", "rm", "far")
 
     assert added["secret"] == "keys"
     assert added["options"] == {"region": "eu-west-1", "timeout": "5s"}
+    assert added["replicas"] == 2
     assert added in shown
+    assert table[1][:4] == ["far", "s3://bucket/a/", "keys", "2"]
 
 
 def test_a_volume_keeps_its_limits(cli: Cli) -> None:
@@ -445,6 +450,7 @@ def test_node_ids_and_settings_complete_in_the_shell(cli: Cli) -> None:
         ("volume add v s3://b/ --option regio=x", "InvalidRequest", "did you mean 'region'?"),
         ("volume add v s3://b/ --limit request_max=1", "InvalidRequest", "'requests_max'?"),
         ("volume add v s3://b/ --limit requests_max=0", "InvalidRequest", "from 1 to 1024"),
+        ("volume add v s3://b/ --replicas 4", "InvalidRequest", "want 1 to 3"),
         ("volume rm absent", "InvalidRequest", "known are models"),
         ("config check /absent.toml", "InvalidConfiguration", "No such file"),
     ],

@@ -32,6 +32,7 @@ class Rig:
     """One piece, five nodes, nobody of whom is ever called."""
 
     def __init__(self, replicas: int = 2, *, seed: int = 1) -> None:
+        self.replicas = replicas
         self.routing = Routing(Standing(rng=random.Random(seed)))
         placed = tuple(PlacedNode(name, name, "", 100) for name in NAMES)
         members = {name: Member(name, name) for name in NAMES}
@@ -48,7 +49,7 @@ class Rig:
             bulk=None,
             routing=self.routing,
         )
-        opened = OpenedObject("u", "v", MODEL, None, "ticket", FAR_S, 0.0)
+        opened = OpenedObject("u", "v", MODEL, None, "ticket", FAR_S, 0.0, replicas=self.replicas)
         request = PieceRequest(0, 0, 1, memoryview(bytearray(1)))
         load: Load[Candidate | None] = Load(
             Handle(opened, nodes),

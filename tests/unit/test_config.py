@@ -58,7 +58,7 @@ def test_the_full_example_loads(tmp_path: Path) -> None:
     assert config.owned_capacity_bytes == 4 * 10**12
     assert config.cluster_settings.departure_grace_s == 600.0
     models = config.cluster_volumes["models"]
-    assert (models.url, models.secret) == ("s3://prod-models/", "s3-prod")
+    assert (models.url, models.secret, models.replicas) == ("s3://prod-models/", "s3-prod", 2)
     assert models.endpoint == "http://127.0.0.1:8333"
     assert models.limits == VolumeLimits(16, 100.0, 10**9)
     assert config.etcd is not None

@@ -96,6 +96,12 @@ BAD_KEYS = [
     ),
     pytest.param(
         {},
+        '[volumes.models]\nurl = "s3://b/"\nreplicas = 4',
+        "volumes.models: volume 'models': replicas=4: want 1 to 3",
+        id="more copies than a cluster keeps",
+    ),
+    pytest.param(
+        {},
         TIER.format("/b").replace("1GB", "4 furlongs"),
         "tiers[1].capacity: '4 furlongs' is not a size; write for example 64GiB",
         id="bad size",

@@ -4,14 +4,16 @@ from collections.abc import Iterable
 
 from penstock.membership.coordinator import Entry, Listing
 from penstock.membership.view import Member
+from penstock.objects import ObjectId
 from penstock.placement import PlacedNode, Placement
+from penstock_node.chunk import Chunk
 from penstock_node.cluster import FORMER_OWNERS_MAX, JUST_BACK_S, Cluster
 from penstock_node.coordination import records
 from penstock_node.coordination.records import MemberRecord
 from penstock_node.coordination.state import ClusterState
 
 EPOCH = 3
-CHUNK = bytes(range(16))
+CHUNK = Chunk(ObjectId("s3://b/model", "v1", 4096, 65536), "models", 0)
 NAMES = tuple("abcdefg")
 
 
@@ -45,7 +47,7 @@ async def test_once_all_have_handed_over_nobody_is_asked() -> None:
 async def test_who_is_next_in_line_and_has_not_handed_over_is_asked() -> None:
     cluster = Cluster(node_id="a", name="test")
     await cluster.take(state())
-    in_line = [name for name in cluster.owners(CHUNK) if name != "a"]
+    in_line = [name for name in cluster.owners(CHUNK.id) if name != "a"]
     others = sorted(set(NAMES) - {*in_line, "a"})
 
     assert others
@@ -59,7 +61,7 @@ async def test_who_was_away_asks_the_next_in_line_for_a_moment_whatever_they_tel
     clock.now_s += 60.0  # Starting may take long: it counts from when it knows the cluster.
 
     first = await asked(cluster, state())
-    in_line = [name for name in cluster.owners(CHUNK) if name != "a"]
+    in_line = [name for name in cluster.owners(CHUNK.id) if name != "a"]
     clock.now_s += JUST_BACK_S
 
     assert first == in_line[:FORMER_OWNERS_MAX]

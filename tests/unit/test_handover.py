@@ -16,6 +16,7 @@ from penstock.placement import PlacedNode, Placement
 from penstock.ring import Ring
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
+from penstock_node.cluster_copies import Copies
 from penstock_node.handover import giving as module
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Given, Giving, Left, Offer
 from penstock_node.handover.lists import Share, shares_of_others
@@ -182,6 +183,23 @@ async def test_an_owner_that_is_away_keeps_it_from_having_handed_over(rig: Rig) 
     ).is_over
 
     assert not await rig.giving.look()
+
+
+async def test_when_more_copies_are_wanted_it_has_not_until_those_are_made(rig: Rig) -> None:
+    rig.place(2, a=100, b=100)
+    rig.cluster.copies = Copies(1, {"s3://other/": 2})  # Who is asked passes over what it lacks.
+    await rig.giving.look()
+    before = rig.giving.offer("b", epoch=2, number=0, start=0, left=NOTHING)
+    assert set(split_ids(before.ids)) == set(rig.chunk_ids())
+    end = before.share.chunks
+    assert rig.giving.offer("b", epoch=2, number=before.number, start=end, left=NOTHING).is_over
+    assert await rig.giving.look()
+
+    rig.cluster.copies = Copies(1, {"s3://other/": 2, "s3://b/": 2})
+
+    assert not await rig.giving.look()
+    again = rig.giving.offer("b", epoch=2, number=before.number, start=end, left=NOTHING)
+    assert (again.start, again.ids) == (0, before.ids)
 
 
 async def test_what_came_while_an_owner_was_away_is_offered_when_it_is_back(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from penstock.objects import ObjectId
 from penstock.placement import PlacedNode, Placement
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
+from penstock_node.cluster_copies import Copies
 from penstock_node.guests import GUESTS_MAX, KEPT_S, Guests
 from penstock_node.handover.spreading import AGAIN_S, READY_S, Spreading
 from penstock_node.heat import COPY_BYTES_PER_S, FORGET_S, WINDOW_S
@@ -49,6 +50,7 @@ class Rig:
         self.cluster.routing.update(
             View("c", Placement("ab" * 16, 1, placed, 256), members, replicas)
         )
+        self.cluster.copies = Copies(replicas)
         self.told: list[tuple[list[str], Chunk]] = []
         self.spreading = Spreading(
             cluster=self.cluster,

@@ -153,12 +153,29 @@ def test_a_volume_survives_its_json() -> None:
         b'{"url": 5}',
         b'{"url": "s3://b", "options": []}',
         b'{"url": "s3://b", "secret": 1}',
+        b'{"url": "s3://b", "replicas": "2"}',
+        b'{"url": "s3://b", "replicas": true}',
+        b'{"url": "s3://b", "replicas": 0}',
         b'{"url": "s3://b", "options": {"region": ["x"]}}',
     ],
 )
 def test_what_is_not_a_volume_is_refused_by_name(value: bytes) -> None:
     with pytest.raises(InvalidRequest, match="models"):
         Volume.from_json("models", value)
+
+
+@pytest.mark.parametrize("replicas", [None, 1, 3])
+def test_its_number_of_copies_survives_etcd(replicas: int | None) -> None:
+    volume = Volume("models", "s3://bucket/p", replicas=replicas)
+
+    assert Volume.from_json("models", volume.to_json()) == volume
+    assert Volume.from_json("models", b'{"url": "s3://bucket/p"}').replicas is None
+
+
+@pytest.mark.parametrize("replicas", [-1, 0, 4])
+def test_as_many_copies_as_no_cluster_keeps_are_refused(replicas: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"volume 'models': replicas={replicas}: want 1 to 3"):
+        Volume("models", "s3://bucket", replicas=replicas)
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", ".a", "a/b", "ü", "a" * 64, "a b"])

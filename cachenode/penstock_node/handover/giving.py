@@ -18,6 +18,7 @@ from penstock.errors import InvalidRequest
 from penstock.objects import CHUNK_ID_BYTES
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
+from penstock_node.cluster_copies import Copies
 from penstock_node.handover.lists import Share, shares_of_others
 from penstock_node.store import Described, Store
 from penstock_node.store.listed import split_ids
@@ -86,6 +87,7 @@ class _Lists:
 
     epoch: int
     absent: Set[str]
+    copies: Copies
     number: int
     is_final: bool
     """Nothing was on its way by an earlier placement when they were made."""
@@ -164,22 +166,24 @@ class Giving:
 
     async def look(self) -> bool:
         """Make lists if they are wanted; tell whether this node has nothing left to hand over."""
-        epoch, absent = self._cluster.epoch, self._absent()
+        epoch, absent, copies = self._cluster.epoch, self._absent(), self._cluster.copies
         is_quiet = not self._has_work_before(epoch)
         present = self._lists
         if (
             present is None
-            or (present.epoch, present.absent) != (epoch, absent)
+            or (present.epoch, present.absent, present.copies) != (epoch, absent, copies)
             or (is_quiet and not present.is_final)
         ):
             if not self._store.is_scanned:
                 return False
-            self._lists = await self._made(epoch, absent, is_final=is_quiet)
+            self._lists = await self._made(epoch, absent, copies, is_final=is_quiet)
         return self._lists is not None and self._lists.is_over and self._lists.epoch == epoch
 
-    async def _made(self, epoch: int, absent: Set[str], *, is_final: bool) -> _Lists:
+    async def _made(
+        self, epoch: int, absent: Set[str], copies: Copies, *, is_final: bool
+    ) -> _Lists:
         late = self._late = []
-        ring, replicas = self._cluster.ring, self._cluster.view.replicas
+        ring, replicas = self._cluster.ring, copies.most
         node_id, owned = self._cluster.node_id, self._store.owned
         shares = await asyncio.get_running_loop().run_in_executor(
             self._threads,
@@ -188,7 +192,7 @@ class Giving:
             ),
         )
         self._numbers += 1
-        lists = _Lists(epoch, absent, self._numbers, is_final, shares)
+        lists = _Lists(epoch, absent, copies, self._numbers, is_final, shares)
         for each in late:
             lists.add(*each)
         self._late = None

@@ -59,7 +59,9 @@ def shares_of_others(
         held: Its owned chunks, in the order in which they should go.
         ring: The owners.
         node_id: This node.
-        replicas: How many owners keep a chunk. Who owns it beside this node is listed as well.
+        replicas: How many owners keep a chunk, at most: a list knows no objects, and who is
+            offered a chunk that it keeps no copy of passes it over. Who owns it beside this
+            node is listed as well.
         absent: Owners that are away: who keeps a copy in their stead is listed, beside them.
     """
     shares: defaultdict[str, Share] = defaultdict(Share)

@@ -123,10 +123,13 @@ class Mover:
 
     def is_kept(self, chunk: Chunk) -> bool:
         """Tell whether this node should have the chunk: nobody else is believed in that."""
-        cluster, view = self._cluster, self._cluster.view
-        owners = cluster.owners(chunk.id)
+        cluster = self._cluster
         duty = duty_of(
-            cluster.node_id, owners, members=view.members, unreachable=(), replicas=view.replicas
+            cluster.node_id,
+            cluster.owners(chunk.id),
+            members=cluster.view.members,
+            unreachable=(),
+            replicas=cluster.replicas_of(chunk.object.key),
         )
         return duty is not None
 

@@ -62,7 +62,7 @@ class Spreading:
 
     def served(self, chunk: Chunk, length: int) -> int:
         """Count an answer of ``length`` bytes; return how many owners have the chunk by now."""
-        copies = self._cluster.view.replicas
+        copies = self._cluster.replicas_of(chunk.object.key)
         wanted = self._heat.note(chunk.id, length)
         if wanted == 1:
             if self._spread:

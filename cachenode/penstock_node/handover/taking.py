@@ -21,6 +21,7 @@ from penstock.errors import NodeUnavailable, PenstockError
 from penstock.membership.view import Member
 from penstock.v1 import handover_pb2
 from penstock_node.cluster import Cluster
+from penstock_node.cluster_copies import Copies
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Left
 from penstock_node.handover.moving import Mover
@@ -50,6 +51,8 @@ class _Source(NamedTuple):
     id: str
     incarnation: str
     epoch: int
+    copies: Copies
+    """What was passed over may be one's own when these change: then all begins anew."""
 
 
 @dataclass(slots=True)
@@ -121,9 +124,9 @@ class Taking:
         view, node_id = self._cluster.view, self._cluster.node_id
         if not any(node.id == node_id and node.weight for node in view.placement.nodes):
             return set()
-        epoch = view.placement.epoch
+        epoch, copies = view.placement.epoch, self._cluster.copies
         return {
-            _Source(member.id, member.incarnation, epoch)
+            _Source(member.id, member.incarnation, epoch, copies)
             for member in view.members.values()
             if member.id != node_id and member.settled_epoch < epoch
         }

@@ -120,7 +120,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             source=answer.source,
             epoch=self._cluster.epoch,
             load=self._in_hand,
-            copies=self._cluster.view.replicas,
+            copies=self._cluster.replicas_of(answer.chunk.object.key),
         )
 
     @answers

@@ -131,6 +131,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                     options_json=json.dumps(dict(volume.options)),
                     secret=volume.secret or "",
                     limits_json=json.dumps(volume.limits.to_json()),
+                    replicas=volume.replicas or 0,
                 )
                 for volume in self._cluster.volumes
             ]
@@ -144,7 +145,14 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         message = request.volume
         options = _object(message.options_json or "{}")
         limits = limits_from(_object(message.limits_json or "{}"), where=message.name)
-        volume = Volume(message.name, message.url, options, message.secret or None, limits=limits)
+        volume = Volume(
+            message.name,
+            message.url,
+            options,
+            message.secret or None,
+            replicas=message.replicas or None,
+            limits=limits,
+        )
         await self._coordination.operations.put_volume(
             volume.name, json.loads(volume.to_json()), replace=request.replace
         )

@@ -11,7 +11,14 @@ from penstock.cli.output import CLUSTER_PANEL, Column, say, say_json, say_table,
 if TYPE_CHECKING:
     from penstock.volumes import Volume
 
-_COLUMNS = (Column("volume"), Column("url"), Column("secret"), Column("options"), Column("limits"))
+_COLUMNS = (
+    Column("volume"),
+    Column("url"),
+    Column("secret"),
+    Column("replicas"),
+    Column("options"),
+    Column("limits"),
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +43,10 @@ def add(
         str | None,
         typer.Option(metavar="NAME", help="Of the secret in the nodes' configuration."),
     ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(help="How many nodes keep each chunk, 1 to 3; else the cluster's setting."),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,8 +67,8 @@ def add(
     from penstock.origin_limits import limits_from
     from penstock.volumes import Volume
 
-    where = f"volume {name!r}"
-    volume = Volume(name, url, options, secret, limits=limits_from(limits, where=where))
+    checked = limits_from(limits, where=f"volume {name!r}")
+    volume = Volume(name, url, options, secret, replicas=replicas, limits=checked)
     with open_operator(address) as operator:
         operator.put_volume(volume, replace=replace)
     if as_json:
@@ -122,13 +133,15 @@ def _to_json(volume: "Volume") -> dict[str, object]:
         "url": volume.url,
         "options": dict(volume.options),
         "secret": volume.secret,
+        "replicas": volume.replicas,
         "limits": volume.limits.to_json(),
     }
 
 
 def _row(volume: "Volume") -> tuple[str, ...]:
     options, limits = _pairs(volume.options), _pairs(volume.limits.to_json())
-    return (volume.name, volume.url, volume.secret or "-", options, limits)
+    replicas = str(volume.replicas or "-")
+    return (volume.name, volume.url, volume.secret or "-", replicas, options, limits)
 
 
 def _pairs(values: Mapping[str, object]) -> str:

@@ -58,6 +58,7 @@ class Object(google.protobuf.message.Message):
     TICKET_EXPIRES_AT_FIELD_NUMBER: builtins.int
     FRESH_FOR_MS_FIELD_NUMBER: builtins.int
     SOURCES_FIELD_NUMBER: builtins.int
+    REPLICAS_FIELD_NUMBER: builtins.int
     url: builtins.str
     volume: builtins.str
     key: builtins.str
@@ -72,6 +73,8 @@ class Object(google.protobuf.message.Message):
     """Seconds since 1970, UTC."""
     fresh_for_ms: builtins.int
     """How long this answer may be reused, counted from its receipt."""
+    replicas: builtins.int
+    """How many owners keep each chunk."""
     @property
     def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Source]:
         """Where the bytes come from, in the order a read tries them. For clients that were told to
@@ -92,8 +95,9 @@ class Object(google.protobuf.message.Message):
         ticket_expires_at: builtins.int = ...,
         fresh_for_ms: builtins.int = ...,
         sources: collections.abc.Iterable[global___Source] | None = ...,
+        replicas: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["chunk_size", b"chunk_size", "fresh_for_ms", b"fresh_for_ms", "key", b"key", "modified_us", b"modified_us", "size", b"size", "sources", b"sources", "ticket", b"ticket", "ticket_expires_at", b"ticket_expires_at", "url", b"url", "version", b"version", "volume", b"volume"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunk_size", b"chunk_size", "fresh_for_ms", b"fresh_for_ms", "key", b"key", "modified_us", b"modified_us", "replicas", b"replicas", "size", b"size", "sources", b"sources", "ticket", b"ticket", "ticket_expires_at", b"ticket_expires_at", "url", b"url", "version", b"version", "volume", b"volume"]) -> None: ...
 
 global___Object = Object
 

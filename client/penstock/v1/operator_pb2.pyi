@@ -556,12 +556,15 @@ class Volume(google.protobuf.message.Message):
     URL_FIELD_NUMBER: builtins.int
     OPTIONS_JSON_FIELD_NUMBER: builtins.int
     SECRET_FIELD_NUMBER: builtins.int
+    REPLICAS_FIELD_NUMBER: builtins.int
     LIMITS_JSON_FIELD_NUMBER: builtins.int
     name: builtins.str
     url: builtins.str
     options_json: builtins.str
     """A JSON object of the origin's options; no secrets."""
     secret: builtins.str
+    replicas: builtins.int
+    """How many owners keep a chunk; 0 for the cluster's setting."""
     limits_json: builtins.str
     """A JSON object of what each node may ask of the origin; see the library's `VolumeLimits`."""
     def __init__(
@@ -571,9 +574,10 @@ class Volume(google.protobuf.message.Message):
         url: builtins.str = ...,
         options_json: builtins.str = ...,
         secret: builtins.str = ...,
+        replicas: builtins.int = ...,
         limits_json: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limits_json", b"limits_json", "name", b"name", "options_json", b"options_json", "secret", b"secret", "url", b"url"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limits_json", b"limits_json", "name", b"name", "options_json", b"options_json", "replicas", b"replicas", "secret", b"secret", "url", b"url"]) -> None: ...
 
 global___Volume = Volume
 
