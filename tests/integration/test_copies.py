@@ -67,6 +67,28 @@ def test_the_second_copy_is_made_from_the_first(copied: Copied) -> None:
     assert copied.sent_by_origin() == OBJECT_BYTES
 
 
+def test_the_copies_lie_in_two_zones_and_the_loss_of_one_costs_nothing(
+    tmp_path: Path, s3: S3Server, etcd: EtcdServer
+) -> None:
+    zones = {"a1": "rack-a", "a2": "rack-a", "b1": "rack-b", "b2": "rack-b"}
+    nodes = [NodeSpec(name, NODES[0].tiers, {"zone": zone}) for name, zone in zones.items()]
+    directory = tmp_path / f"zones-{tmp_path.name}"
+    with Site(directory, s3, etcd, nodes=nodes, settings=SETTINGS) as site:
+        copied = Copied(site)
+        copied.wait_copied()
+        with site.cluster.connect() as cache:
+            chunks = cache.locate(copied.stored.url).chunks
+        assert all({zones[node] for node in chunk.held_by} == {*zones.values()} for chunk in chunks)
+        assert {node for chunk in chunks for node in chunk.held_by} == set(zones)
+
+        for name in ("b1", "b2"):
+            site.cluster[name].kill()
+
+        copied.check()
+        copied.wait_copied()  # In the zone that is left, until the other is back.
+        assert copied.sent_by_origin() == OBJECT_BYTES
+
+
 def test_a_node_that_is_lost_costs_nothing_and_its_copies_are_made_again(
     copied: Copied, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """Hand-over over real nodes: after a change nobody asks the origin for what the cluster holds."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 
 import penstock
 from penstock import operator
+from penstock.object_info import ChunkLocation
 from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
@@ -23,8 +24,13 @@ SLOW = {"handoff_bytes_per_s": 1_000_000}
 FAST = {"handoff_bytes_per_s": 1_000_000_000}
 
 
-def spec(name: str, *, capacity: int = 128 * MIB) -> NodeSpec:
-    return NodeSpec(name, (TierSpec("owned", capacity),))
+MORE = 10
+MORE_BYTES = 16 * MIB
+"""What each of the more owns: enough for all that could come to it."""
+
+
+def spec(name: str, *, capacity: int = 128 * MIB, **config: object) -> NodeSpec:
+    return NodeSpec(name, (TierSpec("owned", capacity),), config)
 
 
 class Moving:
@@ -36,9 +42,30 @@ class Moving:
         with site.cluster.connect() as cache:
             assert cache.read(self.stored.url) == self.stored.data
 
-    def set_weights(self, **weights: int | None) -> None:
+    def set_weights(self, **weights: int | None) -> int:
+        """Change weights; returns the epoch of that."""
         with operator.connect(self.site.address) as connected:
-            connected.set_weights(weights)
+            return connected.set_weights(weights).epoch
+
+    def wait_acted_on(self, epoch: int) -> None:
+        """Wait until every node acts on an epoch."""
+        what = f"all nodes act on epoch {epoch}"
+        wait_until(lambda: self.site.epochs() == {epoch}, deadline_s=DEADLINE_S, what=what)
+
+    def wait_more_moved(self) -> None:
+        """Wait until something has moved from now on."""
+        before = self.moved_bytes()
+        wait_until(
+            lambda: self.moved_bytes() > before, deadline_s=DEADLINE_S, what="some have moved"
+        )
+
+    def wait_copied(self) -> None:
+        """Wait until each chunk is at all of its owners."""
+
+        def is_copied() -> bool:
+            return all(set(chunk.owners) <= set(chunk.held_by) for chunk in self.chunks())
+
+        wait_until(is_copied, deadline_s=DEADLINE_S, what="each chunk is at its owners")
 
     def settle(self) -> None:
         """Wait until every member has handed over all that it has."""
@@ -51,6 +78,10 @@ class Moving:
 
     def moved_bytes(self) -> float:
         return self.site.cluster.total("penstock_handoff_bytes_total")
+
+    def chunks(self) -> tuple[ChunkLocation, ...]:
+        with self.site.cluster.connect() as cache:
+            return cache.locate(self.stored.url).chunks
 
     def check_whole(self) -> None:
         """Each chunk is at its owners, and a reader gets the object from there."""
@@ -95,6 +126,13 @@ def shares(stored: StoredObject, cache: penstock.Cache) -> dict[str, set[int]]:
     for chunk in cache.locate(stored.url).chunks:
         owned.setdefault(chunk.owners[0], set()).add(chunk.index)
     return owned
+
+
+def least_moved(before: Sequence[ChunkLocation], after: Sequence[ChunkLocation]) -> int:
+    """Return the bytes that any way from one placement to another has to move."""
+    return CHUNK_BYTES * sum(
+        len(set(now.owners) - set(then.owners)) for then, now in zip(before, after, strict=True)
+    )
 
 
 def test_a_raised_weight_moves_what_the_ring_says_and_asks_the_origin_for_nothing(
@@ -157,6 +195,70 @@ def test_a_node_that_joins_takes_over_its_share(start: Starter) -> None:
 
     assert moving.sent_by_origin() == sent
     assert 0 < joined.metrics()["penstock_handoff_bytes_total"] < OBJECT_BYTES
+    moving.check_whole()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_ten_nodes_that_come_onto_the_ring_together_take_over_no_more_than_they_must(
+    start: Starter, replicas: int
+) -> None:
+    moving = start(*map(spec, NODES), replicas=replicas)
+    moving.wait_copied()
+    moving.settle()
+    more = [spec(f"m{i}", capacity=MORE_BYTES, weight=0) for i in range(MORE)]
+    moving.site.cluster.add_all(more, deadline_s=DEADLINE_S)
+    moving.settle()
+    sent, moved, epoch = moving.sent_by_origin(), moving.moved_bytes(), moving.site.epoch
+    before = moving.chunks()
+
+    moving.set_weights(**{each.name: 100 for each in more})
+    moving.settle()
+
+    after = moving.chunks()
+    assert moving.site.epoch == epoch + 1
+    assert moving.sent_by_origin() == sent
+    assert 0 < moving.moved_bytes() - moved <= 1.05 * least_moved(before, after)
+    assert {owner for chunk in after for owner in chunk.owners} >= {each.name for each in more}
+    moving.check_whole()
+
+
+def test_ten_nodes_that_start_at_once_join_whenever_they_are_ready(start: Starter) -> None:
+    """As many placements as it takes: what has moved already may move again."""
+    moving = start(*map(spec, NODES))
+    moving.settle()
+    sent = moving.sent_by_origin()
+
+    more = [spec(f"m{i}", capacity=MORE_BYTES, weight=100) for i in range(MORE)]
+    moving.site.cluster.add_all(more, deadline_s=DEADLINE_S)
+    moving.settle()
+
+    assert moving.sent_by_origin() == sent
+    moving.check_whole()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("is_begun", [False, True], ids=["at once", "in the middle"])
+def test_a_change_after_another_moves_no_more_than_each_must(
+    start: Starter, replicas: int, is_begun: bool
+) -> None:
+    moving = start(*map(spec, NODES), replicas=replicas, **SLOW)
+    moving.wait_copied()
+    moving.settle()
+    sent, moved = moving.sent_by_origin(), moving.moved_bytes()
+    placements = [moving.chunks()]
+
+    for weights in ({"n1": 300}, {"n1": 50, "n2": 200}, {"n2": None, "n3": 0}):
+        moving.wait_acted_on(moving.set_weights(**weights))
+        placements.append(moving.chunks())
+        if is_begun:
+            moving.wait_more_moved()
+    with operator.connect(moving.site.address) as connected:
+        connected.set_settings(FAST)
+    moving.settle()
+
+    assert moving.sent_by_origin() == sent
+    least = sum(map(least_moved, placements[:-1], placements[1:]))
+    assert 0 < moving.moved_bytes() - moved <= 1.05 * least
     moving.check_whole()
 
 

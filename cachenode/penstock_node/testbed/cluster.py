@@ -253,10 +253,28 @@ class LocalCluster:
 
     def add(self, spec: NodeSpec) -> NodeProcess:
         """Start one more node, and wait until it is on the ring."""
-        node = self.nodes[spec.name] = self._make(spec)
-        node.start()
-        self.wait_placed(len(self.running))
+        (node,) = self.add_all([spec])
         return node
+
+    def add_all(
+        self, specs: Sequence[NodeSpec], *, deadline_s: float = START_DEADLINE_S
+    ) -> list[NodeProcess]:
+        """Start some more nodes at once, and wait until all are on the ring."""
+        added = self.start_more(specs, deadline_s=deadline_s)
+        self.wait_placed(len(self.running), deadline_s=deadline_s)
+        return added
+
+    def start_more(
+        self, specs: Sequence[NodeSpec], *, deadline_s: float = START_DEADLINE_S
+    ) -> list[NodeProcess]:
+        """Start some more nodes at once, and wait until they serve, on the ring or not."""
+        added = [self._make(spec) for spec in specs]
+        for node in added:
+            self.nodes[node.id] = node
+            node.launch()
+        for node in added:
+            node.wait_ready(deadline_s=deadline_s)
+        return added
 
     def wait_settled(self, *, deadline_s: float) -> None:
         """Wait until no member has anything left to hand over to others."""
