@@ -155,10 +155,17 @@ class NodeProcess:
         """Stop it in order; returns its exit status."""
         return self.process.stop()
 
-    def metrics(self) -> dict[str, float]:
-        """Return its metrics now: the sample's name, labels included, to its value."""
-        url = f"http://{self.file.admin_address}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+    def metrics(self, *, timeout_s: float = 10.0) -> dict[str, float]:
+        """Return its metrics now: the sample's name, labels included, to its value.
+
+        Raises:
+            OSError: It does not answer.
+        """
+        # Never through what stands between the parts of a cluster (`testbed.links`).
+        port = self.file.admin_address.rpartition(":")[2]
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/metrics", timeout=timeout_s
+        ) as answer:
             lines = answer.read().decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}

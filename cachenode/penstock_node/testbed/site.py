@@ -61,6 +61,8 @@ class Site:
         *,
         nodes: Sequence[NodeSpec] = THREE_NODES,
         settings: Mapping[str, Any] | None = None,
+        etcd_endpoint: str | None = None,
+        s3_endpoint: str | None = None,
     ) -> None:
         """Describe a site; makes the bucket, starts nothing.
 
@@ -70,6 +72,8 @@ class Site:
             etcd: For these nodes.
             nodes: By default three equal ones.
             settings: On top of small chunks and short leases.
+            etcd_endpoint: Where nodes reach ``etcd``; None: directly.
+            s3_endpoint: Where nodes reach ``s3``; None: directly.
         """
         self.s3, self.etcd = s3, etcd
         self.name = directory.name.lower().replace("_", "-")
@@ -81,11 +85,12 @@ class Site:
         self._rng = random.Random(3)  # noqa: S311 - bytes to tell objects apart
         self._stack = contextlib.ExitStack()
         s3.create_bucket(self.name)
-        self.volumes = {VOLUME: {"url": f"s3://{self.name}/", "options": s3.options}}
+        options = {**s3.options, "endpoint": s3_endpoint or s3.endpoint}
+        self.volumes = {VOLUME: {"url": f"s3://{self.name}/", "options": options}}
         self.cluster = LocalCluster(
             directory,
             nodes,
-            etcd=etcd.endpoint,
+            etcd=etcd_endpoint or etcd.endpoint,
             name=self.name,
             settings=self.settings,
             volumes=self.volumes,
