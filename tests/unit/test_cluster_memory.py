@@ -130,6 +130,31 @@ def test_a_member_that_leaves_a_store_that_is_whole_is_gone_at_once() -> None:
     assert watched.hears(state({**placement(3), **member("a")}, revision=6)).members.keys() == {"a"}
 
 
+def test_members_that_vanish_after_an_interruption_have_time_to_come_back() -> None:
+    watched = Watched()
+    watched.hears(state({**placement(3), **member("a"), **member("b")}))
+    watched.memory.interrupted()
+    watched.now += LEASE_S
+    watched.memory.interrupted()  # A moment before it is over.
+
+    after = watched.hears(state({**placement(3), **member("c")}, revision=6))
+    assert after.members.keys() == {"a", "b", "c"}
+    assert watched.memory.losses == 0
+
+    watched.now += LINGER_LEASES * LEASE_S
+    watched.memory.refresh()
+    assert watched.memory.known.members.keys() == {"c"}
+
+
+def test_a_member_that_leaves_long_after_an_interruption_is_gone_at_once() -> None:
+    watched = Watched()
+    watched.hears(state({**placement(3), **member("a"), **member("b")}))
+    watched.memory.interrupted()
+    watched.now += LINGER_LEASES * LEASE_S
+
+    assert watched.hears(state({**placement(3), **member("a")}, revision=6)).members.keys() == {"a"}
+
+
 def test_a_remembered_view_counts_until_the_store_speaks() -> None:
     remembered = state({**placement(3), **member("a"), **member("b")})
     watched = Watched(remembered)

@@ -38,6 +38,11 @@ class Follower:
         """How often the store was found wiped or restored."""
         return self._memory.losses
 
+    def interrupted(self) -> None:
+        """Take note that the coordinator does not answer at this moment."""
+        if self.synced.is_set():
+            self._memory.interrupted()
+
     def subscribe(self, listener: Callable[[ClusterState], None]) -> None:
         """Have ``listener`` called with each new `known` state, on the loop; it must not block."""
         self._listeners.append(listener)

@@ -17,8 +17,8 @@ from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.state import ClusterState
 
 LINGER_LEASES = 2.0
-"""After the store was wiped its members are shown for this many lease times more: each of them
-needs less than one to notice that its record is gone, and to put it again."""
+"""After the store was wiped or out of reach its members are shown for this many lease times more:
+each of them needs less than one to notice that its record is gone, and to put it again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Memory:
 
     @property
     def linger_s(self) -> float:
-        """How long members of a store that was lost are shown still, in seconds; 0 for none."""
+        """How long members that a store has lost are shown still, in seconds; 0 for none."""
         return max(0.0, self._linger_until - self._clock.monotonic()) if self._lingering else 0.0
 
     def absorb(self, stored: ClusterState) -> None:
@@ -70,6 +70,13 @@ class Memory:
             self._begin_lingering(stored)
         self._stored, self._began = stored, True
         self.refresh()
+
+    def interrupted(self) -> None:
+        """Take note that the store is out of reach at this moment; leases end meanwhile.
+
+        Of the members that vanish soon after, most have only not come back yet.
+        """
+        self._linger()
 
     def refresh(self) -> None:
         """Bring `known` up to date: members linger no longer than their time."""
@@ -85,13 +92,7 @@ class Memory:
 
     def _begin_lingering(self, stored: ClusterState) -> None:
         self.losses += 1
-        ttl_s = (self.known.settings or ClusterSettings()).lease_ttl_s
-        self._linger_until = self._clock.monotonic() + LINGER_LEASES * ttl_s
-        self._lingering = {
-            key: entry
-            for key, entry in self.known.entries.items()
-            if key.startswith(records.MEMBERS)
-        }
+        self._linger()
         _log.warning(
             "the coordinator's store was replaced",
             store_id=stored.store_id,
@@ -99,6 +100,15 @@ class Memory:
             epoch=stored.epoch,
             known_epoch=self.known.epoch,
         )
+
+    def _linger(self) -> None:
+        ttl_s = (self.known.settings or ClusterSettings()).lease_ttl_s
+        self._linger_until = self._clock.monotonic() + LINGER_LEASES * ttl_s
+        self._lingering = {
+            key: entry
+            for key, entry in self.known.entries.items()
+            if key.startswith(records.MEMBERS)
+        }
 
 
 def _without_regress(stored: ClusterState, known: ClusterState) -> ClusterState:

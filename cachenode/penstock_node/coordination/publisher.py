@@ -85,6 +85,8 @@ class Publisher:
         """Publish what is due, for ever."""
         while True:
             await self._wait()
+            if not self._coordinator.connected:
+                self._follower.interrupted()
             self._count_departures()
             try:
                 await self._act()
