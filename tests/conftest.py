@@ -1,6 +1,14 @@
 """What holds for every test: chance that replays, and no test that depends on speed."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a random history of faults be replayed, or a longer one be tried."""
+    chaos = parser.getgroup("chaos", "random histories (tests/chaos/test_histories.py)")
+    chaos.addoption("--chaos-seed", type=int, help="Try this seed alone.")
+    chaos.addoption("--chaos-steps", type=int, help="So many steps, however long they take.")
