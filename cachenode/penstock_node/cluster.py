@@ -66,7 +66,7 @@ class Cluster:
         self.name = name
         self.routing = Routing()
         self.settings = ClusterSettings()
-        self.volumes = Volumes()
+        self._volumes = Volumes()
         self.copies = Copies()
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
@@ -101,6 +101,12 @@ class Cluster:
         assert self.view
         return self.routing.ring
 
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes in force; raises `NodeUnavailable` while the node is starting."""
+        assert self.view
+        return self._volumes
+
     async def take(self, state: ClusterState) -> None:
         """Put ``state`` into force. A large ring is built off the loop."""
         async with self._taking:
@@ -108,8 +114,8 @@ class Cluster:
             self._keys = state.keys
             if state.volumes is not self._seen_volumes:
                 self._seen_volumes = state.volumes
-                self.volumes = _volumes(state)
-            self.copies = Copies.of_volumes(self.settings.replicas, self.volumes)
+                self._volumes = _volumes(state)
+            self.copies = Copies.of_volumes(self.settings.replicas, self._volumes)
             if state.placement is not None:
                 view = state.to_view(self.name)
                 if self._was_away and self.routing.view is None:

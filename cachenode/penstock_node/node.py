@@ -358,8 +358,9 @@ class Node:
 
         self.coordination.subscribe(tell)
         while True:
-            await self.cluster.take(self.coordination.state)
-            self.origins.retain(volume.name for volume in self.cluster.volumes)
+            state = self.coordination.state
+            await self.cluster.take(state)
+            self.origins.retain(state.volumes)
             self.coordination.announce(seen_epoch=self.cluster.epoch)
             await news.wait()
             news.clear()

@@ -81,7 +81,11 @@ class Opener:
             urls: ``penstock://…``, or origin urls inside a volume.
             refresh: Ask the origin even if a recent answer is known.
             forwarded: Another node asks: answer here, do not pass on.
+
+        Raises:
+            NodeUnavailable: This node is still starting: another may answer.
         """
+        assert self._cluster.view
         return list(await asyncio.gather(*(self._open(url, refresh, forwarded) for url in urls)))
 
     async def _open(self, url: str, refresh: bool, forwarded: bool) -> Result:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
+import penstock
+from penstock_node.node_file import read_node_file
 from penstock_node.testbed.checked_readers import CheckedReaders
 from penstock_node.testbed.cluster import NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
@@ -161,3 +163,19 @@ def test_an_etcd_that_nobody_reaches_for_long_costs_readers_and_the_origin_nothi
 
     assert known == {frozenset(NAMES)}
     assert rig.sent() == 0
+
+
+def test_a_node_that_starts_while_etcd_is_away_sends_readers_to_others_until_it_serves(
+    rig: Rig,
+) -> None:
+    starting, other = (rig.site.cluster[name] for name in ("n1", "n2"))
+    addresses = f"{starting.address},{other.address}"
+    rig.site.lose(ETCD, "cut")
+    starting.kill()
+    starting.launch()
+
+    while read_node_file(starting.state_dir) is None:
+        with penstock.connect(addresses) as cache:
+            assert cache.read(rig.stored.url) == rig.stored.data
+    with rig.site.cluster.connect(starting) as cache:
+        assert cache.read(rig.stored.url) == rig.stored.data

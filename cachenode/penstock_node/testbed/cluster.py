@@ -19,7 +19,7 @@ from typing import Any, Self
 import penstock
 from penstock_node.identity import NODE_ID_FILE
 from penstock_node.node_file import NodeFile, read_node_file
-from penstock_node.testbed.processes import Process, wait_until
+from penstock_node.testbed.processes import PartFailed, Process, wait_until
 
 START_DEADLINE_S = 30.0
 _MIB = 1024 * 1024
@@ -286,12 +286,20 @@ class LocalCluster:
     def wait_settled(self, *, deadline_s: float) -> None:
         """Wait until no member has anything left to hand over to others."""
 
+        behind: dict[str, int] = {}
+
         def is_settled() -> bool:
             with self.connect() as cache:
                 view = cache.cluster_view
-            return all(m.settled_epoch == view.placement.epoch for m in view.members.values())
+            told = {node_id: member.settled_epoch for node_id, member in view.members.items()}
+            behind.clear()
+            behind.update((n, epoch) for n, epoch in told.items() if epoch != view.placement.epoch)
+            return not behind
 
-        wait_until(is_settled, deadline_s=deadline_s, what="all have handed over")
+        try:
+            wait_until(is_settled, deadline_s=deadline_s, what="all have handed over")
+        except PartFailed as failed:
+            raise PartFailed(f"{failed}; these have up to epoch: {behind}") from None
 
     def _view_of(self, node: NodeProcess) -> Any:
         with self.connect(node) as cache:

@@ -101,6 +101,8 @@ class HistoryRun:
         for node in self.site.cluster.nodes.values():
             node.process.resume()
         self.site.links.heal()
+        if not self.site.etcd.process.running:
+            self.site.etcd.start()
         if self.disk is not None:
             self.disk.become("well")
 
