@@ -6,14 +6,16 @@ Not responsible for: which errors are to be expected; whoever breaks things know
 """
 
 import random
+import sys
 import threading
 import time
 from collections.abc import Sequence
+from traceback import extract_stack
 from types import TracebackType
 from typing import Self
 
 import penstock
-from penstock_node.testbed.processes import wait_until
+from penstock_node.testbed.processes import PartFailed, wait_until
 from penstock_node.testbed.site import StoredObject
 
 READ_DEADLINE_S = 50.0
@@ -71,11 +73,14 @@ class CheckedReaders:
             PartFailed: They do not get on.
         """
         goals = [reader.done + more + 1 for reader in self._readers]  # One has begun before.
-        wait_until(
-            lambda: all(r.done >= goal for r, goal in zip(self._readers, goals, strict=True)),
-            deadline_s=deadline_s,
-            what=f"{len(self._readers)} readers read {more} more times; so far {self.failures}",
-        )
+        try:
+            wait_until(
+                lambda: all(r.done >= goal for r, goal in zip(self._readers, goals, strict=True)),
+                deadline_s=deadline_s,
+                what=f"{len(self._readers)} readers read {more} more times",
+            )
+        except PartFailed as failed:
+            raise PartFailed(f"{failed}; wrong so far: {self.failures}\n{_stacks()}") from None
 
     def check(self) -> None:
         """Raise an `AssertionError` that tells of the reads that went wrong, if any did."""
@@ -116,6 +121,17 @@ class CheckedReaders:
         """Take note of how long a read took."""
         with self._lock:
             self.slowest_s = max(self.slowest_s, seconds)
+
+
+def _stacks() -> str:
+    """Return where this process's threads are, for people: what do readers wait for?"""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    told = (
+        f"{names.get(ident)}: "
+        + " < ".join(f"{each.name}:{each.lineno}" for each in reversed(extract_stack(frame)[-6:]))
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented
+    )
+    return "\n".join(told)
 
 
 class _Reader:

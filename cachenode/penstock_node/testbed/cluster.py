@@ -283,23 +283,21 @@ class LocalCluster:
             node.wait_ready(deadline_s=deadline_s)
         return added
 
+    def unsettled(self) -> dict[str, int]:
+        """Return the members that have something to hand over, and up to which epoch they have."""
+        with self.connect() as cache:
+            view = cache.cluster_view
+        told = {node_id: member.settled_epoch for node_id, member in view.members.items()}
+        return {n: epoch for n, epoch in told.items() if epoch != view.placement.epoch}
+
     def wait_settled(self, *, deadline_s: float) -> None:
         """Wait until no member has anything left to hand over to others."""
-
-        behind: dict[str, int] = {}
-
-        def is_settled() -> bool:
-            with self.connect() as cache:
-                view = cache.cluster_view
-            told = {node_id: member.settled_epoch for node_id, member in view.members.items()}
-            behind.clear()
-            behind.update((n, epoch) for n, epoch in told.items() if epoch != view.placement.epoch)
-            return not behind
-
         try:
-            wait_until(is_settled, deadline_s=deadline_s, what="all have handed over")
+            wait_until(
+                lambda: not self.unsettled(), deadline_s=deadline_s, what="all have handed over"
+            )
         except PartFailed as failed:
-            raise PartFailed(f"{failed}; these have up to epoch: {behind}") from None
+            raise PartFailed(f"{failed}; these have not: {self.unsettled()}") from None
 
     def _view_of(self, node: NodeProcess) -> Any:
         with self.connect(node) as cache:
