@@ -24,7 +24,7 @@ from penstock_node.store.chunk_file import PAGE_BYTES
 from penstock_node.store.index import Flags, Index
 from penstock_node.store.listed import Listed
 from penstock_node.store.queues import Queues
-from penstock_node.store.ranking import GROUPS, UNKNOWN, Groups, Ranking
+from penstock_node.store.ranking import GROUPS, UNKNOWN, Groups, Ranking, groups_for
 
 Reason: TypeAlias = Literal["read", "warmup", "handoff", "repair", "restart"]
 """Why a chunk comes in. ``restart``: it was found on disk when the node started, and it is not
@@ -54,13 +54,14 @@ class EvictionOrder:
     """
 
     def __init__(self, *, capacity_bytes: int) -> None:
+        self._group_count = groups_for(capacity_bytes, page_bytes=PAGE_BYTES)
         self._index = Index()
-        self._queues = Queues(self._index, count=GROUPS)
-        self._ranking = Ranking(capacity_bytes=capacity_bytes)
-        self._ranks = array("Q", bytes(8 * GROUPS))
+        self._queues = Queues(self._index, count=self._group_count)
+        self._ranking = Ranking(capacity_bytes=capacity_bytes, groups=self._group_count)
+        self._ranks = array("Q", bytes(8 * self._group_count))
         self._ranked = self._rank_next = 1  # What began to be read since goes after these.
         self._heap: list[int] = []  # A key for each group that is listed.
-        self._listed = bytearray(GROUPS)
+        self._listed = bytearray(self._group_count)
         self._used_bytes = 0
 
     @property
@@ -179,14 +180,14 @@ class EvictionOrder:
         doomed: list[Victim] = []
         missing = self._doom(doomed, bytes_wanted, in_use) if bytes_wanted > 0 else 0
         if missing > 0:
-            self._list(np.arange(GROUPS))  # Chunks that were in use may be no more.
+            self._list(np.arange(self._group_count))  # Chunks that were in use may be no more.
             self._doom(doomed, missing, in_use)
         return doomed
 
     # Groups.
 
     def _group(self, of: ObjectId) -> int:
-        group = 1 + xxhash.xxh3_64_intdigest(of.identity) % (GROUPS - 1)
+        group = 1 + xxhash.xxh3_64_intdigest(of.identity) % (self._group_count - 1)
         if not self._ranking.knows(group):
             # Every file takes whole pages, and small objects are known by that too.
             self._ranking.meet(group, object_bytes=of.size + PAGE_BYTES * of.chunk_count)
@@ -209,7 +210,7 @@ class EvictionOrder:
         keys = np.frombuffer(self._ranks, np.int64)[groups] * _RANK + groups
         keys.sort()
         self._heap = keys.tolist()  # What is sorted is a heap.
-        self._listed = bytearray(GROUPS)
+        self._listed = bytearray(self._group_count)
         np.frombuffer(self._listed, np.uint8)[groups] = True
 
     # Victims.

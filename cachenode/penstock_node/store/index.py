@@ -37,6 +37,7 @@ SIZE_MASK = MARK - 1
 
 _WORDS = struct.Struct(">QQ")
 _NO_CELLS, _NO_WORDS = bytes(4 * CELLS), bytes(_WORDS.size)
+_NO_SLOTS = array("I", [0])
 
 Words = npt.NDArray[np.uint64]
 Cells = npt.NDArray[np.uint32]
@@ -50,7 +51,7 @@ class Index:
         self.cells = array("I", _NO_CELLS)
         """`CELLS` of each row, one row after the other."""
         self._words = array("Q", _NO_WORDS)  # Two of each row: ids.
-        self._segments = [array("I", bytes(4 * SLOTS_MIN)) for _ in range(SEGMENTS)]
+        self._segments = [_NO_SLOTS] * SEGMENTS  # Each gets its own with its first chunk.
         self._taken = array("I", bytes(4 * SEGMENTS))
         self._free_row = 0  # The first of those that left; its `AHEAD` tells the next one.
         self._count = 0
@@ -179,15 +180,21 @@ class Index:
 
     def rows(self) -> list[int]:
         """Return the rows of all chunks, in no order."""
-        return [row for segment in self._segments for row in segment if row]
+        return [row for segment in self._used for row in self._segments[segment] if row]
 
     def columns(self) -> tuple[Words, Words, Cells, Cells]:
         """Return of all chunks, in no order: ids as two words each, sizes, queues."""
-        rows = np.concatenate([self._rows_of(segment) for segment in range(SEGMENTS)])
+        parts = [self._rows_of(segment) for segment in self._used]
+        rows = np.concatenate([np.empty(0, np.uint32), *parts])
         at = rows // CELLS
         words = np.frombuffer(self._words, np.uint64).reshape(-1, 2)[at]
         cells = np.frombuffer(self.cells, np.uint32).reshape(-1, CELLS)[at]
         return words[:, 0], words[:, 1], cells[:, SIZE] & np.uint32(SIZE_MASK), cells[:, QUEUE]
+
+    @property
+    def _used(self) -> list[int]:
+        """The segments that have rows."""
+        return np.flatnonzero(np.frombuffer(self._taken, np.uint32)).tolist()
 
     def _rows_of(self, segment: int) -> Cells:
         slots = np.frombuffer(self._segments[segment], np.uint32)
@@ -201,7 +208,7 @@ class Index:
     def _rebuild(self, segment: int, *, added: Cells) -> None:
         """Place the rows of a segment anew, with room for one more, and ``added`` with them."""
         rows = np.concatenate([self._rows_of(segment), added])
-        slot_count = len(self._segments[segment])
+        slot_count = max(SLOTS_MIN, len(self._segments[segment]))
         while 2 * (len(rows) + 1) > slot_count:
             slot_count = int(slot_count * GROWTH)
         slots = array("I", bytes(4 * slot_count))

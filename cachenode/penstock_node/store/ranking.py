@@ -21,6 +21,9 @@ import numpy.typing as npt
 
 GROUPS = 1 << 16
 """About 120 bytes each, here and in the queues, for those that are used."""
+GROUPS_MIN = 1 << 12
+GROUPS_PER_PAGE = 8
+"""A small tier has fewer groups: no more objects lie in it than pages, and few others matter."""
 INTERVAL_SHARE = 0.01
 """Of the capacity is read between two rankings."""
 READS_MIN = 32
@@ -48,6 +51,12 @@ Groups = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
 
 
+def groups_for(capacity_bytes: int, *, page_bytes: int) -> int:
+    """Return how many groups a tier of a capacity has: a power of two."""
+    wanted = GROUPS_PER_PAGE * capacity_bytes // page_bytes
+    return max(GROUPS_MIN, min(GROUPS, 1 << wanted.bit_length()))
+
+
 def _column(count: int) -> tuple["array[float]", Numbers]:
     """Return numbers that are quick to change one by one, and the same for many at once."""
     single = array("d", bytes(8 * count))
@@ -57,16 +66,16 @@ def _column(count: int) -> tuple["array[float]", Numbers]:
 class Ranking:
     """What was read of each group, and their order. Not thread-safe."""
 
-    def __init__(self, *, capacity_bytes: int) -> None:
+    def __init__(self, *, capacity_bytes: int, groups: int = GROUPS) -> None:
         self._capacity_bytes = capacity_bytes
         self._interval_bytes = int(capacity_bytes * INTERVAL_SHARE)
-        self._new, self._new_all = _column(GROUPS)  # Bytes since the last ranking.
-        self._whole, self._whole_all = _column(GROUPS)  # Bytes of the object; 0: not known yet.
+        self._new, self._new_all = _column(groups)  # Bytes since the last ranking.
+        self._whole, self._whole_all = _column(groups)  # Bytes of the object; 0: not known yet.
         self._known = [UNKNOWN]
-        self._worth = np.zeros((_EXPERTS, GROUPS))
-        self._held = np.zeros((_EXPERTS, GROUPS), np.float32)  # Share that the expert would hold,
-        self._held_before = np.zeros((_EXPERTS, GROUPS), np.float32)  # when its reading began.
-        self._read_at, self._read_at_all = _column(GROUPS)  # The last ranking that saw it read.
+        self._worth = np.zeros((_EXPERTS, groups))
+        self._held = np.zeros((_EXPERTS, groups), np.float32)  # Share that the expert would hold,
+        self._held_before = np.zeros((_EXPERTS, groups), np.float32)  # when its reading began.
+        self._read_at, self._read_at_all = _column(groups)  # The last ranking that saw it read.
         self._credits = np.zeros(_EXPERTS)
         self._expert = 0
         self._share = 1.0
