@@ -234,7 +234,7 @@ class Chunks:
     async def _try_suspects(self, suspects: set[str]) -> None:
         """Ask each node that the reader could not reach, once: is it away from here too?"""
         members = self._cluster.view.members
-        asked = [node_id for node_id in suspects if node_id in members]
+        asked = sorted(node_id for node_id in suspects if node_id in members)
         await asyncio.gather(*(self._try(members[each]) for each in asked))
 
     async def _try(self, member: Member) -> None:

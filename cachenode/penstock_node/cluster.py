@@ -6,6 +6,7 @@ Not responsible for: where states come from (`coordination`), what follows from 
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Cluster:
         was_away: bool = False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
     ) -> None:
         """Know nothing yet.
 
@@ -61,10 +63,11 @@ class Cluster:
             was_away: This node has been in it before: others may have kept chunks for it.
             clock: Seconds since 1970.
             monotonic: Seconds, from anywhere on.
+            rng: Spreads load.
         """
         self.node_id = node_id
         self.name = name
-        self.routing = Routing()
+        self.routing = Routing(clock=monotonic, rng=rng)
         self.settings = ClusterSettings()
         self._volumes = Volumes()
         self.copies = Copies()

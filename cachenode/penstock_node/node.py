@@ -26,6 +26,7 @@ from penstock_node.coordination import Announcement, Coordination
 from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.state import ClusterState
 from penstock_node.fill import Filler
+from penstock_node.handover.asking import Asking
 from penstock_node.handover.handover import Handover
 from penstock_node.host_reads import HostReads
 from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
@@ -214,11 +215,10 @@ class Node:
             filler=self.filler,
             peers=self.peers,
             inflight=self.inflight,
-            channels=self.channels,
+            asking=Asking(self.channels, self.call_threads),
             metrics=self.metrics,
             incoming=self.incoming,
             disk_threads=self.disk_threads,
-            call_threads=self.call_threads,
         )
 
     def _announcement(self) -> Announcement:

@@ -6,6 +6,8 @@ Not responsible for: moving bytes (planes), who owns what (`routing`).
 
 import contextlib
 import random
+import time
+from collections.abc import Callable
 
 from penstock.deadline import Deadline
 from penstock.errors import (
@@ -48,6 +50,7 @@ class Attempt:
         local: LocalNode | None,
         hedges: HedgeBudget,
         rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin.
 
@@ -59,8 +62,9 @@ class Attempt:
             local: The node of this machine, asked before any owner; None: there is none.
             hedges: Whether another owner may be asked because one takes its time.
             rng: For the length of pauses.
+            clock: Tells when to give up.
         """
-        self._load = load
+        self._load, self._clock = load, clock
         self.begin()
         self._cluster_deadline: Deadline | None = None
         self._nodes = nodes
@@ -83,7 +87,9 @@ class Attempt:
 
     def begin(self) -> None:
         """Let the time run from now."""
-        self.deadline = Deadline.after(PIECE_TIMEOUT_S, is_over=self._load.is_over)
+        self.deadline = Deadline.after(
+            PIECE_TIMEOUT_S, is_over=self._load.is_over, clock=self._clock
+        )
 
     def candidate(self) -> Candidate | None:
         """Return the next node to ask."""
@@ -237,7 +243,7 @@ class Attempt:
             ClusterUnavailable: It has been so for `CLUSTER_TIMEOUT_S`.
         """
         if self._cluster_deadline is None:
-            self._cluster_deadline = Deadline.after(CLUSTER_TIMEOUT_S)
+            self._cluster_deadline = Deadline.after(CLUSTER_TIMEOUT_S, clock=self._clock)
         if self._cluster_deadline.remaining_s == 0:
             raise ClusterUnavailable(
                 f"no owner of a chunk of {self._load.handle.opened.url} answers: "

@@ -16,13 +16,21 @@ class Deadline:
     at: float
     is_over: Callable[[], bool] = _never
     """Told true, nobody waits for it any more."""
+    clock: Callable[[], float] = time.monotonic
+    """The clock that it is a moment of."""
 
     @classmethod
-    def after(cls, seconds: float, *, is_over: Callable[[], bool] = _never) -> "Deadline":
+    def after(
+        cls,
+        seconds: float,
+        *,
+        is_over: Callable[[], bool] = _never,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> "Deadline":
         """Return the deadline ``seconds`` from now."""
-        return cls(time.monotonic() + seconds, is_over)
+        return cls(clock() + seconds, is_over, clock)
 
     @property
     def remaining_s(self) -> float:
         """Seconds left; 0 when it has passed, or nobody waits any more."""
-        return 0.0 if self.is_over() else max(0.0, self.at - time.monotonic())
+        return 0.0 if self.is_over() else max(0.0, self.at - self.clock())

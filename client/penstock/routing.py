@@ -5,8 +5,10 @@ Not responsible for: fetching views, talking to nodes, what is known of them (`s
 thread-safe.
 """
 
+import random
 import threading
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.errors import ClusterUnavailable
@@ -41,10 +43,17 @@ class _Known:
 class Routing:
     """Finds the node to ask for a chunk, in the newest view it was given."""
 
-    def __init__(self, standing: Standing | None = None) -> None:
-        """Know nobody yet; ``standing`` is what is known of nodes, by default nothing."""
-        self.standing = standing or Standing()
-        self.hot = HotChunks()
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None
+    ) -> None:
+        """Know nobody yet.
+
+        Args:
+            clock: Seconds, from anywhere on.
+            rng: Spreads load.
+        """
+        self.standing = Standing(clock=clock, rng=rng)
+        self.hot = HotChunks(clock=clock)
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._known: _Known | None = None

@@ -19,7 +19,6 @@ from penstock.placement import PlacedNode, Placement
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.routing import Candidate, Routing
 from penstock.rpc import Channels
-from penstock.standing import Standing
 
 CHUNK_BYTES = 64 * 1024
 MODEL = ObjectId("s3://b/model", "v1", CHUNK_BYTES, CHUNK_BYTES)
@@ -33,7 +32,7 @@ class Rig:
 
     def __init__(self, replicas: int = 2, *, seed: int = 1) -> None:
         self.replicas = replicas
-        self.routing = Routing(Standing(rng=random.Random(seed)))
+        self.routing = Routing(rng=random.Random(seed))
         placed = tuple(PlacedNode(name, name, "", 100) for name in NAMES)
         members = {name: Member(name, name) for name in NAMES}
         self.routing.update(View("c", Placement("ab" * 16, 1, placed, 256), members, replicas))

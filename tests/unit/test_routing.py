@@ -13,7 +13,7 @@ from penstock.membership.view import Member, View
 from penstock.placement import PlacedNode, Placement
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS, Candidate, Routing
-from penstock.standing import JITTER, SUSPECT_S, TOLD_S, Standing
+from penstock.standing import JITTER, SUSPECT_S, TOLD_S
 
 UID = "ab" * 16
 POINTS = 256
@@ -47,7 +47,7 @@ def view(
 
 def routing(known: View | None = None) -> tuple[Routing, Clock]:
     clock = Clock()
-    made = Routing(Standing(clock=clock, rng=random.Random(3)))
+    made = Routing(clock=clock, rng=random.Random(3))
     made.update(known or view())
     return made, clock
 

@@ -6,11 +6,11 @@ Not responsible for: either of them (`giving`, `taking`).
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from penstock.rpc import Channels
 from penstock_node.cluster import Cluster
 from penstock_node.fill import Filler
 from penstock_node.guests import Guests
@@ -43,11 +43,12 @@ class Handover:
         filler: Filler,
         peers: Peers,
         inflight: Inflight,
-        channels: Channels,
+        asking: Asking,
         metrics: NodeMetrics,
         incoming: Incoming,
         disk_threads: Executor,
-        call_threads: Executor,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
     ) -> None:
         """Put the parts together; ``incoming`` are those that ``filler`` tells its work to."""
         self._cluster = cluster
@@ -55,10 +56,9 @@ class Handover:
             cluster=cluster,
             store=store,
             has_work_before=incoming.has_before,
-            absent=Absences(cluster, clock=time.monotonic).absent,
+            absent=Absences(cluster, clock=clock).absent,
             threads=disk_threads,
         )
-        asking = Asking(channels, call_threads)
         mover = Mover(
             cluster=cluster,
             store=store,
@@ -75,9 +75,14 @@ class Handover:
             store=store,
             mover=mover,
             asking=asking,
+            rng=rng or random.Random(),  # noqa: S311 - spreads load, guards nothing
         )
         self.guests = Guests(
-            is_kept=mover.is_kept, bring=filler.start, store=store, threads=disk_threads
+            is_kept=mover.is_kept,
+            bring=filler.start,
+            store=store,
+            threads=disk_threads,
+            clock=clock,
         )
         self.copying = Copying(cluster=cluster, mover=mover, asking=asking, guests=self.guests)
         incoming.subscribe(came=self.copying.came, missed=self.giving.missed)

@@ -88,6 +88,7 @@ class Taking:
         store: Store,
         mover: Mover,
         asking: Asking,
+        rng: random.Random,
     ) -> None:
         """Put the parts together.
 
@@ -96,11 +97,13 @@ class Taking:
             store: What is here already.
             mover: Brings chunks in.
             asking: Calls other nodes.
+            rng: Spreads the nodes of a cluster over time, so that not all ask at once.
         """
         self._cluster = cluster
         self._store = store
         self._mover = mover
         self._asking = asking
+        self._rng = rng
         self._sources = asyncio.Semaphore(SOURCES_AT_ONCE)
         self._progress: dict[_Source, _Progress] = {}
         self._tasks: dict[_Source, asyncio.Task[None]] = {}
@@ -133,19 +136,19 @@ class Taking:
 
     async def _follow(self, wanted: set[_Source]) -> None:
         """Begin with new sources, and end with those that are none any more."""
-        ended = [self._tasks.pop(source) for source in self._tasks.keys() - wanted]
+        ended = [self._tasks.pop(source) for source in sorted(self._tasks.keys() - wanted)]
         for task in ended:
             task.cancel()
         await asyncio.gather(*ended, return_exceptions=True)
         for source in self._progress.keys() - wanted:
             del self._progress[source]
-        for source in wanted - self._tasks.keys():
+        for source in sorted(wanted - self._tasks.keys()):
             name = f"take over from {source.id}"
             self._tasks[source] = asyncio.create_task(self._take_from(source), name=name)
 
     async def _take_from(self, source: _Source) -> None:
         """Take all that one node has for this one, whatever comes between."""
-        await asyncio.sleep(_jittered(START_S))
+        await asyncio.sleep(self._jittered(START_S))
         progress, failures = self._progress.setdefault(source, _Progress()), 0
         while True:
             try:
@@ -154,11 +157,11 @@ class Taking:
                 failures = 0
             except PenstockError as error:
                 _log.info("hand-over pauses", source=source.id, error=str(error))
-                pause_s = _pause_s(failures)
+                pause_s = self._pause_s(failures)
                 failures += 1
             except Exception as error:  # noqa: BLE001 - one node's trouble ends no hand-over
                 _log.error("hand-over failed inside the node", source=source.id, exc_info=error)
-                pause_s = _pause_s(failures)
+                pause_s = self._pause_s(failures)
                 failures += 1
             await asyncio.sleep(pause_s)
 
@@ -181,7 +184,7 @@ class Taking:
         offer = await self._asking.ask(self._member(source), rpc.OFFER, request)
         progress.follow(offer)
         if not offer.chunk_ids:
-            return _jittered(AGAIN_S) if offer.is_over else POLL_S
+            return self._jittered(AGAIN_S) if offer.is_over else POLL_S
         ids = split_ids(offer.chunk_ids)
         missing = [each for each in ids if each not in self._store.owned]
         left = await self._take_missing(source, missing)
@@ -211,12 +214,9 @@ class Taking:
             raise NodeUnavailable(f"{source.id} does not answer any more")
         return member
 
+    def _pause_s(self, failures: int) -> float:
+        """Return how long to wait after so many failures and one more."""
+        return self._jittered(min(PAUSE_MAX_S, PAUSE_S * 2 ** min(failures, 10)))
 
-def _pause_s(failures: int) -> float:
-    """Return how long to wait after so many failures and one more."""
-    return _jittered(min(PAUSE_MAX_S, PAUSE_S * 2 ** min(failures, 10)))
-
-
-def _jittered(longest_s: float) -> float:
-    """Return some time, so that not all nodes of a cluster ask at once."""
-    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311
+    def _jittered(self, longest_s: float) -> float:
+        return longest_s * self._rng.uniform(0.5, 1.0)
