@@ -50,7 +50,7 @@ class Quarantine:
         while (oldest := self._pop_excess()) is not None:
             path, departure = oldest
             try:
-                path.unlink(missing_ok=True)
+                self._directory.leave_quarantine(path)
             except OSError as error:
                 # Stays in the sum, as on the disk, until the next start looks again.
                 _log.warning("cannot remove a bad chunk", path=str(path), error=str(error))

@@ -206,6 +206,10 @@ class TierDirectory:
         source = self.path_of(chunk_id, size_bytes)
         return source.rename(self._quarantine / f"{time.time_ns():016x}.{source.name}")
 
+    def leave_quarantine(self, kept: Path) -> None:
+        """Remove a file from the quarantine; it need not be there."""
+        kept.unlink(missing_ok=True)
+
     def chunk_directories(self) -> list[Path]:
         """Return the directories that chunks lie in, in the order of their names."""
         with os.scandir(self._chunks) as entries:

@@ -1,0 +1,143 @@
+"""A whole simulated cluster: nodes, clients, the origin, the store of keys, and faults.
+
+Responsible for: putting it together, the verbs that a history is made of, ending it.
+Not responsible for: which verbs when (`history`), what must hold (`checks`).
+"""
+
+import random
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.settings import ClusterSettings
+from tests.simulation.client import SimClient
+from tests.simulation.clock import SimLoop
+from tests.simulation.coordinator import NAME as KEYS
+from tests.simulation.coordinator import Store as KeyStore
+from tests.simulation.network import Network
+from tests.simulation.node import SimNode, Surroundings
+from tests.simulation.origin import World
+from tests.simulation.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a cluster is."""
+
+    nodes: int
+    clients: int
+    settings: ClusterSettings
+    capacities: tuple[int, ...]
+    """Owned bytes of each node."""
+    hosts: int
+    """Machines that the nodes lie on; no more than nodes."""
+
+
+class SimCluster:
+    """Everything of one simulation. Use it in a ``with``."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        shape: Shape,
+        *,
+        callbacks_max: int,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.rng, self.shape = rng, shape
+        self.loop = SimLoop(rng, callbacks_max=callbacks_max)  # type: ignore[abstract]
+        self.trace = Trace(self.loop.time, tell=tell)
+        self.network = Network(self.loop, rng)
+        self.keys = KeyStore(self.network, rng)
+        self.world = World(self.loop, rng)
+        self._directory = tempfile.TemporaryDirectory(prefix="penstock-simulated-")
+        around = Surroundings(
+            loop=self.loop,
+            rng=rng,
+            network=self.network,
+            keys=self.keys,
+            world=self.world,
+            trace=self.trace,
+            settings=shape.settings,
+            state_dirs=Path(self._directory.name),
+        )
+        self.nodes = {
+            node_id: SimNode(node_id, around, host=f"h{at % shape.hosts}", capacity_bytes=capacity)
+            for at, capacity in enumerate(shape.capacities)
+            for node_id in (f"n{at}",)
+        }
+        self.clients = [
+            SimClient(f"c{at}", self.network, self.nodes, rng) for at in range(shape.clients)
+        ]
+        self.faulty_at = 0.0
+        """When something was last broken or mended."""
+
+    def __enter__(self) -> "SimCluster":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for node in self.nodes.values():
+            node.platter.close()
+        self._directory.cleanup()
+
+    # Faults.
+
+    def note(self, *what: object) -> None:
+        """Note something that happens to the cluster."""
+        self.faulty_at = self.loop.time()
+        self.trace(*map(str, what))
+
+    def cut(self, one: str, other: str) -> None:
+        """Cut the link between two nodes, or a node and the store of keys."""
+        self.note("cut", one, other)
+        self.network.cut(one, other)
+
+    def heal(self) -> None:
+        """Mend all links; the store of keys is told, whose watches wait."""
+        self.note("heal")
+        self.network.heal()
+        self.keys.set_up(is_up=self.keys.is_up)
+
+    def set_keys_up(self, *, is_up: bool) -> None:
+        """Have the store of keys go away, or come back."""
+        self.note("the coordinator is", "back" if is_up else "away")
+        self.keys.set_up(is_up=is_up)
+
+    def set_origin_up(self, *, is_up: bool) -> None:
+        """Have the origin go away, or come back."""
+        self.note("the origin is", "back" if is_up else "away")
+        self.world.set_up(is_up=is_up)
+
+    def mend(self) -> None:
+        """End all faults."""
+        self.heal()
+        if not self.keys.is_up:
+            self.set_keys_up(is_up=True)
+        self.set_origin_up(is_up=True)
+        self.world.is_slow = False
+        for node in self.nodes.values():
+            node.platter.is_full_by_others = node.platter.is_slow = False
+            if node.parts is None:
+                node.start()
+            elif node.parts.process.is_stopped:
+                node.resume()
+
+    # States.
+
+    def is_settled(self) -> bool:
+        """Tell whether every node knows that every node has handed over all, at one epoch."""
+        views = []
+        for node in self.nodes.values():
+            if node.parts is None or node.parts.cluster.routing.view is None:
+                return False
+            views.append(node.parts.cluster.view)
+        epochs = {view.placement.epoch for view in views}
+        return len(epochs) == 1 and all(
+            view.members.keys() == self.nodes.keys()
+            and {member.settled_epoch for member in view.members.values()} == epochs
+            for view in views
+        )
+
+
+__all__ = ["KEYS", "Shape", "SimCluster"]

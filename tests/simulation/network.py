@@ -1,0 +1,171 @@
+"""The network between nodes and clients: latency, partitions, machines that are down or silent.
+
+Responsible for: carrying a request to another process and its answer back, or not.
+Not responsible for: what is asked; bandwidth (`fluid` has that).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from penstock.errors import NodeUnavailable, PenstockError
+from tests.simulation.clock import Process, SimLoop, outside
+
+T = TypeVar("T")
+
+LATENCY_MIN_S = 0.0001
+LATENCY_MAX_S = 0.002
+SLOW_SHARE = 0.02
+"""Of messages, those that come only after up to `SLOW_S_MAX`: what was sent later overtakes."""
+SLOW_S_MAX = 0.1
+
+
+class Exchange(Generic[T]):
+    """One request and its answer, as its sender sees it."""
+
+    def __init__(self, network: "Network", source: str, target: str) -> None:
+        self._network = network
+        self.source, self.target = source, target
+        self.answer: asyncio.Future[T] = network.loop.create_future()
+        self.heard_at = network.loop.time()
+
+    def interim(self) -> None:
+        """Tell the sender that the answer takes longer; called at the other end."""
+        self._network.send(self.target, self.source, self._hear)
+
+    def _hear(self) -> None:
+        self.heard_at = self._network.loop.time()
+
+    def succeed(self, value: T) -> None:
+        if not self.answer.done():
+            self.answer.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # Looked at: perhaps nobody waits any more.
+
+
+class Network:
+    """Every pair of names is linked, unless it is cut."""
+
+    def __init__(self, loop: SimLoop, rng: random.Random) -> None:
+        self.loop, self._rng = loop, rng
+        self._world = outside()
+        self._cuts: set[tuple[str, str]] = set()
+        self.processes: dict[str, Process] = {}
+        """Those that listen, by name. A name that is not here refuses."""
+
+    # Partitions.
+
+    def cut(self, one: str, other: str) -> None:
+        """Let nothing through between two, in either direction."""
+        self._cuts |= {(one, other), (other, one)}
+
+    def heal(self) -> None:
+        """End all cuts."""
+        self._cuts.clear()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is no cut."""
+        return not self._cuts
+
+    def is_cut(self, source: str, target: str) -> bool:
+        """Tell whether nothing gets through."""
+        return (source, target) in self._cuts
+
+    def answers(self, source: str, target: str) -> bool:
+        """Tell whether a short question would be answered now."""
+        process = self.processes.get(target)
+        return process is not None and not process.is_stopped and not self.is_cut(source, target)
+
+    # Messages.
+
+    def latency_s(self) -> float:
+        """Return how long the next message takes."""
+        longest = SLOW_S_MAX if self._rng.random() < SLOW_SHARE else LATENCY_MAX_S
+        return LATENCY_MIN_S + (longest - LATENCY_MIN_S) * self._rng.random()
+
+    def send(self, source: str, target: str, arrive: Callable[..., None], *args: object) -> None:
+        """Have ``arrive`` called at the other end, unless the link is cut then."""
+        self.loop.call_later(
+            self.latency_s(), self._arrive, source, target, arrive, args, context=self._world
+        )
+
+    def _arrive(
+        self, source: str, target: str, arrive: Callable[..., None], args: tuple[object, ...]
+    ) -> None:
+        if not self.is_cut(source, target):
+            arrive(*args)
+
+    async def call(
+        self,
+        source: str,
+        target: str,
+        serve: Callable[[Exchange[T]], Coroutine[Any, Any, T]],
+        *,
+        silence_s: float,
+        timeout_s: float,
+    ) -> T:
+        """Have ``serve`` run in the target's process; return what it returns, or raise that.
+
+        Raises:
+            NodeUnavailable: The target refuses, is silent, or takes too long.
+        """
+        exchange: Exchange[T] = Exchange(self, source, target)
+        deadline = self.loop.time() + timeout_s
+        self.send(source, target, self._received, exchange, serve)
+        timer = _Patience(self.loop, exchange, silence_s=silence_s, deadline=deadline)
+        try:
+            return await exchange.answer
+        finally:
+            timer.stop()
+
+    def _received(
+        self, exchange: Exchange[T], serve: Callable[[Exchange[T]], Coroutine[Any, Any, T]]
+    ) -> None:
+        process = self.processes.get(exchange.target)
+        if process is None:
+            error = NodeUnavailable(f"{exchange.target} refuses")
+            self.send(exchange.target, exchange.source, exchange.fail, error)
+            return
+        task = self.loop.spawn(process, serve(exchange), name=f"serve {exchange.source}")
+        task.add_done_callback(
+            lambda done: self._reply(exchange, done),
+            context=self._world,
+        )
+
+    def _reply(self, exchange: Exchange[T], served: "asyncio.Task[T]") -> None:
+        if served.cancelled():
+            return
+        error = served.exception()
+        if error is None:
+            self.send(exchange.target, exchange.source, exchange.succeed, served.result())
+            return
+        if not isinstance(error, PenstockError):
+            self.loop.failures.append(f"{exchange.target} failed inside: {error!r}")
+            error = PenstockError("the node failed")
+        self.send(exchange.target, exchange.source, exchange.fail, error)
+
+
+class _Patience:
+    """Ends an exchange whose other end is silent, or late."""
+
+    def __init__(
+        self, loop: SimLoop, exchange: Exchange[Any], *, silence_s: float, deadline: float
+    ) -> None:
+        self._loop, self._exchange = loop, exchange
+        self._silence_s, self._deadline = silence_s, deadline
+        self._look()
+
+    def _look(self) -> None:
+        until = min(self._exchange.heard_at + self._silence_s, self._deadline)
+        if until <= self._loop.time():
+            self._exchange.fail(NodeUnavailable(f"{self._exchange.target} is silent"))
+            return
+        self._timer = self._loop.call_at(until, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()

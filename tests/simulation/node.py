@@ -1,0 +1,256 @@
+"""A simulated node: the product's own parts, put together as `penstock_node.node` does.
+
+Responsible for: the order of starting, what a kill leaves (the disk, the last view), starting
+again after a failure as a supervisor of services would.
+Not responsible for: what the parts do; the edges that they are given (`edges`).
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.errors import PenstockError
+from penstock.membership.view import Member
+from penstock.settings import ClusterSettings
+from penstock_node.chunk import Chunk
+from penstock_node.chunks import Chunks
+from penstock_node.cluster import Cluster
+from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
+from penstock_node.coordination.clock import Clock
+from penstock_node.coordination.coordination import VIEW_FILE
+from penstock_node.coordination.formation import FormationTimes
+from penstock_node.coordination.state import ClusterState
+from penstock_node.fill import Filler
+from penstock_node.handover.handover import Handover
+from penstock_node.incoming import Incoming
+from penstock_node.inflight import Inflight
+from penstock_node.keeping import Keeping
+from penstock_node.metrics import NodeMetrics
+from penstock_node.serve.handover_service import HandoverService
+from penstock_node.store import Store
+from tests.simulation.clock import Process, SimExecutor, SimLoop
+from tests.simulation.coordinator import Connection
+from tests.simulation.coordinator import Store as KeyStore
+from tests.simulation.disk import Platter, SimTier
+from tests.simulation.edges import SimAsking, SimOrigins, SimPeers
+from tests.simulation.network import Network
+from tests.simulation.origin import URL, VOLUME, World
+from tests.simulation.trace import Trace
+
+CLUSTER = "simulated"
+RESTARTS_AFTER_S = 1.0
+SCAN_S_MAX = 2.0
+WALL_S = 1.7e9
+"""What the clock on the wall says at the beginning."""
+QUIET_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all nodes of a cluster share."""
+
+    loop: SimLoop
+    rng: random.Random
+    network: Network
+    keys: KeyStore
+    world: World
+    trace: Trace
+    settings: ClusterSettings
+    state_dirs: Path
+
+
+class Parts:
+    """One process of a node: everything that is gone when it is killed."""
+
+    def __init__(self, node: "SimNode", number: int) -> None:
+        around, node_id = node.around, node.id
+        loop, rng = around.loop, around.rng
+        self.node_id, self.loop = node_id, loop
+        threads = SimExecutor(loop)
+        self.process = Process(node_id)
+        self.tier = SimTier(node.platter, node.capacity_bytes, "owned", loop=loop)
+        self.store = Store([self.tier])
+        state_dir = around.state_dirs / node_id
+        self.coordination = Coordination(
+            Connection(around.keys, node_id),
+            Announcement(
+                member=Member(
+                    id=node_id,
+                    host=node.host,
+                    grpc_address=f"{node_id}:7400",
+                    bulk_address=f"{node_id}:7401",
+                    incarnation=f"{node_id}-{number}",
+                ),
+                machine_id=node.host,
+                state_dir=state_dir,
+                owned_capacity_bytes=node.capacity_bytes,
+            ),
+            ClusterDefaults(
+                cluster=CLUSTER,
+                settings=around.settings,
+                volumes={VOLUME: {"url": URL}},
+                formation=FormationTimes(quiet_s=QUIET_S, longest_s=5 * QUIET_S),
+            ),
+            where="the simulated store",
+            clock=Clock(loop.time, lambda: WALL_S + loop.time(), rng.randbytes),
+        )
+        self.cluster = Cluster(
+            node_id=node_id,
+            name=CLUSTER,
+            was_away=(state_dir / VIEW_FILE).exists(),
+            clock=lambda: WALL_S + loop.time(),
+            monotonic=loop.time,
+        )
+        self.inflight = Inflight()
+        metrics = NodeMetrics(version="simulated", inflight=self.inflight)
+        peers = SimPeers(self.cluster, around.network)
+        incoming = Incoming()
+        self.filler = Filler(
+            cluster=self.cluster,
+            keeping=Keeping(store=self.store, threads=threads),
+            peers=peers,
+            origins=SimOrigins(node_id, around.world),
+            inflight=self.inflight,
+            incoming=incoming,
+            metrics=metrics,
+            on_changed=_ignore_change,
+        )
+        self.handover = Handover(
+            cluster=self.cluster,
+            store=self.store,
+            filler=self.filler,
+            peers=peers,
+            inflight=self.inflight,
+            asking=SimAsking(node_id, around.network),
+            metrics=metrics,
+            incoming=incoming,
+            disk_threads=threads,
+            clock=loop.time,
+            rng=rng,
+        )
+        self.chunks = Chunks(
+            cluster=self.cluster,
+            coordination=self.coordination,
+            store=self.store,
+            filler=self.filler,
+            peers=peers,
+            threads=threads,
+        )
+        self.handover_service = HandoverService(
+            giving=self.handover.giving, copying=self.handover.copying
+        )
+        self.process.runs = self
+
+    async def run(self, scan_s: float) -> None:
+        """Join, and do what a node does for as long as it lives.
+
+        Raises:
+            PenstockError: It cannot start, or not go on.
+        """
+        end_scan = self.tier.begin_scan()
+        self.loop.call_later(scan_s, end_scan)
+        await self.coordination.start()
+        await self.cluster.take(self.coordination.state)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self.handover.run(self._announce_settled))
+            group.create_task(self._fail())
+
+    async def _fail(self) -> None:
+        raise await self.coordination.failed()
+
+    def _announce_settled(self, epoch: int) -> None:
+        self.coordination.announce(settled_epoch=epoch)
+
+    async def _follow(self) -> None:
+        news = asyncio.Event()
+
+        def tell(_state: ClusterState) -> None:
+            news.set()
+
+        self.coordination.subscribe(tell)
+        while True:
+            await self.cluster.take(self.coordination.state)
+            self.coordination.announce(seen_epoch=self.cluster.epoch)
+            await news.wait()
+            news.clear()
+
+
+async def _ignore_change(_chunk: Chunk) -> None:
+    """Opening is not simulated: clients ask the origin themselves."""
+
+
+class SimNode:
+    """A machine with a disk, on which the process of a node runs, or not."""
+
+    def __init__(
+        self, node_id: str, around: Surroundings, *, host: str, capacity_bytes: int
+    ) -> None:
+        self.id, self.host, self.around = node_id, host, around
+        self.capacity_bytes = capacity_bytes
+        self.platter = Platter(around.rng)
+        self.parts: Parts | None = None
+        self.unsteady_at = 0.0
+        """When something last happened to it."""
+        self._starts = 0
+        (around.state_dirs / node_id).mkdir()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process runs, and is not stopped."""
+        return self.parts is not None and not self.parts.process.is_stopped
+
+    def start(self) -> None:
+        """Start the process, which is started again if it ends by itself."""
+        assert self.parts is None, f"{self.id} runs"
+        self._starts += 1
+        parts = self.parts = Parts(self, self._starts)
+        self.around.network.processes[self.id] = parts.process
+        scan_s = SCAN_S_MAX * self.around.rng.random()
+        running = self.around.loop.spawn(parts.process, parts.run(scan_s), name=self.id)
+        running.add_done_callback(lambda done: self._ended(parts, done))
+        self._note("starts")
+
+    def _ended(self, parts: Parts, done: "asyncio.Task[None]") -> None:
+        if done.cancelled() or self.parts is not parts:
+            return
+        self._note("ends by itself:", repr(_first(done.exception())))
+        self.kill()
+        self.around.loop.call_later(RESTARTS_AFTER_S, self._restart)
+
+    def _restart(self) -> None:
+        if self.parts is None:
+            self.start()
+
+    def kill(self) -> None:
+        """End the process as `kill -9` does."""
+        assert self.parts is not None
+        self.parts.process.is_dead = True
+        del self.around.network.processes[self.id]
+        self.parts = None
+        self._note("is killed")
+
+    def stop(self) -> None:
+        """Stop the process as SIGSTOP does."""
+        assert self.parts is not None
+        self.parts.process.is_stopped = True
+        self._note("is stopped")
+
+    def resume(self) -> None:
+        """Let a stopped process go on."""
+        assert self.parts is not None
+        self.around.loop.resume(self.parts.process)
+        self._note("goes on")
+
+    def _note(self, *what: object) -> None:
+        self.unsteady_at = self.around.loop.time()
+        self.around.trace(self.id, *what)
+
+
+def _first(error: BaseException | None) -> BaseException | None:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error is not None and not isinstance(error, PenstockError):
+        raise error
+    return error
