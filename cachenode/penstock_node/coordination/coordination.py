@@ -72,6 +72,7 @@ class Coordination:
         *,
         where: str,
         clock: Clock | None = None,
+        view_access: view_file.FileAccess = view_file.REAL,
     ) -> None:
         """Prepare; nothing is read or sent before `start`.
 
@@ -81,9 +82,11 @@ class Coordination:
             defaults: The cluster as configured.
             where: Names the coordinator in errors, for example its endpoints.
             clock: Time and chance; by default the real ones.
+            view_access: How `VIEW_FILE` is read and written.
         """
         self._coordinator, self._defaults, self._where = coordinator, defaults, where
         self._announcement, self._clock = announcement, clock or Clock()
+        self._view_access = view_access
         self._tasks: list[asyncio.Task[None]] = []
         self._parts: _Parts | None = None
         self._failure: asyncio.Future[BaseException] | None = None
@@ -101,7 +104,9 @@ class Coordination:
             InvalidConfiguration: The last view is another cluster's.
         """
         path = self._announcement.state_dir / VIEW_FILE
-        remembered = await asyncio.to_thread(view_file.load, path, cluster=self._defaults.cluster)
+        remembered = await asyncio.to_thread(
+            view_file.load, path, cluster=self._defaults.cluster, access=self._view_access
+        )
         self._failure = asyncio.get_running_loop().create_future()
         self._parts = self._made_parts(path, remembered)
         try:
@@ -133,7 +138,9 @@ class Coordination:
     def _made_parts(self, path: Path, remembered: ClusterState | None) -> "_Parts":
         memory = Memory(clock=self._clock, remembered=remembered)
         follower = Follower(self._coordinator, memory=memory)
-        writer = view_file.ViewWriter(path, cluster=self._defaults.cluster)
+        writer = view_file.ViewWriter(
+            path, cluster=self._defaults.cluster, access=self._view_access
+        )
         follower.subscribe(writer.give)
         settings, clock = self._defaults.settings, self._clock
         registration = Registration(

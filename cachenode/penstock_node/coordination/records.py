@@ -7,6 +7,7 @@ Not responsible for: what the values mean together (`state`), volumes beyond bei
 """
 
 import base64
+import functools
 import json
 import string
 from collections.abc import Mapping
@@ -113,8 +114,9 @@ def member_from_json(node_id: str, value: bytes) -> MemberRecord:
     )
 
 
+@functools.lru_cache(maxsize=16)
 def member_to_json(record: MemberRecord) -> bytes:
-    """Return the value of ``members/{id}``."""
+    """Return the value of ``members/{id}``; asked for at every look whether it still stands."""
     facts = asdict(record)
     return _encode(facts.pop("member") | facts)
 
@@ -130,6 +132,7 @@ def node_from_json(_node_id: str, value: bytes) -> NodeRecord:
     )
 
 
+@functools.lru_cache(maxsize=16)
 def node_to_json(record: NodeRecord, *, weight_unit_bytes: int) -> bytes:
     """Return the value of ``nodes/{id}``, with the automatic weight for outside readers.
 

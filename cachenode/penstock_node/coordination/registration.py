@@ -11,6 +11,7 @@ waits for one lease, in which a dead holder vanishes, and then refuses.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +67,7 @@ class Announcement:
     @property
     def state_dir_hash(self) -> str:
         """Name the state directory without telling its path."""
-        return hashlib.sha256(str(self.state_dir.resolve()).encode()).hexdigest()[:32]
+        return _hash_of(self.state_dir)
 
     def updated(
         self,
@@ -83,6 +84,11 @@ class Announcement:
         )
         capacity = _or(owned_capacity_bytes, self.owned_capacity_bytes)
         return replace(self, member=member, owned_capacity_bytes=capacity)
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_of(state_dir: Path) -> str:
+    return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:32]
 
 
 def _or(changed: int | None, present: int) -> int:

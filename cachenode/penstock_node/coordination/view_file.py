@@ -7,6 +7,8 @@ are in it), off the event loop and not more often than needed; and reading it at
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,21 @@ FILE_MODE = 0o600
 WRITE_INTERVAL_S = 0.2
 
 _log = structlog.get_logger(__name__)
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, content, mode=FILE_MODE)
+
+
+@dataclass(frozen=True, slots=True)
+class FileAccess:
+    """How the file is read, and written: so that a test can keep it elsewhere."""
+
+    read: Callable[[Path], bytes] = Path.read_bytes
+    write: Callable[[Path, bytes], None] = _write
+
+
+REAL = FileAccess()
 
 
 class UnreadableView(Exception):
@@ -64,14 +81,14 @@ def decode(data: bytes) -> tuple[str, ClusterState]:
     return cluster, ClusterState.from_listing(Listing(entries, revision, store_id))
 
 
-def load(path: Path, *, cluster: str) -> ClusterState | None:
+def load(path: Path, *, cluster: str, access: FileAccess = REAL) -> ClusterState | None:
     """Return the state in ``path``; None when there is none, or none that can be read.
 
     Raises:
         InvalidConfiguration: It is the view of another cluster.
     """
     try:
-        found, state = decode(path.read_bytes())
+        found, state = decode(access.read(path))
     except FileNotFoundError:
         return None
     except (UnreadableView, OSError) as error:
@@ -88,8 +105,8 @@ def load(path: Path, *, cluster: str) -> ClusterState | None:
 class ViewWriter:
     """Writes the newest of the states it is given; one write at a time, those between left out."""
 
-    def __init__(self, path: Path, *, cluster: str) -> None:
-        self._path, self._cluster = path, cluster
+    def __init__(self, path: Path, *, cluster: str, access: FileAccess = REAL) -> None:
+        self._path, self._cluster, self._access = path, cluster, access
         self._waiting: ClusterState | None = None
         self._given, self._stopping = asyncio.Event(), asyncio.Event()
 
@@ -115,7 +132,7 @@ class ViewWriter:
 
     def _write(self, state: ClusterState) -> None:
         try:
-            write_atomically(self._path, encode(state, cluster=self._cluster), mode=FILE_MODE)
+            self._access.write(self._path, encode(state, cluster=self._cluster))
         except OSError as error:
             # Serving goes on; the next change tries again.
             _log.warning("the view cannot be written", path=str(self._path), error=str(error))
