@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 THREAD_S_MAX = 0.002
 """What is given to a thread is done within so long: others run meanwhile."""
+ENDINGS_MAX = 100
+"""Seconds until every task that is cancelled must have ended."""
 
 
 class Stuck(Exception):
@@ -62,7 +64,8 @@ class _Handle:
     ) -> None:
         self.callback: Callable[..., object] | None = callback
         self.args = args
-        self.context = context or contextvars.copy_context()
+        # An empty context is false.
+        self.context = contextvars.copy_context() if context is None else context
         self.is_cancelled = False
         self._at = at
 
@@ -239,10 +242,15 @@ class SimLoop(asyncio.AbstractEventLoop):
         for process in self._processes:
             self.resume(process)
         me = asyncio.current_task()
-        while others := [task for task in self._tasks if task is not me and not task.done()]:
+        for _ in range(ENDINGS_MAX):
+            others = [task for task in self._tasks if task is not me and not task.done()]
+            if not others:
+                break
             for task in others:
                 task.cancel()
             await asyncio.sleep(1.0)
+        else:
+            raise Stuck(f"a task does not end: {others[0]!r}")
         self._tasks.clear()
 
     # Processes ------------------------------------------------------------------------------

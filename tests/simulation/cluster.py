@@ -5,10 +5,8 @@ Not responsible for: which verbs when (`history`), what must hold (`checks`).
 """
 
 import random
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from penstock.settings import ClusterSettings
 from tests.simulation.client import SimClient
@@ -51,7 +49,6 @@ class SimCluster:
         self.network = Network(self.loop, rng)
         self.keys = KeyStore(self.network, rng)
         self.world = World(self.loop, rng)
-        self._directory = tempfile.TemporaryDirectory(prefix="penstock-simulated-")
         around = Surroundings(
             loop=self.loop,
             rng=rng,
@@ -60,7 +57,6 @@ class SimCluster:
             world=self.world,
             trace=self.trace,
             settings=shape.settings,
-            state_dirs=Path(self._directory.name),
         )
         self.nodes = {
             node_id: SimNode(node_id, around, host=f"h{at % shape.hosts}", capacity_bytes=capacity)
@@ -79,7 +75,6 @@ class SimCluster:
     def __exit__(self, *_error: object) -> None:
         for node in self.nodes.values():
             node.platter.close()
-        self._directory.cleanup()
 
     # Faults.
 

@@ -37,6 +37,8 @@ class Platter:
         self._rng = rng
         self.chunks: dict[bytes, tuple[int, int]] = {}
         """Descriptor and bytes of each chunk's file."""
+        self.rotten: set[bytes] = set()
+        """The chunks whose bytes have changed since."""
         self.temporary: dict[Path, int] = {}
         self.quarantine: dict[Path, tuple[int, int]] = {}
         self.used_bytes = 0
@@ -55,6 +57,7 @@ class Platter:
         descriptor, _ = self.chunks[chunk_id]
         was = os.pread(descriptor, 1, 0)
         os.pwrite(descriptor, bytes([was[0] ^ 1]), 0)
+        self.rotten ^= {chunk_id}
 
     def lose_all(self) -> None:
         """Lose every file, as a disk that is replaced."""
@@ -131,6 +134,7 @@ class MemoryDirectory(TierDirectory):
 
     def unlink(self, chunk_id: bytes, size_bytes: int) -> None:
         descriptor, there_bytes = self._platter.chunks.pop(chunk_id, (-1, 0))
+        self._platter.rotten.discard(chunk_id)
         self._platter.used_bytes -= there_bytes
         if descriptor >= 0:
             os.close(descriptor)
@@ -139,6 +143,7 @@ class MemoryDirectory(TierDirectory):
         self._number += 1
         kept = self.path / f"{self._number}.{chunk_id.hex()}"
         self._platter.quarantine[kept] = self._platter.chunks.pop(chunk_id)
+        self._platter.rotten.discard(chunk_id)
         return kept
 
     def leave_quarantine(self, kept: Path) -> None:

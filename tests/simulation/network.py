@@ -158,7 +158,7 @@ class _Patience:
     ) -> None:
         self._loop, self._exchange = loop, exchange
         self._silence_s, self._deadline = silence_s, deadline
-        self._look()
+        self._timer = loop.call_soon(self._look)
 
     def _look(self) -> None:
         until = min(self._exchange.heard_at + self._silence_s, self._deadline)

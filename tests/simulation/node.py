@@ -21,6 +21,7 @@ from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.formation import FormationTimes
 from penstock_node.coordination.state import ClusterState
+from penstock_node.coordination.view_file import FileAccess
 from penstock_node.fill import Filler
 from penstock_node.handover.handover import Handover
 from penstock_node.incoming import Incoming
@@ -57,7 +58,6 @@ class Surroundings:
     world: World
     trace: Trace
     settings: ClusterSettings
-    state_dirs: Path
 
 
 class Parts:
@@ -71,7 +71,7 @@ class Parts:
         self.process = Process(node_id)
         self.tier = SimTier(node.platter, node.capacity_bytes, "owned", loop=loop)
         self.store = Store([self.tier])
-        state_dir = around.state_dirs / node_id
+        state_dir = Path("/simulated") / node_id
         self.coordination = Coordination(
             Connection(around.keys, node_id),
             Announcement(
@@ -94,11 +94,12 @@ class Parts:
             ),
             where="the simulated store",
             clock=Clock(loop.time, lambda: WALL_S + loop.time(), rng.randbytes),
+            view_access=FileAccess(node.read_file, node.write_file),
         )
         self.cluster = Cluster(
             node_id=node_id,
             name=CLUSTER,
-            was_away=(state_dir / VIEW_FILE).exists(),
+            was_away=state_dir / VIEW_FILE in node.files,
             clock=lambda: WALL_S + loop.time(),
             monotonic=loop.time,
         )
@@ -194,7 +195,18 @@ class SimNode:
         self.unsteady_at = 0.0
         """When something last happened to it."""
         self._starts = 0
-        (around.state_dirs / node_id).mkdir()
+        self.files: dict[Path, bytes] = {}
+        """In its state directory."""
+
+    def read_file(self, path: Path) -> bytes:
+        """Return a file's content; raises FileNotFoundError."""
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path]
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Replace a file."""
+        self.files[path] = content
 
     @property
     def is_up(self) -> bool:

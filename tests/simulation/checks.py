@@ -1,0 +1,199 @@
+"""What must hold in every history, at every step, and at its end.
+
+Responsible for: telling from outside, by what lies on the disks and gets through the network,
+whether the nodes and the library do what the design promises.
+Not responsible for: making things happen (`history`).
+
+Safety, all the time:
+- no wrong byte: what lands is what the origin wrote for that version;
+- budgets: a disk holds no more than its ledger counts, and that no more than its capacity;
+- no error to a reader while a node that had no trouble could have served, or the origin been read;
+- one origin read a chunk: a node reads the origin only if it is the first owner that lives, as far
+  as it can know, and none of those who it knows may hold the chunk holds it within its reach.
+Liveness, after the faults: all is handed over, every chunk lies at its owners, all can be read, and
+that costs the origin only what no disk had.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Iterable
+
+from penstock.errors import ClusterUnavailable, ObjectChanged, OriginUnavailable
+from penstock.membership.view import View
+from penstock.objects import ObjectId
+from penstock.ring import Ring
+from penstock.routing import SPARE_OWNERS
+from tests.simulation.client import ChunkRead
+from tests.simulation.cluster import SimCluster
+from tests.simulation.node import Parts, SimNode
+from tests.simulation.origin import OriginRead
+
+NEWS_S = 6.0
+"""After this long without trouble, all have heard of each other: a lease, a suspicion, a watch."""
+SINCE_S = 3.0
+"""A chunk that has come only now may not have been there when it was asked for."""
+ERRORS_LAST_S = 2.0
+"""For so long a failure of the origin may be told to readers after it is over."""
+
+
+class Broken(AssertionError):
+    """Something that must hold does not."""
+
+
+class Checks:
+    """Watches a cluster."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self._cluster = cluster
+        self._clock = cluster.loop.time
+        self._rings: dict[object, Ring] = {}
+        self._published: dict[tuple[str, bytes], float] = {}
+        self.counts: Counter[str] = Counter()
+        """How often what was checked: a check that never ran shows nothing."""
+        cluster.world.watch = self._origin_is_read
+        for node in cluster.nodes.values():
+            node.platter.watch = functools.partial(self._disk_fills, node)
+
+    # Budgets.
+
+    def _disk_fills(self, node: SimNode) -> None:
+        parts = node.parts
+        if parts is None:  # The write of a process that is no more.
+            return
+        self.counts["budgets"] += 1
+        opened = parts.tier._opened
+        assert opened is not None
+        used_bytes = opened.ledger.used_bytes
+        self._claim(node.platter.used_bytes <= used_bytes, node.id, "holds more than it counts")
+        self._claim(used_bytes <= node.capacity_bytes, node.id, "counts more than it may hold")
+        newest = next(reversed(node.platter.chunks))
+        self._published[node.id, newest] = self._clock()
+
+    # Reads.
+
+    def read_ended(self, read: ChunkRead) -> None:
+        """Judge what a client was given."""
+        self.counts["reads"] += 1
+        if read.error is None:
+            self._claim(read.is_right, "wrong bytes for", read.object, read.index)
+            return
+        self.counts[f"failed: {read.error.name}"] += 1
+        self._claim(self._may_fail(read), "a read failed without need:", read)
+
+    def _may_fail(self, read: ChunkRead) -> bool:
+        subject, world = read.object, self._cluster.world
+        if isinstance(read.error, ObjectChanged):
+            return (subject.key, subject.version) in world.overwritten_at
+        is_origin_well = world.is_up and world.changed_at + ERRORS_LAST_S < read.began_at
+        if isinstance(read.error, OriginUnavailable):
+            return not is_origin_well
+        if not isinstance(read.error, ClusterUnavailable):
+            return False
+        return not any(self._was_well(owner, read) for owner in self._in_line(subject, read.index))
+
+    def _was_well(self, node: SimNode, read: ChunkRead) -> bool:
+        return node.is_up and node.unsteady_at + NEWS_S < read.began_at
+
+    def _in_line(self, subject: ObjectId, index: int) -> list[SimNode]:
+        """Return the nodes that may act as a chunk's owner, by the newest placement."""
+        views = sorted(self._views(), key=lambda view: view.placement.epoch)
+        if not views:
+            return []
+        view = views[-1]
+        owners = self._ring(view).owners(subject.chunk_id(index), view.replicas + SPARE_OWNERS)
+        return [self._cluster.nodes[owner] for owner in owners]
+
+    def _views(self) -> Iterable[View]:
+        for node in self._cluster.nodes.values():
+            if node.parts is not None and node.parts.cluster.routing.view is not None:
+                yield node.parts.cluster.view
+
+    def _ring(self, view: View) -> Ring:
+        placement = view.placement
+        key = placement.nodes, placement.points_per_100
+        if key not in self._rings:
+            self._rings[key] = Ring.build(*key)
+        return self._rings[key]
+
+    # The origin.
+
+    def _origin_is_read(self, read: OriginRead) -> None:
+        self.counts["origin reads"] += 1
+        node = self._cluster.nodes[read.node]
+        parts = node.parts
+        if parts is None:
+            return
+        chunk_id = read.object.chunk_id(read.index)
+        self._cluster.trace(read.node, "reads the origin:", read.object.key, read.index)
+        for other in self._better_owners(node, parts.cluster.view, chunk_id):
+            self._claim(False, read.node, "reads the origin before", other.id, chunk_id.hex())
+        for other in self._asked(node, parts, chunk_id):
+            had_it = self._had_it(other, chunk_id)
+            self._claim(not had_it, read.node, "did not ask", other.id, "for", chunk_id.hex())
+
+    def _better_owners(self, node: SimNode, view: View, chunk_id: bytes) -> list[SimNode]:
+        """Return owners before this one that it has no reason to pass over."""
+        owners = self._ring(view).owners(chunk_id, view.replicas + SPARE_OWNERS)
+        before = owners[: owners.index(node.id)] if node.id in owners else owners
+        return [other for each in before if self._is_near(node, other := self._cluster.nodes[each])]
+
+    def _is_near(self, node: SimNode, other: SimNode) -> bool:
+        """Tell whether two nodes have had no trouble with each other for a while."""
+        since = self._clock() - NEWS_S
+        is_quiet = self._cluster.faulty_at < since and other.unsteady_at < since
+        return other.is_up and is_quiet and node.unsteady_at < since
+
+    def _asked(self, node: SimNode, parts: Parts, chunk_id: bytes) -> list[SimNode]:
+        """Return whom a node should ask before the origin, by the placements that it knows."""
+        view = parts.cluster.view
+        owners = self._ring(view).owners(chunk_id, view.replicas + SPARE_OWNERS)
+        for past in view.placement.history:
+            ring = Ring.build(past.nodes, past.points_per_100)
+            owners += ring.owners(chunk_id, view.replicas)
+        unsettled = [
+            owner
+            for owner in dict.fromkeys(owners)
+            if owner != node.id
+            and owner in view.members
+            and view.members[owner].settled_epoch < view.placement.epoch
+        ]
+        return [self._cluster.nodes[owner] for owner in unsettled[:4]]
+
+    def _had_it(self, other: SimNode, chunk_id: bytes) -> bool:
+        since = self._clock() - SINCE_S
+        is_there = chunk_id in other.platter.chunks
+        came_at = self._published.get((other.id, chunk_id), 0.0)
+        is_quiet = other.unsteady_at < since and self._cluster.faulty_at < since
+        return other.is_up and is_there and came_at < since and is_quiet
+
+    # The end.
+
+    def holders(self, chunk_id: bytes) -> list[str]:
+        """Return the nodes on whose disks a chunk lies."""
+        nodes = self._cluster.nodes.values()
+        return [node.id for node in nodes if chunk_id in node.platter.chunks]
+
+    def is_lost(self, chunk_id: bytes) -> bool:
+        """Tell whether a chunk's first owner has to read it anew: it lies nowhere, or is bad."""
+        view = next(iter(self._views()))
+        (first,) = self._ring(view).owners(chunk_id, 1)
+        return not self.holders(chunk_id) or chunk_id in self._cluster.nodes[first].platter.rotten
+
+    def all_is_in_place(self) -> None:
+        """Check that each chunk that lies anywhere lies at each of its owners."""
+        view = next(iter(self._views()))
+        everywhere = {
+            chunk_id for node in self._cluster.nodes.values() for chunk_id in node.platter.chunks
+        }
+        for chunk_id in sorted(everywhere):
+            self.counts["placed chunks"] += 1
+            owners = self._ring(view).owners(chunk_id, view.replicas)
+            holders = self.holders(chunk_id)
+            missing = set(owners) - set(holders)
+            self._claim(
+                not missing, chunk_id.hex(), "is at", holders, "and not at", sorted(missing)
+            )
+
+    def _claim(self, holds: bool, *otherwise: object) -> None:
+        if not holds:
+            raise Broken(" ".join(map(str, otherwise)))

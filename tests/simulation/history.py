@@ -1,0 +1,304 @@
+"""Short random histories of a small cluster: readers, operators and faults, all from one seed.
+
+Responsible for: what happens when. First faults come while clients read, and all that must hold is
+checked at each step; then the faults end, and everything must come to its place.
+Not responsible for: what must hold (`checks`), the cluster (`cluster`).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.settings import ClusterSettings
+from tests.simulation.checks import Broken, Checks
+from tests.simulation.client import SimClient
+from tests.simulation.cluster import KEYS, Shape, SimCluster
+from tests.simulation.node import SimNode
+
+CALLBACKS_MAX = 300_000
+CHUNK_SIZE = 65_536
+SMALL_BYTES = 900
+FILE_BYTES_MAX = 17 * 4096
+SETTLED_S_MAX = 300.0
+READ_GAP_S = 0.4
+STEP_GAP_S = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a history."""
+
+    seed: int
+    digest: str
+    lines: int
+    virtual_s: float
+    counts: dict[str, int]
+
+
+class History:
+    """One history."""
+
+    def __init__(self, seed: int, *, tell: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self._rng = random.Random(seed)
+        self._is_ample = self._rng.random() < 0.6
+        shape = self._shape()
+        self._cluster = SimCluster(self._rng, shape, callbacks_max=CALLBACKS_MAX, tell=tell)
+        self._checks = Checks(self._cluster)
+        self._reading: list[asyncio.Task[None]] = []
+        self._is_over = False
+
+    def _shape(self) -> Shape:
+        rng = self._rng
+        nodes = rng.choice((3, 3, 4, 4, 5, 6, 8))
+        self._chunk_count = rng.randint(16, 40)
+        everything = self._chunk_count * FILE_BYTES_MAX
+        capacity = 2 * everything if self._is_ample else everything // nodes
+        settings = ClusterSettings(
+            chunk_size=CHUNK_SIZE,
+            replicas=rng.choice((1, 1, 2, 2, 3)),
+            points_per_100=rng.choice((16, 64)),
+            lease_ttl_s=2.0,
+            departure_grace_s=rng.choice((5.0, 60.0)),
+            repair_after_s=rng.choice((1.0, 3.0)),
+            handoff_bytes_per_s=rng.choice((1_000_000, 20_000_000)),
+        )
+        return Shape(
+            nodes=nodes,
+            clients=rng.randint(1, 3),
+            settings=settings,
+            capacities=tuple(capacity * rng.choice((1, 1, 2)) for _ in range(nodes)),
+            hosts=rng.choice((nodes, nodes, max(1, nodes - 1))),
+        )
+
+    def run(self) -> Outcome:
+        """Live it.
+
+        Raises:
+            Broken: Something that must hold did not.
+        """
+        # What the nodes log is for people; `tell` has what happened.
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+        with self._cluster as cluster:
+            cluster.loop.run_until_complete(self._live())
+            if cluster.loop.failures:
+                raise Broken(f"nobody handled: {cluster.loop.failures[0]}")
+            trace = cluster.trace
+            return Outcome(
+                self.seed, trace.digest, trace.count, cluster.loop.time(), self._checks.counts
+            )
+
+    async def _live(self) -> None:
+        try:
+            await self._live_through()
+        finally:
+            await self._cluster.loop.end()
+
+    async def _live_through(self) -> None:
+        self._write_objects()
+        for node in self._cluster.nodes.values():
+            node.start()
+        await self._until_settled("the cluster forms")
+        self._reading = [
+            asyncio.create_task(self._read_on(client)) for client in self._cluster.clients
+        ]
+        for _ in range(self._rng.randint(8, 25)):
+            await self._step()
+            self._look_at_readers()
+        await self._end()
+
+    def _write_objects(self) -> None:
+        left = self._chunk_count
+        while left > 0:
+            chunks = min(left, self._rng.choice((1, 1, 1, 2, 4)))
+            self._put(f"o{left}", (chunks - 1) * CHUNK_SIZE + SMALL_BYTES)
+            left -= chunks
+
+    def _put(self, path: str, size: int) -> None:
+        subject = self._cluster.world.put(path, size, CHUNK_SIZE)
+        self._cluster.trace("written:", path, subject.version, subject.chunk_count)
+
+    # Readers.
+
+    async def _read_on(self, client: SimClient) -> None:
+        while not self._is_over:
+            paths = sorted(self._cluster.world.objects)
+            await self._read(client, paths[int(len(paths) * self._rng.random() ** 2)])
+            await asyncio.sleep(READ_GAP_S * self._rng.random())
+
+    async def _read(self, client: SimClient, path: str) -> None:
+        subject = self._cluster.world.objects[path]
+        for index in self._rng.sample(range(subject.chunk_count), subject.chunk_count):
+            read = await client.read(subject, index)
+            told = read.source or repr(read.error)
+            self._cluster.trace(client.name, "reads", path, subject.version, index, told)
+            self._checks.read_ended(read)
+
+    def _look_at_readers(self) -> None:
+        for task in self._reading:
+            if task.done():
+                task.result()
+
+    # Steps.
+
+    async def _step(self) -> None:
+        await asyncio.sleep(STEP_GAP_S * self._rng.random())
+        act = self._rng.choice(
+            (
+                self._kill_or_start,
+                self._kill_or_start,
+                self._stop_or_resume,
+                self._overwrite,
+                self._cut_or_heal,
+                self._keys_away_or_back,
+                self._origin_away_or_back,
+                self._origin_slow_or_not,
+                self._weigh,
+                self._drain_or_put_back,
+                self._fill_disk_or_free,
+                self._rot,
+            )
+        )
+        act()
+
+    def _some_node(self) -> SimNode:
+        return self._rng.choice(list(self._cluster.nodes.values()))
+
+    def _kill_or_start(self) -> None:
+        node = self._some_node()
+        if node.parts is None:
+            node.start()
+        else:
+            node.kill()
+
+    def _stop_or_resume(self) -> None:
+        node = self._some_node()
+        if node.parts is None:
+            return
+        if node.parts.process.is_stopped:
+            node.resume()
+        else:
+            node.stop()
+
+    def _overwrite(self) -> None:
+        path = self._rng.choice(sorted(self._cluster.world.objects))
+        self._put(path, self._cluster.world.objects[path].size)
+
+    def _cut_or_heal(self) -> None:
+        if not self._cluster.network.is_whole:
+            self._cluster.heal()
+            return
+        names = [*self._cluster.nodes, KEYS]
+        one, other = self._rng.sample(names, 2)
+        self._cluster.cut(one, other)
+
+    def _keys_away_or_back(self) -> None:
+        self._cluster.set_keys_up(is_up=not self._cluster.keys.is_up)
+
+    def _origin_away_or_back(self) -> None:
+        self._cluster.set_origin_up(is_up=not self._cluster.world.is_up)
+
+    def _origin_slow_or_not(self) -> None:
+        world = self._cluster.world
+        world.is_slow = not world.is_slow
+        self._cluster.trace("the origin is", "slow" if world.is_slow else "quick")
+
+    def _fill_disk_or_free(self) -> None:
+        node = self._some_node()
+        node.platter.is_full_by_others = not node.platter.is_full_by_others
+        self._cluster.note(node.id, "disk full:", node.platter.is_full_by_others)
+
+    def _rot(self) -> None:
+        node = self._some_node()
+        if node.platter.chunks:
+            chunk_id = self._rng.choice(sorted(node.platter.chunks))
+            node.platter.rot(chunk_id)
+            self._cluster.note(node.id, "a byte rots in", chunk_id.hex())
+
+    def _weigh(self) -> None:
+        node, weight = self._some_node(), self._rng.choice((None, 50, 100, 100, 200, 300))
+        self._operate(
+            node, f"weight {weight}", lambda by: by.set_weights({node.id: weight}, reason="")
+        )
+
+    def _drain_or_put_back(self) -> None:
+        node = self._some_node()
+        if self._rng.random() < 0.5:
+            self._operate(
+                node, "drain", lambda by: by.cordon(node.id, purpose="drain", reason="simulated")
+            )
+        else:
+            self._operate(node, "uncordon", lambda by: by.uncordon(node.id))
+
+    def _operate(self, node: SimNode, what: str, act: Callable[..., object]) -> None:
+        """Have an operator do something through any node that is up."""
+        by = self._some_node()
+        if by.parts is None or by.parts.process.is_stopped:
+            return
+        self._cluster.note(what, node.id, "by", by.id)
+        parts = by.parts
+
+        async def operate() -> None:
+            try:
+                await act(parts.coordination.operations)  # type: ignore[misc]
+            except PenstockError as error:
+                self._cluster.trace(what, node.id, "is refused:", repr(error))
+
+        self._cluster.loop.spawn(parts.process, operate(), name=what)
+
+    # The end.
+
+    async def _end(self) -> None:
+        """End the faults; then everything must finish."""
+        self._cluster.mend()
+        self._is_over = True
+        await asyncio.gather(*self._reading)
+        await self._until_settled("after the faults")
+        await self._change_placement()
+        await self._until_settled("after one more change")
+        if self._is_ample:
+            self._checks.all_is_in_place()
+        await self._read_all()
+
+    async def _until_settled(self, what: str) -> None:
+        give_up_at = self._cluster.loop.time() + SETTLED_S_MAX
+        while not self._cluster.is_settled():
+            if self._cluster.loop.time() > give_up_at:
+                raise Broken(f"{what}, and it never settles")
+            await asyncio.sleep(0.25)
+        self._cluster.trace("settled:", what)
+
+    async def _change_placement(self) -> None:
+        """Change a weight: what was lost of copies on the way is on the next lists."""
+        parts = next(iter(self._cluster.nodes.values())).parts
+        assert parts is not None
+        state = parts.coordination.state
+        assert state.placement is not None
+        epoch = state.epoch
+        node = next(node for node in state.placement.nodes if node.weight > 0)
+        self._cluster.note("weight", node.id, node.weight + 1)
+        await self._cluster.loop.spawn(
+            parts.process,
+            parts.coordination.operations.set_weights({node.id: node.weight + 1}, reason=""),
+            name="weigh",
+        )
+        assert parts.coordination.state.epoch > epoch
+
+    async def _read_all(self) -> None:
+        """Read everything once more: that costs the origin what no disk has."""
+        world, client = self._cluster.world, self._cluster.clients[0]
+        before = world.reads.total()
+        lost = 0
+        for path in sorted(world.objects):
+            subject = world.objects[path]
+            ids = [subject.chunk_id(index) for index in range(subject.chunk_count)]
+            lost += sum(self._checks.is_lost(each) for each in ids)
+            await self._read(client, path)
+        asked = world.reads.total() - before
+        self._cluster.trace("all is read:", asked, "from the origin,", lost, "were lost")
+        if self._is_ample and asked > lost:
+            raise Broken(f"the origin was asked for {asked} chunks, and {lost} were lost")
