@@ -223,6 +223,9 @@ class Attempt:
             self._unreachable.difference_update(candidate.suspects)
         self._catch_up(error.epoch)
         view = self._routing.view
+        if view and not view.members.keys() >= set(candidate.suspects):
+            # They were away when the view was told, and are back: that moves no epoch.
+            self._refresh(beyond_epoch=None)
         if error.epoch <= candidate.epoch or (view and view.placement.epoch < error.epoch):
             self.pause()  # There is nothing newer to go by: whoever is behind needs a moment.
 
