@@ -120,7 +120,7 @@ class SimCluster:
 
     # States.
 
-    def is_settled(self) -> bool:
+    def is_settled(self, *, epoch_min: int) -> bool:
         """Tell whether every node knows that every node has handed over all, at one epoch."""
         views = []
         for node in self.nodes.values():
@@ -128,10 +128,14 @@ class SimCluster:
                 return False
             views.append(node.parts.cluster.view)
         epochs = {view.placement.epoch for view in views}
-        return len(epochs) == 1 and all(
-            view.members.keys() == self.nodes.keys()
-            and {member.settled_epoch for member in view.members.values()} == epochs
-            for view in views
+        return (
+            len(epochs) == 1
+            and min(epochs) >= epoch_min
+            and all(
+                view.members.keys() == self.nodes.keys()
+                and {member.settled_epoch for member in view.members.values()} == epochs
+                for view in views
+            )
         )
 
 

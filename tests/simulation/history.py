@@ -258,21 +258,21 @@ class History:
         self._is_over = True
         await asyncio.gather(*self._reading)
         await self._until_settled("after the faults")
-        await self._change_placement()
-        await self._until_settled("after one more change")
+        epoch = await self._change_placement()
+        await self._until_settled("after one more change", epoch_min=epoch)
         if self._is_ample:
             self._checks.all_is_in_place()
         await self._read_all()
 
-    async def _until_settled(self, what: str) -> None:
+    async def _until_settled(self, what: str, *, epoch_min: int = 1) -> None:
         give_up_at = self._cluster.loop.time() + SETTLED_S_MAX
-        while not self._cluster.is_settled():
+        while not self._cluster.is_settled(epoch_min=epoch_min):
             if self._cluster.loop.time() > give_up_at:
                 raise Broken(f"{what}, and it never settles")
             await asyncio.sleep(0.25)
         self._cluster.trace("settled:", what)
 
-    async def _change_placement(self) -> None:
+    async def _change_placement(self) -> int:
         """Change a weight: what was lost of copies on the way is on the next lists."""
         parts = next(iter(self._cluster.nodes.values())).parts
         assert parts is not None
@@ -287,6 +287,7 @@ class History:
             name="weigh",
         )
         assert parts.coordination.state.epoch > epoch
+        return parts.coordination.state.epoch
 
     async def _read_all(self) -> None:
         """Read everything once more: that costs the origin what no disk has."""
