@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.settings import ClusterSettings
+from penstock_node.coordination.records import VOLUMES, volume_to_json
 from tests.simulation.client import SimClient
 from tests.simulation.clock import SimLoop
 from tests.simulation.coordinator import NAME as KEYS
 from tests.simulation.coordinator import Store as KeyStore
 from tests.simulation.network import Network
 from tests.simulation.node import SimNode, Surroundings
-from tests.simulation.origin import World
+from tests.simulation.origin import URL, VOLUME, World
 from tests.simulation.trace import Trace
 
 
@@ -66,6 +67,7 @@ class SimCluster:
         self.clients = [
             SimClient(f"c{at}", self.network, self.nodes, rng) for at in range(shape.clients)
         ]
+        self.keys.put(VOLUMES + VOLUME, volume_to_json({"url": URL}))
         self.faulty_at = 0.0
         """When something was last broken or mended."""
 

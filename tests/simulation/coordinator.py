@@ -51,6 +51,10 @@ class Store:
         self._leases: dict[int, _Lease] = {}
         self._lease_ids = 0
 
+    def put(self, key: str, value: bytes) -> None:
+        """Write a value, as an operator does."""
+        self.edit(_Edit({key: value}), {})
+
     def wipe(self) -> None:
         """Lose everything, as a store that is made anew."""
         self._begin(store_id=self.store_id + 1)

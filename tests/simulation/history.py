@@ -24,8 +24,8 @@ CHUNK_SIZE = 65_536
 SMALL_BYTES = 900
 FILE_BYTES_MAX = 17 * 4096
 SETTLED_S_MAX = 300.0
-READ_GAP_S = 0.4
-STEP_GAP_S = 0.8
+READ_GAP_S = 0.5
+STEP_GAP_S = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Outcome:
     lines: int
     virtual_s: float
     counts: dict[str, int]
+
+
+def _file_bytes(size: int) -> int:
+    """Return what the chunks of an object take on a disk, about."""
+    return FILE_BYTES_MAX * (size // CHUNK_SIZE) + 2 * 4096
 
 
 class History:
@@ -54,10 +59,13 @@ class History:
 
     def _shape(self) -> Shape:
         rng = self._rng
-        nodes = rng.choice((3, 3, 4, 4, 5, 6, 8))
-        self._chunk_count = rng.randint(16, 40)
-        everything = self._chunk_count * FILE_BYTES_MAX
-        capacity = 2 * everything if self._is_ample else everything // nodes
+        nodes = rng.choice((3, 3, 3, 3, 4, 4, 5, 6, 8))
+        self._sizes = [
+            (chunks - 1) * CHUNK_SIZE + SMALL_BYTES
+            for chunks in rng.choices((1, 2, 3), (18, 2, 1), k=rng.randint(6, 18))
+        ]
+        everything = sum(_file_bytes(size) for size in self._sizes)
+        capacity = 4 * everything if self._is_ample else max(everything // nodes, FILE_BYTES_MAX)
         settings = ClusterSettings(
             chunk_size=CHUNK_SIZE,
             replicas=rng.choice((1, 1, 2, 2, 3)),
@@ -69,7 +77,7 @@ class History:
         )
         return Shape(
             nodes=nodes,
-            clients=rng.randint(1, 3),
+            clients=rng.choice((1, 1, 2, 3)),
             settings=settings,
             capacities=tuple(capacity * rng.choice((1, 1, 2)) for _ in range(nodes)),
             hosts=rng.choice((nodes, nodes, max(1, nodes - 1))),
@@ -106,17 +114,14 @@ class History:
         self._reading = [
             asyncio.create_task(self._read_on(client)) for client in self._cluster.clients
         ]
-        for _ in range(self._rng.randint(8, 25)):
+        for _ in range(self._rng.randint(5, 20)):
             await self._step()
             self._look_at_readers()
         await self._end()
 
     def _write_objects(self) -> None:
-        left = self._chunk_count
-        while left > 0:
-            chunks = min(left, self._rng.choice((1, 1, 1, 2, 4)))
-            self._put(f"o{left}", (chunks - 1) * CHUNK_SIZE + SMALL_BYTES)
-            left -= chunks
+        for at, size in enumerate(self._sizes):
+            self._put(f"o{at}", size)
 
     def _put(self, path: str, size: int) -> None:
         subject = self._cluster.world.put(path, size, CHUNK_SIZE)
@@ -185,6 +190,7 @@ class History:
             node.stop()
 
     def _overwrite(self) -> None:
+        """Write a new version; what was cached of the old one stays until it is evicted."""
         path = self._rng.choice(sorted(self._cluster.world.objects))
         self._put(path, self._cluster.world.objects[path].size)
 

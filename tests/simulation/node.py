@@ -36,7 +36,7 @@ from tests.simulation.coordinator import Store as KeyStore
 from tests.simulation.disk import Platter, SimTier
 from tests.simulation.edges import SimAsking, SimOrigins, SimPeers
 from tests.simulation.network import Network
-from tests.simulation.origin import URL, VOLUME, World
+from tests.simulation.origin import World
 from tests.simulation.trace import Trace
 
 CLUSTER = "simulated"
@@ -89,7 +89,6 @@ class Parts:
             ClusterDefaults(
                 cluster=CLUSTER,
                 settings=around.settings,
-                volumes={VOLUME: {"url": URL}},
                 formation=FormationTimes(quiet_s=QUIET_S, longest_s=5 * QUIET_S),
             ),
             where="the simulated store",
