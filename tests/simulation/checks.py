@@ -23,15 +23,17 @@ from penstock.membership.view import View
 from penstock.objects import ObjectId
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS
+from penstock_node.fill import LOOK_TIMEOUT_S
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
+from tests.simulation.network import SLOW_S_MAX
 from tests.simulation.node import Parts, SimNode
 from tests.simulation.origin import OriginRead
 
 NEWS_S = 6.0
 """After this long without trouble, all have heard of each other: a lease, a suspicion, a watch."""
-SINCE_S = 3.0
-"""A chunk that has come only now may not have been there when it was asked for."""
+ASKING_S = 8 * SLOW_S_MAX
+"""Until all former owners have answered that answer at all: four questions, four answers."""
 ERRORS_LAST_S = 2.0
 """For so long a failure of the origin may be told to readers after it is over."""
 
@@ -127,9 +129,15 @@ class Checks:
         self._cluster.trace(read.node, "reads the origin:", read.object.key, read.index)
         for other in self._better_owners(node, parts.cluster.view, chunk_id):
             self._claim(False, read.node, "reads the origin before", other.id, chunk_id.hex())
-        for other in self._asked(node, parts, chunk_id):
-            had_it = self._had_it(other, chunk_id)
+        asked = self._asked(node, parts, chunk_id)
+        silent = sum(not other.is_up or self._is_cut(node, other) for other in asked)
+        since = self._clock() - ASKING_S - silent * LOOK_TIMEOUT_S
+        if parts.took_at > since:
+            return  # It may have asked whom an earlier placement named.
+        for other in asked:
+            had_it = self._had_it(node, other, chunk_id, since)
             self._claim(not had_it, read.node, "did not ask", other.id, "for", chunk_id.hex())
+            self.counts["not asked in vain"] += 1
 
     def _better_owners(self, node: SimNode, view: View, chunk_id: bytes) -> list[SimNode]:
         """Return owners before this one that it has no reason to pass over."""
@@ -159,12 +167,16 @@ class Checks:
         ]
         return [self._cluster.nodes[owner] for owner in unsettled[:4]]
 
-    def _had_it(self, other: SimNode, chunk_id: bytes) -> bool:
-        since = self._clock() - SINCE_S
-        is_there = chunk_id in other.platter.chunks
+    def _had_it(self, node: SimNode, other: SimNode, chunk_id: bytes, since: float) -> bool:
+        """Tell whether another had a good copy all the time, within the node's reach."""
+        is_good = chunk_id in other.platter.chunks and chunk_id not in other.platter.rotten
         came_at = self._published.get((other.id, chunk_id), 0.0)
-        is_quiet = other.unsteady_at < since and self._cluster.faulty_at < since
-        return other.is_up and is_there and came_at < since and is_quiet
+        was_near = other.unsteady_at < since and self._cluster.links_changed_at < since
+        is_near = other.is_up and was_near and not self._is_cut(node, other)
+        return is_near and is_good and came_at < since
+
+    def _is_cut(self, node: SimNode, other: SimNode) -> bool:
+        return self._cluster.network.is_cut(node.id, other.id)
 
     # The end.
 

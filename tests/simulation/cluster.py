@@ -70,6 +70,8 @@ class SimCluster:
         self.keys.put(VOLUMES + VOLUME, volume_to_json({"url": URL}))
         self.faulty_at = 0.0
         """When something was last broken or mended."""
+        self.links_changed_at = 0.0
+        """When a link was last cut, or mended."""
 
     def __enter__(self) -> "SimCluster":
         return self
@@ -88,11 +90,13 @@ class SimCluster:
     def cut(self, one: str, other: str) -> None:
         """Cut the link between two nodes, or a node and the store of keys."""
         self.note("cut", one, other)
+        self.links_changed_at = self.loop.time()
         self.network.cut(one, other)
 
     def heal(self) -> None:
         """Mend all links; the store of keys is told, whose watches wait."""
         self.note("heal")
+        self.links_changed_at = self.loop.time()
         self.network.heal()
         self.keys.set_up(is_up=self.keys.is_up)
 

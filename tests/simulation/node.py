@@ -67,6 +67,8 @@ class Parts:
         around, node_id = node.around, node.id
         loop, rng = around.loop, around.rng
         self.node_id, self.loop = node_id, loop
+        self.took_at = loop.time()
+        """When a newer placement came into force."""
         threads = SimExecutor(loop)
         self.process = Process(node_id)
         self.tier = SimTier(node.platter, node.capacity_bytes, "owned", loop=loop)
@@ -171,7 +173,10 @@ class Parts:
 
         self.coordination.subscribe(tell)
         while True:
+            before = self.cluster.epoch
             await self.cluster.take(self.coordination.state)
+            if self.cluster.epoch > before:
+                self.took_at = self.loop.time()
             self.coordination.announce(seen_epoch=self.cluster.epoch)
             await news.wait()
             news.clear()
