@@ -7,6 +7,7 @@ from typing import cast
 
 from penstock.attempt import Attempt
 from penstock.errors import NotOwner
+from penstock.hedging import HedgeBudget
 from penstock.load import Load
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.membership.view import Member, View
@@ -66,7 +67,9 @@ def test_an_owner_that_is_back_is_asked_though_the_epoch_has_not_moved() -> None
     load: Load[Candidate | None] = Load(
         Handle(opened, nodes), [piece], workers=1, stop=threading.Event(), group_of=lambda _: None
     )
-    attempt = Attempt(nodes, routing, load, piece, local=None, rng=random.Random(1))
+    attempt = Attempt(
+        nodes, routing, load, piece, local=None, hedges=HedgeBudget(), rng=random.Random(1)
+    )
 
     stands_in = attempt.candidate()
     assert stands_in is not None
