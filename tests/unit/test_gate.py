@@ -196,17 +196,64 @@ async def test_when_the_origin_is_back_so_are_its_objects() -> None:
 
 async def test_a_probe_that_is_for_an_object_left_alone_leaves_room_for_another() -> None:
     rig = Rig()
-    await rig.fail(times=FAILURES)
-    for _ in range(3):  # The object's pause grows beyond the origin's first.
+    await rig.fail_with_503(*["bad"] * FAILURES)
+    for _ in range(5):  # Its pause grows beyond the origin's first.
         rig.now += PAUSE_MAX_S
         await rig.fail_with_503("bad")
-    rig.now += PAUSE_MAX_S
-    await rig.fail_with_503("bad", "bad")
+    await rig.succeed()
+    await rig.fail(times=FAILURES)
+    rig.now += BreakerLimits().pause_s
 
-    rig.now += PAUSE_MAX_S
+    await rig.fail_with_503("bad")
     await rig.succeed()
 
     assert rig.gate.is_healthy
+
+
+async def test_an_object_is_tried_again_by_one_request_of_one_call() -> None:
+    rig = Rig()
+    await rig.fail_with_503(*["bad"] * FAILURES)
+    rig.now += PAUSE_MAX_S
+
+    async with rig.gate.call("bad", deadline=None) as probe:
+        await probe.turn()
+        assert probe.attempts_max == 1
+        (told,) = await rig.fail_with_503("bad")
+
+    assert "it is being tried again now" in told
+
+
+async def test_a_call_for_an_object_that_is_given_up_makes_room_for_another() -> None:
+    rig = Rig()
+    await rig.fail_with_503(*["bad"] * FAILURES)
+    rig.now += PAUSE_MAX_S
+    forever = asyncio.Event()
+
+    async def wait() -> None:
+        await forever.wait()
+
+    probe = asyncio.create_task(rig.call(wait, path="bad"))
+    await asyncio.sleep(0)
+    probe.cancel()
+    await asyncio.wait([probe])
+
+    await rig.call(good_answer, path="bad")
+
+
+async def test_calls_that_outlast_their_deadline_while_they_ask_have_failed() -> None:
+    rig = Rig(OriginLimits(deadline_s=0.05))
+    forever = asyncio.Event()
+
+    async def wait() -> None:
+        await forever.wait()
+
+    for _ in range(FAILURES):
+        with pytest.raises(
+            OriginUnavailable, match=r"did not answer in time|\(no answer in time\)"
+        ):
+            await rig.call(wait)
+
+    assert not rig.gate.is_healthy
 
 
 async def test_objects_that_fail_are_remembered_within_bounds() -> None:

@@ -120,16 +120,15 @@ class Outages:
         Raises:
             OriginUnavailable: Others have found meanwhile that the origin does not answer.
         """
-        known = self._objects.get(admission.path)
-        if not self.is_healthy and not self._all.stands(admission.permit):
-            raise self._refusal(admission.path)
-        if known is not None and known.outage is not None:
-            permit = admission.object_permit
-            if permit is None or not known.stands(permit):
-                raise self._refusal(admission.path)
-        if not self._all.stands(admission.permit):  # It was away, and is back.
-            renewed = self.enter(admission.path)
+        if not (self._all.stands(admission.permit) and self._object_stands(admission)):
+            renewed = self.enter(admission.path)  # What was away may be back.
             admission.permit, admission.object_permit = renewed.permit, renewed.object_permit
+
+    def _object_stands(self, admission: Admission) -> bool:
+        known, permit = self._objects.get(admission.path), admission.object_permit
+        if known is None or known.outage is None:
+            return True
+        return permit is not None and known.stands(permit)
 
     def asks(self, admission: Admission) -> None:
         """Take note that the call asks the origin now, or again."""
