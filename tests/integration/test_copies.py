@@ -157,3 +157,25 @@ def test_one_chunk_that_is_read_again_and_again_is_read_from_both_copies(copied:
 def chunk_reads(site: Site, node: str) -> float:
     metrics = site.cluster[node].metrics()
     return sum(value for name, value in metrics.items() if "penstock_chunk_reads_total" in name)
+
+
+def test_what_is_read_before_copies_are_made_again_delays_them_not(
+    tmp_path: Path, s3: S3Server, etcd: EtcdServer
+) -> None:
+    """Who notes what the lost node misses has not handed over, and had nothing for the others."""
+    settings = SETTINGS | {"repair_after_s": 5.0}
+    directory = tmp_path / f"repair-{tmp_path.name}"
+    with Site(directory, s3, etcd, nodes=NODES, settings=settings) as site:
+        copied = Copied(site)
+        copied.wait_copied()
+        site.cluster.wait_settled(deadline_s=DEADLINE_S)
+        site.cluster["n2"].kill()
+        cold = site.put("cold.bin", size=OBJECT_BYTES)
+        with site.cluster.connect() as cache:
+            assert cache.read(cold.url) == cold.data
+
+        copied.wait_copied()
+
+        site.cluster["n1"].kill()
+        copied.check()
+        assert copied.sent_by_origin() == 2 * OBJECT_BYTES

@@ -33,9 +33,12 @@ START_S = 1.0
 """After a change, until others are asked: those with nothing to hand over have said so by then."""
 POLL_S = 0.5
 """Until a node that has no list yet, or whose list may grow, is asked again."""
-AGAIN_S = 60.0
+AGAIN_S = 2.0
 """Until a node that had nothing more is asked again, for as long as it has not handed over all:
 meanwhile a chunk of this node's may have come to it."""
+AGAIN_PER_S = 20
+"""How many of those are asked in a second, or some more by chance: of a thousand each within a
+minute, for some hundredths of a processor."""
 PAUSE_S = 0.5
 PAUSE_MAX_S = 15.0
 """After failures, longer each time."""
@@ -184,7 +187,7 @@ class Taking:
         offer = await self._asking.ask(self._member(source), rpc.OFFER, request)
         progress.follow(offer)
         if not offer.chunk_ids:
-            return self._jittered(AGAIN_S) if offer.is_over else POLL_S
+            return self._jittered(again_s(len(self._tasks))) if offer.is_over else POLL_S
         ids = split_ids(offer.chunk_ids)
         missing = [each for each in ids if each not in self._store.owned]
         left = await self._take_missing(source, missing)
@@ -220,3 +223,8 @@ class Taking:
 
     def _jittered(self, longest_s: float) -> float:
         return longest_s * self._rng.uniform(0.5, 1.0)
+
+
+def again_s(sources: int) -> float:
+    """Return after how long each of so many nodes is asked again, at the longest."""
+    return max(AGAIN_S, sources / AGAIN_PER_S)
