@@ -170,7 +170,8 @@ class Cluster:
         }
         if not unsettled:
             return []
-        candidates, replicas = self.owners(chunk.id), self.replicas_of(chunk.object.key)
+        replicas = self.replicas_of(chunk.object.key)
+        candidates = self.ring.owners(chunk.id, replicas + SPARE_OWNERS)
         for epoch in sorted(self._past_rings, reverse=True):
             candidates += self._past_rings[epoch].owners(chunk.id, replicas)
         found = {owner: view.members[owner] for owner in candidates if owner in unsettled}

@@ -8,6 +8,7 @@ from penstock.objects import ObjectId
 from penstock.placement import PlacedNode, Placement
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import FORMER_OWNERS_MAX, JUST_BACK_S, Cluster
+from penstock_node.cluster_copies import Copies
 from penstock_node.coordination import records
 from penstock_node.coordination.records import MemberRecord
 from penstock_node.coordination.state import ClusterState
@@ -66,3 +67,16 @@ async def test_who_was_away_asks_the_next_in_line_for_a_moment_whatever_they_tel
 
     assert first == in_line[:FORMER_OWNERS_MAX]
     assert await asked(cluster, state()) == []
+
+
+async def test_that_other_objects_have_more_copies_adds_nobody_to_those_asked() -> None:
+    told = state(unsettled=NAMES)
+    scout = Cluster(node_id="a", name="test")
+    await scout.take(told)
+    first, *in_line = scout.owners(CHUNK.id)
+    cluster = Cluster(node_id=first, name="test")
+    await cluster.take(told)
+
+    cluster.copies = Copies(1, {"s3://other/": 3})
+
+    assert [member.id for member in cluster.former_owners(CHUNK)] == in_line
