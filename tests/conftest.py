@@ -7,8 +7,13 @@ settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")
 
 
+OUTAGE_S = 6.0
+"""Three times the lease of the nodes that it is tried on."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a random history of faults be replayed, or a longer one be tried."""
     chaos = parser.getgroup("chaos", "random histories (tests/chaos/test_histories.py)")
     chaos.addoption("--chaos-seed", type=int, help="Try this seed alone.")
     chaos.addoption("--chaos-steps", type=int, help="So many steps, however long they take.")
+    chaos.addoption("--chaos-outage-s", type=float, default=OUTAGE_S, help="How long etcd is gone.")

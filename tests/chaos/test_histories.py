@@ -2,18 +2,21 @@
 all the time. See `testbed.history` and `testbed.history_run` for the rules.
 
     pytest tests/chaos/test_histories.py --chaos-seed 17 --chaos-steps 200
+    pytest tests/chaos/test_histories.py -k outage --chaos-outage-s 300
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from penstock_node.testbed.cluster import NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
-from penstock_node.testbed.history import World
+from penstock_node.testbed.history import World, at_random, outage
 from penstock_node.testbed.history_run import HistoryRun
 from penstock_node.testbed.linked_site import LinkedSite
 from penstock_node.testbed.odd_disk import OddDisk
@@ -29,6 +32,7 @@ STEP_LONGEST_S = 30.0
 """On average, of histories that somebody asked for."""
 AROUND_S = 240.0
 """Longest for the start, and until all is well again at the end; it takes seconds."""
+READ_SELDOM_S = 0.05
 CHUNK_BYTES = 64 * 1024
 OBJECT_BYTES = (3 * MIB + 5, MIB, CHUNK_BYTES // 2)
 NODES = ("n1", "n2", "n3", "n4")
@@ -44,7 +48,12 @@ SETTINGS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    seed, steps = (metafunc.config.getoption(f"--chaos-{what}") for what in ("seed", "steps"))
+    option = metafunc.config.getoption
+    seed, steps, outage_s = (option(f"--chaos-{what}") for what in ("seed", "steps", "outage-s"))
+    if "outage_s" in metafunc.fixturenames:
+        limit = pytest.mark.timeout(AROUND_S + outage_s)
+        metafunc.parametrize("outage_s", [pytest.param(outage_s, marks=limit)], ids=["outage"])
+        return
     histories = HISTORIES if seed is None else [(seed, copies) for copies in (1, 2)]
     longest_s = LONGEST_S if steps is None else steps * STEP_LONGEST_S
     limit = pytest.mark.timeout(AROUND_S + longest_s)
@@ -83,6 +92,34 @@ def specs(disk: OddDisk | None) -> list[NodeSpec]:
     ]
 
 
+@contextlib.contextmanager
+def history(
+    directory: Path, s3: S3Server, etcd: EtcdServer, *, copies: int
+) -> Iterator[HistoryRun]:
+    """Four nodes that have all cached."""
+    settings = {**SETTINGS, "replicas": copies}
+    with (
+        odd_disk(directory) as disk,
+        LinkedSite(
+            directory / f"{directory.name}-{copies}",
+            s3,
+            etcd,
+            nodes=specs(disk),
+            settings=settings,
+        ) as site,
+    ):
+        objects = [site.put(f"{size}.bin", size=size) for size in OBJECT_BYTES]
+        run = HistoryRun(site, objects, World(NODES, copies, odd_disk=ODD if disk else ""), disk)
+        run.warm_up()
+        yield run
+        print("\n".join(run.done))  # Shown by pytest -rP.
+
+
+def over_after(seconds: float) -> Callable[[], bool]:
+    ends_at = time.monotonic() + seconds
+    return lambda: time.monotonic() > ends_at
+
+
 def test_readers_are_served_and_budgets_kept_whatever_happens(
     seed: int,
     copies: int,
@@ -92,15 +129,25 @@ def test_readers_are_served_and_budgets_kept_whatever_happens(
     s3: S3Server,
     own_etcd: EtcdServer,
 ) -> None:
-    directory = tmp_path / f"history-{copies}-{seed}"
-    settings = {**SETTINGS, "replicas": copies}
-    with (
-        odd_disk(tmp_path) as disk,
-        LinkedSite(directory, s3, own_etcd, nodes=specs(disk), settings=settings) as site,
-    ):
-        objects = [site.put(f"{size}.bin", size=size) for size in OBJECT_BYTES]
-        world = World(NODES, copies, odd_disk=ODD if disk else "")
-        run = HistoryRun(site, objects, world, disk)
-        run.warm_up()
-        run.run(seed, steps=steps, longest_s=longest_s)
-        print("\n".join(run.done))  # Shown by pytest -rP.
+    with history(tmp_path, s3, own_etcd, copies=copies) as run:
+        rng, is_over = random.Random(seed), over_after(longest_s)
+        run.run(
+            at_random(run.world, rng, steps=steps, is_over=is_over),
+            seed=seed,
+            again=f"pytest {__file__} --chaos-seed {seed} --chaos-steps {steps}",
+        )
+
+
+@pytest.mark.parametrize("how", ["kill", "silent"])
+def test_an_etcd_that_is_gone_while_nodes_are_killed_costs_readers_nothing(
+    how: str, outage_s: float, tmp_path: Path, s3: S3Server, own_etcd: EtcdServer
+) -> None:
+    with history(tmp_path, s3, own_etcd, copies=2) as run:
+        rng, is_over = random.Random(5), over_after(outage_s)
+        readers = run.run(
+            outage(run.world, rng, how=how, is_over=is_over),
+            seed=5,
+            again=f"pytest {__file__} -k {how} --chaos-outage-s {outage_s:g}",
+            read_every_s=READ_SELDOM_S,
+        )
+        print(f"{readers.reads} reads, the slowest in {readers.slowest_s:.1f} s")

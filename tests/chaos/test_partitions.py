@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 import penstock
+from penstock import operator
 from penstock_node.node_file import read_node_file
 from penstock_node.testbed.checked_readers import CheckedReaders
 from penstock_node.testbed.cluster import NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
-from penstock_node.testbed.linked_site import ETCD, LinkedSite
-from penstock_node.testbed.links import Links, Mood
+from penstock_node.testbed.linked_site import ETCD, ORIGIN, LinkedSite
+from penstock_node.testbed.links import OUTSIDE, Links, Mood
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import LEASE_TTL_S, MIB, StoredObject
@@ -68,6 +69,13 @@ class Rig:
             assert cache.read(self.stored.url) == self.stored.data
         self.wait_copied()
         self.remember()
+
+    def bytes_of(self, node: str) -> int:
+        """Return what a node holds of the object."""
+        with self.site.cluster.connect() as cache:
+            located = cache.locate(self.stored.url)
+        held = (chunk for chunk in located.chunks if node in chunk.held_by)
+        return sum(located.object.chunk_length(chunk.index) for chunk in held)
 
     def members_of(self, node: str) -> set[str]:
         with self.site.cluster.connect(self.site.cluster[node]) as cache:
@@ -179,3 +187,111 @@ def test_a_node_that_starts_while_etcd_is_away_sends_readers_to_others_until_it_
             assert cache.read(rig.stored.url) == rig.stored.data
     with rig.site.cluster.connect(starting) as cache:
         assert cache.read(rig.stored.url) == rig.stored.data
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_a_machine_that_is_gone_costs_no_error_and_the_origin_its_only_copies_once(
+    rig: Rig, mood: Mood
+) -> None:
+    epoch, only_copies = rig.site.epoch, rig.bytes_of("n2") if rig.copies == 1 else 0
+    with rig.readers() as readers:
+        rig.site.cut_off("n2", mood)
+        readers.wait_reads(1)
+        rig.wait_members({"n1", "n3"}, "n1", "n3")
+        readers.wait_reads(3)
+        rig.site.cut_off("n2", "well")
+        rig.wait_members(set(NAMES), *NAMES)
+        readers.wait_reads(1)
+        readers.check()
+
+    assert rig.sent() <= only_copies
+    assert rig.site.epoch == epoch
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_a_node_that_alone_does_not_reach_etcd_is_away_for_others_and_serves_who_asks_it(
+    rig: Rig, mood: Mood
+) -> None:
+    epoch, only_copies = rig.site.epoch, rig.bytes_of("n2") if rig.copies == 1 else 0
+    with rig.readers() as readers:
+        rig.links.become("n2", ETCD, mood)
+        rig.wait_members({"n1", "n3"}, "n1", "n3")
+        with rig.site.cluster.connect(rig.site.cluster["n2"]) as cache:
+            assert cache.read(rig.stored.url) == rig.stored.data
+        readers.wait_reads(2)
+        rig.links.become("n2", ETCD, "well")
+        rig.wait_members(set(NAMES), *NAMES)
+        readers.wait_reads(1)
+        readers.check()
+
+    assert rig.sent() <= only_copies
+    assert rig.site.epoch == epoch
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_while_the_origin_is_out_of_reach_what_is_cached_is_served_and_the_rest_fails_clearly(
+    rig: Rig, mood: Mood
+) -> None:
+    unread = rig.site.put(f"{rig.stored.path}.unread")
+    with rig.readers() as readers, rig.site.cluster.connect() as cache:
+        readers.wait_reads(1)
+        rig.site.lose(ORIGIN, mood)
+        assert cache.read(rig.stored.url) == rig.stored.data
+        with pytest.raises(penstock.OriginUnavailable):
+            cache.read(unread.url)
+        rig.site.lose(ORIGIN, "well")
+        readers.check()
+
+    wait_until(
+        lambda: is_readable(rig, unread), deadline_s=DEADLINE_S, what="what was not cached is read"
+    )
+
+
+def is_readable(rig: Rig, stored: StoredObject) -> bool:
+    with rig.site.cluster.connect() as cache:
+        try:
+            return cache.read(stored.url) == stored.data
+        except penstock.OriginUnavailable:
+            return False
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_readers_that_do_not_reach_one_node_get_its_chunks_from_whoever_else_holds_them(
+    two_copies: Rig, mood: Mood
+) -> None:
+    rig = two_copies
+    rig.stored = rig.site.put(f"hidden-{mood}.bin", size=OBJECT_BYTES)
+    rig.warm()
+    with rig.readers() as readers:
+        rig.links.become(OUTSIDE, "n2", mood)
+        readers.wait_reads(2)
+        rig.links.heal()
+        readers.wait_reads(1)
+        readers.check()
+
+    assert rig.sent() == 0
+
+
+def test_a_drain_waits_for_an_owner_that_does_not_reach_the_node_and_ends_once_it_does(
+    one_copy: Rig,
+) -> None:
+    rig = one_copy
+    rig.stored = rig.site.put("drained.bin", size=OBJECT_BYTES)
+    rig.warm()
+    with operator.connect(rig.site.addresses) as connected, rig.readers() as readers:
+        rig.links.part("n1", "n2")
+        connected.cordon("n1", drain=True)
+        wait_until(
+            lambda: connected.drain_status("n1").handed_bytes > 0,
+            deadline_s=DEADLINE_S,
+            what="the third node has taken over",
+        )
+        readers.wait_reads(1)
+        parted = connected.drain_status("n1")
+        rig.links.heal()
+        whole = connected.wait_drained("n1", timeout_s=DEADLINE_S)
+        connected.uncordon("n1")
+        readers.check()
+
+    assert (parted.state, parted.left_bytes > 0) == ("draining", True)
+    assert (whole.state, whole.left_bytes) == ("drained", 0)

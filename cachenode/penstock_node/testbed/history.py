@@ -9,7 +9,7 @@ So whatever is chosen, readers are owed every byte, and any error is a bug.
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,6 +34,8 @@ DISK_LOSSES: Final = {
 }
 ETCD_LOSSES: Final = ("kill", *MOODS)
 WEIGHTS: Final = (50, 100, 200)
+LIKELY: Final = {"lose": 4, "mend": 3, "weigh": 2}
+"""How likely a verb is; others are 1."""
 LOST_MAX: Final = {1: 2, 2: 1}
 """Nodes that may be lost at once, by copies: with one copy, the origin has what they held."""
 
@@ -79,11 +81,13 @@ class World:
         ]
 
     def choose(self, rng: random.Random) -> Action:
-        """Return one of the actions: each verb is as likely as the others."""
+        """Return one of the actions: first a verb, then whom it is about."""
         by_verb: dict[str, list[Action]] = {}
         for action in self.actions():
             by_verb.setdefault(action.verb, []).append(action)
-        return rng.choice(by_verb[rng.choice(list(by_verb))])
+        weights = [LIKELY.get(verb, 1) for verb in by_verb]
+        (verb,) = rng.choices(list(by_verb), weights)
+        return rng.choice(by_verb[verb])
 
     def _mending(self) -> Iterator[Action]:
         yield from (Action("mend", node) for node in self.lost)
@@ -159,3 +163,26 @@ class World:
             yield broken[0]
         if self.drained:
             yield Action("uncordon", self.drained)
+
+
+def at_random(
+    world: World, rng: random.Random, *, steps: int, is_over: Callable[[], bool]
+) -> Iterator[Action]:
+    """Return ``steps`` actions, or as many as there is time for; each is to be applied."""
+    for _ in range(steps):
+        if is_over():
+            return
+        yield world.choose(rng)
+
+
+def outage(
+    world: World, rng: random.Random, *, how: str, is_over: Callable[[], bool]
+) -> Iterator[Action]:
+    """Return an etcd that is lost, and nodes that are killed and started until it is over."""
+    yield Action("lose etcd", detail=how)
+    while True:
+        node = rng.choice(world.nodes)
+        yield Action("lose", node, "kill")
+        yield Action("mend", node)
+        if is_over():
+            return

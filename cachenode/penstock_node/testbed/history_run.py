@@ -14,14 +14,14 @@ The origin, once everything is cached:
 """
 
 import contextlib
-import random
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from penstock import PenstockError, operator
 from penstock_node.testbed.budgets import Budgets
-from penstock_node.testbed.checked_readers import CheckedReaders
+from penstock_node.testbed.checked_readers import PAUSE_S, CheckedReaders
 from penstock_node.testbed.history import Action, World
 from penstock_node.testbed.linked_site import ETCD, ORIGIN, LinkedSite
 from penstock_node.testbed.links import OUTSIDE, Mood
@@ -66,38 +66,43 @@ class HistoryRun:
         self._wait_copied()
         self._sent_before = self.site.s3.counters().sent_bytes
 
-    def run(self, seed: int, *, steps: int, longest_s: float) -> None:
-        """Carry out ``steps`` actions, or what there is time for, and mend everything.
+    def run(
+        self, actions: Iterable[Action], *, seed: int, again: str, read_every_s: float = PAUSE_S
+    ) -> CheckedReaders:
+        """Carry ``actions`` out, one after another, mend everything, and see that it is whole.
+
+        Args:
+            actions: Each is asked for when the one before has been carried out.
+            seed: Of what readers read.
+            again: The command that does all this again, for people.
+            read_every_s: How long each reader waits between two reads.
+
+        Returns:
+            The readers, who have ended.
 
         Raises:
             AssertionError: Something was not as it has to be; it tells the history so far.
         """
-        rng = random.Random(seed)  # noqa: S311 - replays
         with (
             Budgets(self.site.cluster) as budgets,
-            CheckedReaders(self.site.addresses, self.objects, seed=seed) as readers,
+            CheckedReaders(
+                self.site.addresses, self.objects, seed=seed, pause_s=read_every_s
+            ) as readers,
         ):
             try:
                 readers.wait_reads()
-                for _ in range(steps):
-                    if time.monotonic() - self._began_at > longest_s:
-                        break
-                    self._step(self.world.choose(rng), readers, budgets)
-                for action in self.world.mending():
+                for action in itertools.chain(actions, self.world.mending()):
                     self._step(action, readers, budgets)
                 self._check_whole()
             except (AssertionError, PartFailed, PenstockError, OSError) as error:
-                raise AssertionError(self._told(seed, steps, error)) from error
+                lines = "\n".join(f"  {line}" for line in self.done)
+                raise AssertionError(
+                    f"{error}\nThe history so far, {self.world.copies} copies:\n{lines}\n"
+                    f"Again: {again}"
+                ) from error
             finally:
                 self._let_go()
-
-    def _told(self, seed: int, steps: int, error: Exception) -> str:
-        lines = "\n".join(f"  {line}" for line in self.done)
-        return (
-            f"{error}\nThe history so far, {self.world.copies} copies:\n{lines}\n"
-            f"Again: pytest tests/chaos/test_histories.py --chaos-seed {seed} "
-            f"--chaos-steps {steps}"
-        )
+        return readers
 
     def _let_go(self) -> None:
         """Let readers and nodes end, whatever was broken last."""
