@@ -1,7 +1,7 @@
 """Copies: telling the other owners of a chunk that it has come, and taking what one is told of.
 
 Responsible for: gathering what came for a moment, and bounded lines on both sides. What is lost
-on the way is made up for at the next placement (`giving`).
+on the way back is made up for at the next placement (`giving`).
 Not responsible for: bringing a chunk in (`moving`).
 """
 
@@ -14,6 +14,7 @@ import structlog
 
 from penstock import rpc
 from penstock.errors import NodeUnavailable, Overloaded, PenstockError
+from penstock.membership.view import Member
 from penstock.v1 import handover_pb2
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
@@ -21,6 +22,7 @@ from penstock_node.guests import Guests
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.giving import DESCRIBED_AT_ONCE
 from penstock_node.handover.moving import Mover, chunk_of, described
+from penstock_node.incoming import Listener
 
 GATHER_S = 0.1
 WAITING_MAX = 4096
@@ -35,7 +37,9 @@ _log = structlog.get_logger(__name__)
 class Copying:
     """This node's part in making copies; see the module. On the event loop."""
 
-    def __init__(self, *, cluster: Cluster, mover: Mover, asking: Asking, guests: Guests) -> None:
+    def __init__(
+        self, *, cluster: Cluster, mover: Mover, asking: Asking, guests: Guests, missed: Listener
+    ) -> None:
         """Put the parts together.
 
         Args:
@@ -43,11 +47,13 @@ class Copying:
             mover: Brings chunks in.
             asking: Calls other nodes.
             guests: Takes what is others', while many ask for it.
+            missed: Told of who could not be told of a chunk: it is on the lists then.
         """
         self._cluster = cluster
         self._mover = mover
         self._asking = asking
         self._guests = guests
+        self._missed = missed
         self._news = asyncio.Event()
         self._to_tell: defaultdict[str, list[Chunk]] = defaultdict(list)
         self._spreading: set[asyncio.Task[None]] = set()
@@ -86,9 +92,6 @@ class Copying:
     async def _tell(
         self, node_id: str, chunks: Sequence[Chunk], *, as_guests: bool = False
     ) -> None:
-        member = self._cluster.view.members.get(node_id)
-        if member is None:
-            return  # It is away: what it missed is on the lists.
         for first in range(0, len(chunks), DESCRIBED_AT_ONCE):
             request = handover_pb2.TellRequest(
                 node=self._cluster.node_id,
@@ -96,10 +99,19 @@ class Copying:
                 as_guests=as_guests,
             )
             try:
-                await self._asking.ask(member, rpc.TELL, request)
+                await self._asking.ask(self._member(node_id), rpc.TELL, request)
             except PenstockError as error:
                 _log.info("copies are left for later", node=node_id, error=str(error))
+                # A restart moves no epoch: without this they would wait for the next placement.
+                for chunk in () if as_guests else chunks[first:]:
+                    self._missed([node_id], chunk)
                 return
+
+    def _member(self, node_id: str) -> Member:
+        member = self._cluster.view.members.get(node_id)
+        if member is None:
+            raise NodeUnavailable(f"{node_id} is away")
+        return member
 
     def told(
         self,

@@ -84,7 +84,13 @@ class Handover:
             threads=disk_threads,
             clock=clock,
         )
-        self.copying = Copying(cluster=cluster, mover=mover, asking=asking, guests=self.guests)
+        self.copying = Copying(
+            cluster=cluster,
+            mover=mover,
+            asking=asking,
+            guests=self.guests,
+            missed=self.giving.missed,
+        )
         incoming.subscribe(came=self.copying.came, missed=self.giving.missed)
 
     async def run(self, announce: Callable[[int], None]) -> None:
