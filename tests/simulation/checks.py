@@ -24,6 +24,7 @@ from penstock.objects import ObjectId
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS
 from penstock_node.fill import LOOK_TIMEOUT_S
+from penstock_node.handover.copying import GATHER_S
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
 from tests.simulation.network import SLOW_S_MAX
@@ -34,6 +35,8 @@ NEWS_S = 6.0
 """After this long without trouble, all have heard of each other: a lease, a suspicion, a watch."""
 ASKING_S = 8 * SLOW_S_MAX
 """Until all former owners have answered that answer at all: four questions, four answers."""
+IN_HAND_S = 3.0
+"""After it came, a chunk that others were told of is on its way to them for so long at most."""
 ERRORS_LAST_S = 2.0
 """For so long a failure of the origin may be told to readers after it is over."""
 
@@ -52,6 +55,8 @@ class Checks:
         self._published: dict[tuple[str, bytes], float] = {}
         self.counts: Counter[str] = Counter()
         """How often what was checked: a check that never ran shows nothing."""
+        self.broken: list[Broken] = []
+        """What did not hold, though the code that it was found in may have gone on."""
         cluster.world.watch = self._origin_is_read
         for node in cluster.nodes.values():
             node.platter.watch = functools.partial(self._disk_fills, node)
@@ -191,8 +196,12 @@ class Checks:
         (first,) = self._ring(view).owners(chunk_id, 1)
         return not self.holders(chunk_id) or chunk_id in self._cluster.nodes[first].platter.rotten
 
-    def all_is_in_place(self) -> None:
-        """Check that each chunk that lies anywhere lies at each of its owners."""
+    def all_is_in_place(self, *, but_for_killed: bool) -> None:
+        """Check that each chunk that lies anywhere lies at each of its owners.
+
+        Args:
+            but_for_killed: Not at one that was killed with copies in hand that it was told of.
+        """
         view = next(iter(self._views()))
         everywhere = {
             chunk_id for node in self._cluster.nodes.values() for chunk_id in node.platter.chunks
@@ -202,10 +211,19 @@ class Checks:
             owners = self._ring(view).owners(chunk_id, view.replicas)
             holders = self.holders(chunk_id)
             missing = set(owners) - set(holders)
+            if but_for_killed:
+                missing -= {each for each in missing if self._was_told_and_killed(each, chunk_id)}
             self._claim(
                 not missing, chunk_id.hex(), "is at", holders, "and not at", sorted(missing)
             )
 
+    def _was_told_and_killed(self, owner: str, chunk_id: bytes) -> bool:
+        came_at = min(self._published.get((each, chunk_id), 0.0) for each in self.holders(chunk_id))
+        killed_at = self._cluster.nodes[owner].killed_at
+        return any(came_at + GATHER_S <= at <= came_at + IN_HAND_S for at in killed_at)
+
     def _claim(self, holds: bool, *otherwise: object) -> None:
         if not holds:
-            raise Broken(" ".join(map(str, otherwise)))
+            broken = Broken(" ".join(map(str, otherwise)))
+            self.broken.append(broken)
+            raise broken

@@ -4,9 +4,14 @@ Responsible for: putting it together, the verbs that a history is made of, endin
 Not responsible for: which verbs when (`history`), what must hold (`checks`).
 """
 
+import asyncio
+import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
 
 from penstock.settings import ClusterSettings
 from penstock_node.coordination.records import VOLUMES, volume_to_json
@@ -18,6 +23,11 @@ from tests.simulation.network import Network
 from tests.simulation.node import SimNode, Surroundings
 from tests.simulation.origin import URL, VOLUME, World
 from tests.simulation.trace import Trace
+
+T = TypeVar("T")
+
+LOOK_S = 0.25
+"""Between looks whether all is settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +84,43 @@ class SimCluster:
         """When a link was last cut, or mended."""
 
     def __enter__(self) -> "SimCluster":
+        # What nodes log is for people; the trace has what happened.
+        self._logging = structlog.get_config()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         return self
 
     def __exit__(self, *_error: object) -> None:
+        structlog.configure(**self._logging)
         for node in self.nodes.values():
             node.platter.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what ``work`` does, as the main task; then everything ends."""
+
+        async def run() -> T:
+            try:
+                return await work
+            finally:
+                await self.loop.end()
+
+        value: T = self.loop.run_until_complete(run())
+        return value
+
+    async def start(self) -> None:
+        """Start all nodes, and wait until they are a cluster."""
+        for node in self.nodes.values():
+            node.start()
+        await self.until_settled(timeout_s=60.0)
+
+    async def until_settled(self, *, timeout_s: float, epoch_min: int = 1) -> None:
+        """Wait until `is_settled`.
+
+        Raises:
+            TimeoutError: It is not in time.
+        """
+        async with asyncio.timeout(timeout_s):
+            while not self.is_settled(epoch_min=epoch_min):  # noqa: ASYNC110 - seen from outside
+                await asyncio.sleep(LOOK_S)
 
     # Faults.
 

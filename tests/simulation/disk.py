@@ -123,7 +123,9 @@ class MemoryDirectory(TierDirectory):
         return temporary
 
     def discard(self, temporary: Path) -> None:
-        os.close(self._platter.temporary.pop(temporary))
+        descriptor = self._platter.temporary.pop(temporary, -1)
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def publish(self, temporary: Path, chunk: ChunkFile) -> None:
         self.unlink(chunk.chunk_id, chunk.allocated_bytes)

@@ -88,6 +88,7 @@ async def _serve_chunk(
     try:
         data, checksums = _content(answer)
         await asyncio.sleep(len(data) * SEND_S_PER_BYTE)  # The file is open meanwhile.
+        parts.served += not request.on_behalf
     finally:
         answer.close()
     return data, checksums, Landed(answer.source, parts.cluster.epoch)

@@ -10,8 +10,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from penstock.errors import PenstockError
 from penstock.settings import ClusterSettings
 from tests.simulation.checks import Broken, Checks
@@ -24,6 +22,8 @@ CHUNK_SIZE = 65_536
 SMALL_BYTES = 900
 FILE_BYTES_MAX = 17 * 4096
 SETTLED_S_MAX = 300.0
+COPIED_S = 3.0
+"""By then what came at last is copied."""
 READ_GAP_S = 0.5
 STEP_GAP_S = 0.7
 
@@ -56,6 +56,8 @@ class History:
         self._checks = Checks(self._cluster)
         self._reading: list[asyncio.Task[None]] = []
         self._is_over = False
+        self._was_full = False
+        """A disk was: what found no room there comes with the next placement."""
 
     def _shape(self) -> Shape:
         rng = self._rng
@@ -89,10 +91,10 @@ class History:
         Raises:
             Broken: Something that must hold did not.
         """
-        # What the nodes log is for people; `tell` has what happened.
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         with self._cluster as cluster:
-            cluster.loop.run_until_complete(self._live())
+            cluster.run(self._live())
+            if self._checks.broken:
+                raise self._checks.broken[0]
             if cluster.loop.failures:
                 raise Broken(f"nobody handled: {cluster.loop.failures[0]}")
             trace = cluster.trace
@@ -101,16 +103,9 @@ class History:
             )
 
     async def _live(self) -> None:
-        try:
-            await self._live_through()
-        finally:
-            await self._cluster.loop.end()
-
-    async def _live_through(self) -> None:
         self._write_objects()
-        for node in self._cluster.nodes.values():
-            node.start()
-        await self._until_settled("the cluster forms")
+        await self._cluster.start()
+        self._cluster.trace("the cluster has formed")
         self._reading = [
             asyncio.create_task(self._read_on(client)) for client in self._cluster.clients
         ]
@@ -215,6 +210,7 @@ class History:
 
     def _fill_disk_or_free(self) -> None:
         node = self._some_node()
+        self._was_full = True
         node.platter.is_full_by_others = not node.platter.is_full_by_others
         self._cluster.note(node.id, "disk full:", node.platter.is_full_by_others)
 
@@ -264,18 +260,20 @@ class History:
         self._is_over = True
         await asyncio.gather(*self._reading)
         await self._until_settled("after the faults")
+        if self._is_ample and not self._was_full:
+            self._checks.all_is_in_place(but_for_killed=True)
         epoch = await self._change_placement()
         await self._until_settled("after one more change", epoch_min=epoch)
         if self._is_ample:
-            self._checks.all_is_in_place()
+            self._checks.all_is_in_place(but_for_killed=False)
         await self._read_all()
 
     async def _until_settled(self, what: str, *, epoch_min: int = 1) -> None:
-        give_up_at = self._cluster.loop.time() + SETTLED_S_MAX
-        while not self._cluster.is_settled(epoch_min=epoch_min):
-            if self._cluster.loop.time() > give_up_at:
-                raise Broken(f"{what}, and it never settles")
-            await asyncio.sleep(0.25)
+        try:
+            await self._cluster.until_settled(timeout_s=SETTLED_S_MAX, epoch_min=epoch_min)
+        except TimeoutError as error:
+            raise Broken(f"{what}, and it never settles") from error
+        await asyncio.sleep(COPIED_S)
         self._cluster.trace("settled:", what)
 
     async def _change_placement(self) -> int:

@@ -69,6 +69,8 @@ class Parts:
         self.node_id, self.loop = node_id, loop
         self.took_at = loop.time()
         """When a newer placement came into force."""
+        self.served = 0
+        """Chunks given to clients."""
         threads = SimExecutor(loop)
         self.process = Process(node_id)
         self.tier = SimTier(node.platter, node.capacity_bytes, "owned", loop=loop)
@@ -198,6 +200,8 @@ class SimNode:
         self.parts: Parts | None = None
         self.unsteady_at = 0.0
         """When something last happened to it."""
+        self.killed_at: list[float] = []
+        """Every time."""
         self._starts = 0
         self.files: dict[Path, bytes] = {}
         """In its state directory."""
@@ -245,6 +249,7 @@ class SimNode:
         self.parts.process.is_dead = True
         del self.around.network.processes[self.id]
         self.parts = None
+        self.killed_at.append(self.around.loop.time())
         self._note("is killed")
 
     def stop(self) -> None:
