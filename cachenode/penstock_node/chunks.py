@@ -189,7 +189,7 @@ class Chunks:
                 await self._cluster.reached(min(epoch, state.epoch))
 
     async def _flight(self, chunk: Chunk, request: ChunkRequest) -> Flight[Filled]:
-        running = self._filler.running(chunk)
+        running = self._filler.running(chunk, without_peers=request.only_if_cached)
         if running is not None:
             return running
         if request.only_if_cached:

@@ -70,13 +70,24 @@ class Filler:
         self._metrics = metrics
         self._on_changed = on_changed
         self._inflight = inflight
+        self._at_origin: set[bytes] = set()
+        """Chunks that are being read from there."""
         self._flights: Flights[bytes, Filled] = Flights(
             flights_max=FLIGHTS_MAX, lingers=lambda filled: filled.payload is not None
         )
 
-    def running(self, chunk: Chunk) -> Flight[Filled] | None:
-        """Return the flight that is bringing the chunk in, if there is one."""
-        return self._flights.get(chunk.id)
+    def running(self, chunk: Chunk, *, without_peers: bool = False) -> Flight[Filled] | None:
+        """Return the flight that is bringing the chunk in, if there is one.
+
+        Args:
+            chunk: Which one.
+            without_peers: Only if it does not wait for another node: two nodes that ask each
+                other for what both miss would wait for each other.
+        """
+        flight = self._flights.get(chunk.id)
+        if flight is None or not without_peers:
+            return flight
+        return flight if flight.has_landed or chunk.id in self._at_origin else None
 
     def start(self, chunk: Chunk, duty: Duty) -> Flight[Filled]:
         """Return the flight that brings the chunk in, begun now unless it is under way.
@@ -149,6 +160,13 @@ class Filler:
         )
 
     async def _from_origin(self, chunk: Chunk) -> Arrival:
+        self._at_origin.add(chunk.id)
+        try:
+            return await self._read_origin(chunk)
+        finally:
+            self._at_origin.discard(chunk.id)
+
+    async def _read_origin(self, chunk: Chunk) -> Arrival:
         loan = await self._memory(self._inflight.origin, chunk)
         location = self._cluster.location_of(chunk.volume, chunk.object.key)
         origin = self._origins.get(location.volume)

@@ -30,6 +30,11 @@ class Flight(Generic[V]):
     def __init__(self) -> None:
         self._result: asyncio.Future[V] = asyncio.get_running_loop().create_future()
 
+    @property
+    def has_landed(self) -> bool:
+        """Whether its waiters have what it was for, or know that they get nothing."""
+        return self._result.done()
+
     async def wait(self, timeout_s: float) -> V | None:
         """Return the result, or None when there is none within ``timeout_s`` seconds.
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from penstock.attempt import Attempt
 from penstock.errors import ClusterUnavailable, PenstockError
+from penstock.hedging import HedgeBudget
 from penstock.load import Load
 from penstock.membership.nodes import POLL_S, Nodes
 from penstock.object_info import OpenedObject
@@ -59,8 +60,15 @@ class SimClient:
         self.name, self._network, self._rng = name, network, rng
         self._clock: Callable[[], float] = network.loop.time
         self._nodes = nodes
-        self.routing = Routing(clock=self._clock)
+        self.routing = Routing(clock=self._clock, rng=rng)
+        self._hedges = HedgeBudget()
         self._view = _Nodes(self, nodes)
+
+    @property
+    def replicas(self) -> int:
+        """How many owners keep a chunk, as far as is known."""
+        view = self.routing.view
+        return view.replicas if view else 1
 
     def reachable(self) -> list[SimNode]:
         """Return the nodes that answer this client and know their cluster."""
@@ -107,12 +115,14 @@ class SimClient:
             stop=cast("Any", stop),
             group_of=lambda _request: None,
         )
+        self._hedges.earn()
         attempt = Attempt(
             cast("Nodes", self._view),
             self.routing,
             load,
             request,
             local=None,
+            hedges=self._hedges,
             rng=self._rng,
             clock=self._clock,
         )
@@ -209,6 +219,7 @@ class _Handle:
             ticket="",
             ticket_expires_at=0.0,
             fresh_for_s=0.0,
+            replicas=client.replicas,
         )
 
         self._ticket = self.renew("")

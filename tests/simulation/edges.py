@@ -12,6 +12,7 @@ from penstock import rpc
 from penstock.checksums import verify_blocks
 from penstock.errors import CorruptData, NodeUnavailable
 from penstock.membership.view import Member
+from penstock.patience import LOOK_S, SILENT_LOOKS
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.volumes import Volume
 from penstock_node.chunk import Arrival, Chunk, Payload
@@ -28,7 +29,7 @@ from tests.simulation.origin import OriginRead, World
 if TYPE_CHECKING:
     from tests.simulation.node import Parts
 
-SILENCE_S = 8.0
+SILENCE_S = SILENT_LOOKS * LOOK_S
 """As the bulk plane's."""
 KEEPALIVE_S = 4.0
 """Until gRPC notices that nobody answers its pings."""
@@ -57,11 +58,17 @@ async def read_piece(
         on_behalf=context.on_behalf,
     )
 
-    async def serve(exchange: Exchange[tuple[bytes, bytes, Landed]]) -> tuple[bytes, bytes, Landed]:
-        return await _serve_chunk(_parts(network, member.id), request, exchange)
+    async def serve(_: Exchange[tuple[bytes, bytes, Landed]]) -> tuple[bytes, bytes, Landed]:
+        parts = _parts(network, member.id)
+        return await _serve_chunk(parts, request, may_be_sent_on=context.may_be_sent_on)
 
     data, checksums, landed = await network.call(
-        source, member.id, serve, silence_s=SILENCE_S, timeout_s=timeout_s
+        source,
+        member.id,
+        serve,
+        silence_s=SILENCE_S,
+        timeout_s=timeout_s,
+        gives_up=context.gives_up,
     )
     verify_blocks(data, checksums)
     piece.into[:] = data
@@ -73,25 +80,29 @@ def _parts(network: Network, node_id: str) -> "Parts":
 
 
 async def _serve_chunk(
-    parts: "Parts", request: ChunkRequest, exchange: Exchange[Any]
+    parts: "Parts", request: ChunkRequest, *, may_be_sent_on: bool
 ) -> tuple[bytes, bytes, Landed]:
-    """Answer as the bulk port: what is here, else what a fill brings, telling that it goes on."""
+    """Answer as the bulk port: what is here, else what a fill brings; or send the reader on."""
     chunk = parts.chunks.requested(request)
+    if may_be_sent_on:
+        parts.spreading.check(chunk)
     answer = await parts.chunks.look(chunk, recheck=request.recheck)
     if answer is None:
         try:
             async with asyncio.timeout(FILL_S):
                 while (answer := await parts.chunks.fill(chunk, request)) is None:
-                    exchange.interim()
+                    pass
         except TimeoutError as error:
             raise NodeUnavailable(f"the chunk did not come within {FILL_S:.0f} s") from error
     try:
         data, checksums = _content(answer)
         await asyncio.sleep(len(data) * SEND_S_PER_BYTE)  # The file is open meanwhile.
         parts.served += not request.on_behalf
+        copies = parts.spreading.served(chunk, len(data))
+        parts.handover.guests.asked(chunk.id)
     finally:
         answer.close()
-    return data, checksums, Landed(answer.source, parts.cluster.epoch)
+    return data, checksums, Landed(answer.source, parts.cluster.epoch, copies=copies)
 
 
 def _content(answer: ChunkAnswer) -> tuple[bytes, bytes]:
@@ -189,10 +200,10 @@ class SimOrigins(Origins):
     """The origin, as one node reads it."""
 
     def __init__(self, node_id: str, world: World) -> None:
-        self._origin = _SimOrigin(node_id, world)
+        self._reads = _SimOrigin(node_id, world)
 
     def get(self, volume: Volume) -> Any:
-        return self._origin
+        return self._reads
 
 
 class _SimOrigin:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from penstock.errors import NodeUnavailable, PenstockError
+from penstock.patience import LOOK_S, SLOW_LOOKS, Slow
+from penstock_node.transport.connection import INTERIM_S
 from tests.simulation.clock import Process, SimLoop, outside
 
 T = TypeVar("T")
@@ -19,6 +21,8 @@ LATENCY_MAX_S = 0.002
 SLOW_SHARE = 0.02
 """Of messages, those that come only after up to `SLOW_S_MAX`: what was sent later overtakes."""
 SLOW_S_MAX = 0.1
+SLOW_S = SLOW_LOOKS * LOOK_S
+"""After so long in silence a reader may ask another node instead."""
 
 
 class Exchange(Generic[T]):
@@ -31,7 +35,7 @@ class Exchange(Generic[T]):
         self.heard_at = network.loop.time()
 
     def interim(self) -> None:
-        """Tell the sender that the answer takes longer; called at the other end."""
+        """Tell the sender that the other end works on it; called there."""
         self._network.send(self.target, self.source, self._hear)
 
     def _hear(self) -> None:
@@ -108,16 +112,20 @@ class Network:
         *,
         silence_s: float,
         timeout_s: float,
+        gives_up: Callable[[], bool] | None = None,
     ) -> T:
         """Have ``serve`` run in the target's process; return what it returns, or raise that.
 
         Raises:
+            Slow: It was silent for a moment, and ``gives_up`` told to ask another.
             NodeUnavailable: The target refuses, is silent, or takes too long.
         """
         exchange: Exchange[T] = Exchange(self, source, target)
         deadline = self.loop.time() + timeout_s
         self.send(source, target, self._received, exchange, serve)
-        timer = _Patience(self.loop, exchange, silence_s=silence_s, deadline=deadline)
+        timer = _Patience(
+            self.loop, exchange, silence_s=silence_s, deadline=deadline, gives_up=gives_up
+        )
         try:
             return await exchange.answer
         finally:
@@ -136,6 +144,22 @@ class Network:
             lambda done: self._reply(exchange, done),
             context=self._world,
         )
+        self._say_working_later(exchange, process, task)
+
+    def _say_working_later(
+        self, exchange: Exchange[T], process: Process, task: "asyncio.Task[T]"
+    ) -> None:
+        """Have the target say every so often that it works on it, as its engine does."""
+
+        def say() -> None:
+            if process.is_dead:
+                return
+            if not process.is_stopped:
+                exchange.interim()
+            self._say_working_later(exchange, process, task)
+
+        timer = self.loop.call_later(INTERIM_S, say, context=self._world)
+        task.add_done_callback(lambda _: timer.cancel(), context=self._world)
 
     def _reply(self, exchange: Exchange[T], served: "asyncio.Task[T]") -> None:
         if served.cancelled():
@@ -154,9 +178,16 @@ class _Patience:
     """Ends an exchange whose other end is silent, or late."""
 
     def __init__(
-        self, loop: SimLoop, exchange: Exchange[Any], *, silence_s: float, deadline: float
+        self,
+        loop: SimLoop,
+        exchange: Exchange[Any],
+        *,
+        silence_s: float,
+        deadline: float,
+        gives_up: Callable[[], bool] | None,
     ) -> None:
         self._loop, self._exchange = loop, exchange
+        self._gives_up = gives_up
         self._silence_s, self._deadline = silence_s, deadline
         self._timer = loop.call_soon(self._look)
 
@@ -165,6 +196,14 @@ class _Patience:
         if until <= self._loop.time():
             self._exchange.fail(NodeUnavailable(f"{self._exchange.target} is silent"))
             return
+        slow_at = self._exchange.heard_at + SLOW_S
+        if self._gives_up is not None and slow_at <= self._loop.time():
+            if self._gives_up():
+                self._exchange.fail(Slow(f"{self._exchange.target} takes its time"))
+                return
+            self._gives_up = None
+        if self._gives_up is not None:
+            until = min(until, slow_at)
         self._timer = self._loop.call_at(until, self._look)
 
     def stop(self) -> None:

@@ -24,6 +24,7 @@ from penstock_node.coordination.state import ClusterState
 from penstock_node.coordination.view_file import FileAccess
 from penstock_node.fill import Filler
 from penstock_node.handover.handover import Handover
+from penstock_node.handover.spreading import Spreading
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
@@ -105,6 +106,7 @@ class Parts:
             was_away=state_dir / VIEW_FILE in node.files,
             clock=lambda: WALL_S + loop.time(),
             monotonic=loop.time,
+            rng=rng,
         )
         self.inflight = Inflight()
         metrics = NodeMetrics(version="simulated", inflight=self.inflight)
@@ -140,6 +142,13 @@ class Parts:
             filler=self.filler,
             peers=peers,
             threads=threads,
+        )
+        self.spreading = Spreading(
+            cluster=self.cluster,
+            tell=self.handover.copying.spread,
+            loop=loop,
+            clock=loop.time,
+            rng=rng,
         )
         self.handover_service = HandoverService(
             giving=self.handover.giving, copying=self.handover.copying
