@@ -32,6 +32,8 @@ READINGS_MAX = 1e6
 """More than anybody reads: what a node tells beyond it counts for nothing."""
 LOOK_S = 0.05
 """Between looks whether a fill of the same chunk is over."""
+SCAN_LOOK_S = 0.5
+"""Between looks whether the start-up scan is over."""
 FILL_TIMEOUT_S = 60.0
 """How long a fill of the same chunk is waited for."""
 
@@ -85,6 +87,9 @@ class Mover:
             PenstockError: It does not answer, or not well. What came before stays.
         """
         wanted = [described(each) for each in told]
+        # Until then nobody knows what there is room for, and nothing is kept.
+        while not self._store.is_scanned:  # noqa: ASYNC110 - a thread ends it
+            await asyncio.sleep(SCAN_LOOK_S)
         taken = await asyncio.gather(
             *(self._take(member, each, epoch) for each in wanted),
             return_exceptions=True,  # None goes on by itself after this.
