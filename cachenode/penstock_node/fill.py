@@ -116,7 +116,7 @@ class Filler:
             end()
         if duty.missed_by:
             self._incoming.missed(duty.missed_by, chunk)
-        if duty.others and filled.source == "origin":
+        if duty.others and filled.source == "origin" and filled.payload is None:
             self._incoming.came(duty.others, chunk)
         return filled
 
