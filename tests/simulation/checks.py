@@ -22,17 +22,18 @@ from penstock.errors import ClusterUnavailable, ObjectChanged, OriginUnavailable
 from penstock.membership.view import View
 from penstock.objects import ObjectId
 from penstock.ring import Ring
-from penstock.routing import SPARE_OWNERS
+from penstock.routing import SPARE_OWNERS, SUSPECT_S
 from penstock_node.fill import LOOK_TIMEOUT_S
-from penstock_node.handover.copying import GATHER_S
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
+from tests.simulation.edges import SILENCE_S
 from tests.simulation.network import SLOW_S_MAX
 from tests.simulation.node import Parts, SimNode
 from tests.simulation.origin import OriginRead
 
-NEWS_S = 6.0
-"""After this long without trouble, all have heard of each other: a lease, a suspicion, a watch."""
+NEWS_S = SILENCE_S + SUSPECT_S + 4.0
+"""After this long without trouble, all have heard of each other: what was silent was given up, and
+is suspected no more; a lease has ended, and watches have told."""
 ASKING_S = 8 * SLOW_S_MAX
 """Until all former owners have answered that answer at all: four questions, four answers."""
 IN_HAND_S = 3.0
@@ -196,11 +197,12 @@ class Checks:
         (first,) = self._ring(view).owners(chunk_id, 1)
         return not self.holders(chunk_id) or chunk_id in self._cluster.nodes[first].platter.rotten
 
-    def all_is_in_place(self, *, but_for_killed: bool) -> None:
+    def all_is_in_place(self, *, but_for_troubled: bool) -> None:
         """Check that each chunk that lies anywhere lies at each of its owners.
 
         Args:
-            but_for_killed: Not at one that was killed with copies in hand that it was told of.
+            but_for_troubled: Not at one that started, ended or stopped when it was told of a copy:
+                that it took note and never copied it, nobody learns before the next placement.
         """
         view = next(iter(self._views()))
         everywhere = {
@@ -211,16 +213,16 @@ class Checks:
             owners = self._ring(view).owners(chunk_id, view.replicas)
             holders = self.holders(chunk_id)
             missing = set(owners) - set(holders)
-            if but_for_killed:
-                missing -= {each for each in missing if self._was_told_and_killed(each, chunk_id)}
+            if but_for_troubled:
+                missing -= {each for each in missing if self._was_troubled(each, chunk_id)}
             self._claim(
                 not missing, chunk_id.hex(), "is at", holders, "and not at", sorted(missing)
             )
 
-    def _was_told_and_killed(self, owner: str, chunk_id: bytes) -> bool:
+    def _was_troubled(self, owner: str, chunk_id: bytes) -> bool:
         came_at = min(self._published.get((each, chunk_id), 0.0) for each in self.holders(chunk_id))
-        killed_at = self._cluster.nodes[owner].killed_at
-        return any(came_at + GATHER_S <= at <= came_at + IN_HAND_S for at in killed_at)
+        troubled_at = self._cluster.nodes[owner].troubled_at
+        return any(came_at - IN_HAND_S <= at <= came_at + IN_HAND_S for at in troubled_at)
 
     def _claim(self, holds: bool, *otherwise: object) -> None:
         if not holds:

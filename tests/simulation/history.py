@@ -92,7 +92,10 @@ class History:
             Broken: Something that must hold did not.
         """
         with self._cluster as cluster:
-            cluster.run(self._live())
+            try:
+                cluster.run(self._live())
+            except Broken as error:  # What was found first, perhaps in the midst of a node's code.
+                raise self._checks.broken[0] if self._checks.broken else error from None
             if self._checks.broken:
                 raise self._checks.broken[0]
             if cluster.loop.failures:
@@ -173,7 +176,7 @@ class History:
         if node.parts is None:
             node.start()
         else:
-            node.kill()
+            node.kill(is_power_lost=self._rng.random() < 0.3)
 
     def _stop_or_resume(self) -> None:
         node = self._some_node()
@@ -261,11 +264,11 @@ class History:
         await asyncio.gather(*self._reading)
         await self._until_settled("after the faults")
         if self._is_ample and not self._was_full:
-            self._checks.all_is_in_place(but_for_killed=True)
+            self._checks.all_is_in_place(but_for_troubled=True)
         epoch = await self._change_placement()
         await self._until_settled("after one more change", epoch_min=epoch)
         if self._is_ample:
-            self._checks.all_is_in_place(but_for_killed=False)
+            self._checks.all_is_in_place(but_for_troubled=False)
         await self._read_all()
 
     async def _until_settled(self, what: str, *, epoch_min: int = 1) -> None:

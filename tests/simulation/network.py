@@ -60,6 +60,7 @@ class Network:
         self._cuts: set[tuple[str, str]] = set()
         self.processes: dict[str, Process] = {}
         """Those that listen, by name. A name that is not here refuses."""
+        self._served: dict[str, list[Exchange[Any]]] = {}
 
     # Partitions.
 
@@ -84,6 +85,13 @@ class Network:
         """Tell whether a short question would be answered now."""
         process = self.processes.get(target)
         return process is not None and not process.is_stopped and not self.is_cut(source, target)
+
+    def reset(self, target: str) -> None:
+        """Break the connections of a process that was killed, as its kernel does."""
+        for exchange in self._served.pop(target, []):
+            if not exchange.answer.done():
+                error = NodeUnavailable(f"{target} broke the connection")
+                self.send(target, exchange.source, exchange.fail, error)
 
     # Messages.
 
@@ -139,6 +147,9 @@ class Network:
             error = NodeUnavailable(f"{exchange.target} refuses")
             self.send(exchange.target, exchange.source, exchange.fail, error)
             return
+        served = self._served.setdefault(exchange.target, [])
+        served[:] = [each for each in served if not each.answer.done()]
+        served.append(exchange)
         task = self.loop.spawn(process, serve(exchange), name=f"serve {exchange.source}")
         task.add_done_callback(
             lambda done: self._reply(exchange, done),

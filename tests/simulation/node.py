@@ -209,8 +209,8 @@ class SimNode:
         self.parts: Parts | None = None
         self.unsteady_at = 0.0
         """When something last happened to it."""
-        self.killed_at: list[float] = []
-        """Every time."""
+        self.troubled_at: list[float] = []
+        """Every time that something happened to it."""
         self._starts = 0
         self.files: dict[Path, bytes] = {}
         """In its state directory."""
@@ -252,13 +252,14 @@ class SimNode:
         if self.parts is None:
             self.start()
 
-    def kill(self) -> None:
-        """End the process as `kill -9` does."""
+    def kill(self, *, is_power_lost: bool = False) -> None:
+        """End the process as `kill -9` does, or with its machine, which breaks no connection."""
         assert self.parts is not None
         self.parts.process.is_dead = True
         del self.around.network.processes[self.id]
+        if not is_power_lost:
+            self.around.network.reset(self.id)
         self.parts = None
-        self.killed_at.append(self.around.loop.time())
         self._note("is killed")
 
     def stop(self) -> None:
@@ -275,6 +276,7 @@ class SimNode:
 
     def _note(self, *what: object) -> None:
         self.unsteady_at = self.around.loop.time()
+        self.troubled_at.append(self.unsteady_at)
         self.around.trace(self.id, *what)
 
 
