@@ -36,6 +36,8 @@ NEWS_S = SILENCE_S + SUSPECT_S + 4.0
 is suspected no more; a lease has ended, and watches have told."""
 ASKING_S = 8 * SLOW_S_MAX
 """Until all former owners have answered that answer at all: four questions, four answers."""
+STARTING_S = 3.0
+"""Until a node that was started, or stopped, answers well again."""
 IN_HAND_S = 3.0
 """After it came, a chunk that others were told of is on its way to them for so long at most."""
 ERRORS_LAST_S = 2.0
@@ -177,7 +179,7 @@ class Checks:
         """Tell whether another had a good copy all the time, within the node's reach."""
         is_good = chunk_id in other.platter.chunks and chunk_id not in other.platter.rotten
         came_at = self._published.get((other.id, chunk_id), 0.0)
-        was_near = other.unsteady_at < since and self._cluster.links_changed_at < since
+        was_near = other.unsteady_at < since - STARTING_S and self._cluster.links_changed_at < since
         is_near = other.is_up and was_near and not self._is_cut(node, other)
         return is_near and is_good and came_at < since
 

@@ -49,7 +49,7 @@ class Scale:
 
 
 FULL = Scale(nodes=20, out=2, objects=4_000, reads_a_window=4_000)
-SMALL = Scale(nodes=6, out=1, objects=400, reads_a_window=500)
+SMALL = Scale(nodes=6, out=1, objects=300, reads_a_window=400)
 
 
 @dataclass(frozen=True, slots=True)
