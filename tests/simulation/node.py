@@ -65,95 +65,108 @@ class Parts:
     """One process of a node: everything that is gone when it is killed."""
 
     def __init__(self, node: "SimNode", number: int) -> None:
-        around, node_id = node.around, node.id
-        loop, rng = around.loop, around.rng
-        self.node_id, self.loop = node_id, loop
+        loop = node.around.loop
+        self._node, self._around, self.loop = node, node.around, loop
         self.took_at = loop.time()
         """When a newer placement came into force."""
         self.served = 0
         """Chunks given to clients."""
-        threads = SimExecutor(loop)
-        self.process = Process(node_id)
+        self._threads = SimExecutor(loop)
+        self.process = Process(node.id)
+        self.process.runs = self
         self.tier = SimTier(node.platter, node.capacity_bytes, "owned", loop=loop)
         self.store = Store([self.tier])
-        state_dir = Path("/simulated") / node_id
-        self.coordination = Coordination(
-            Connection(around.keys, node_id),
-            Announcement(
-                member=Member(
-                    id=node_id,
-                    host=node.host,
-                    grpc_address=f"{node_id}:7400",
-                    bulk_address=f"{node_id}:7401",
-                    incarnation=f"{node_id}-{number}",
-                ),
-                machine_id=node.host,
-                state_dir=state_dir,
-                owned_capacity_bytes=node.capacity_bytes,
-            ),
-            ClusterDefaults(
-                cluster=CLUSTER,
-                settings=around.settings,
-                formation=FormationTimes(quiet_s=QUIET_S, longest_s=5 * QUIET_S),
-            ),
-            where="the simulated store",
-            clock=Clock(loop.time, lambda: WALL_S + loop.time(), rng.randbytes),
-            view_access=FileAccess(node.read_file, node.write_file),
-        )
+        self._state_dir = Path("/simulated") / node.id
+        self.coordination = self._coordination(number)
         self.cluster = Cluster(
-            node_id=node_id,
+            node_id=node.id,
             name=CLUSTER,
-            was_away=state_dir / VIEW_FILE in node.files,
-            clock=lambda: WALL_S + loop.time(),
+            was_away=self._state_dir / VIEW_FILE in node.files,
+            clock=self._wall,
             monotonic=loop.time,
-            rng=rng,
+            rng=around.rng,
         )
-        self.inflight = Inflight()
-        metrics = NodeMetrics(version="simulated", inflight=self.inflight)
-        peers = SimPeers(self.cluster, around.network)
-        incoming = Incoming()
-        self.filler = Filler(
-            cluster=self.cluster,
-            keeping=Keeping(store=self.store, threads=threads),
-            peers=peers,
-            origins=SimOrigins(node_id, around.world),
-            inflight=self.inflight,
-            incoming=incoming,
-            metrics=metrics,
-            on_changed=_ignore_change,
-        )
-        self.handover = Handover(
-            cluster=self.cluster,
-            store=self.store,
-            filler=self.filler,
-            peers=peers,
-            inflight=self.inflight,
-            asking=SimAsking(node_id, around.network),
-            metrics=metrics,
-            incoming=incoming,
-            disk_threads=threads,
-            clock=loop.time,
-            rng=rng,
+        self._inflight = Inflight()
+        self._metrics = NodeMetrics(version="simulated", inflight=self._inflight)
+        self._peers = SimPeers(self.cluster, self._around.network)
+        self._incoming = Incoming()
+        self._filler = self._filled()
+        self.handover = self._handed_over()
+        self.handover_service = HandoverService(
+            giving=self.handover.giving, copying=self.handover.copying
         )
         self.chunks = Chunks(
             cluster=self.cluster,
             coordination=self.coordination,
             store=self.store,
-            filler=self.filler,
-            peers=peers,
-            threads=threads,
+            filler=self._filler,
+            peers=self._peers,
+            threads=self._threads,
         )
         self.spreading = Spreading(
             cluster=self.cluster,
             tell=self.handover.copying.spread,
             loop=loop,
             clock=loop.time,
-            rng=rng,
+            rng=around.rng,
         )
-        self.handover_service = HandoverService(
-            giving=self.handover.giving, copying=self.handover.copying
+
+    def _wall(self) -> float:
+        return WALL_S + self.loop.time()
+
+    def _coordination(self, number: int) -> Coordination:
+        node = self._node
+        member = Member(
+            id=node.id,
+            host=node.host,
+            grpc_address=f"{node.id}:7400",
+            bulk_address=f"{node.id}:7401",
+            incarnation=f"{node.id}-{number}",
         )
-        self.process.runs = self
+        return Coordination(
+            Connection(self._around.keys, node.id),
+            Announcement(
+                member=member,
+                machine_id=node.host,
+                state_dir=self._state_dir,
+                owned_capacity_bytes=node.capacity_bytes,
+            ),
+            ClusterDefaults(
+                cluster=CLUSTER,
+                settings=self._around.settings,
+                formation=FormationTimes(quiet_s=QUIET_S, longest_s=5 * QUIET_S),
+            ),
+            where="the simulated store",
+            clock=Clock(self.loop.time, self._wall, self._around.rng.randbytes),
+            view_access=FileAccess(node.read_file, node.write_file),
+        )
+
+    def _filled(self) -> Filler:
+        return Filler(
+            cluster=self.cluster,
+            keeping=Keeping(store=self.store, threads=self._threads),
+            peers=self._peers,
+            origins=SimOrigins(self._node.id, self._around.world),
+            inflight=self._inflight,
+            incoming=self._incoming,
+            metrics=self._metrics,
+            on_changed=_ignore_change,
+        )
+
+    def _handed_over(self) -> Handover:
+        return Handover(
+            cluster=self.cluster,
+            store=self.store,
+            filler=self._filler,
+            peers=self._peers,
+            inflight=self._inflight,
+            asking=SimAsking(self._node.id, self._around.network),
+            metrics=self._metrics,
+            incoming=self._incoming,
+            disk_threads=self._threads,
+            clock=self.loop.time,
+            rng=self._around.rng,
+        )
 
     async def run(self, scan_s: float) -> None:
         """Join, and do what a node does for as long as it lives.
