@@ -56,8 +56,8 @@ class History:
         self._checks = Checks(self._cluster)
         self._reading: list[asyncio.Task[None]] = []
         self._is_over = False
-        self._was_full = False
-        """A disk was: what found no room there comes with the next placement."""
+        self._may_lack_copies = False
+        """What an owner lacks comes with the next placement, and not before."""
 
     def _shape(self) -> Shape:
         rng = self._rng
@@ -164,6 +164,9 @@ class History:
                 self._drain_or_put_back,
                 self._fill_disk_or_free,
                 self._rot,
+                self._replace_disk,
+                self._lose_keys,
+                self._set_copies,
             )
         )
         act()
@@ -213,7 +216,7 @@ class History:
 
     def _fill_disk_or_free(self) -> None:
         node = self._some_node()
-        self._was_full = True
+        self._may_lack_copies = True
         node.platter.is_full_by_others = not node.platter.is_full_by_others
         self._cluster.note(node.id, "disk full:", node.platter.is_full_by_others)
 
@@ -223,6 +226,31 @@ class History:
             chunk_id = self._rng.choice(sorted(node.platter.chunks))
             node.platter.rot(chunk_id)
             self._cluster.note(node.id, "a byte rots in", chunk_id.hex())
+
+    def _replace_disk(self) -> None:
+        """Have a node start with an empty disk. No list is made for that alone."""
+        node = self._some_node()
+        if node.parts is None:
+            self._cluster.note(node.id, "has a new disk")
+            node.platter.lose_all()
+            self._may_lack_copies = True
+            node.start()
+
+    def _lose_keys(self) -> None:
+        """Have the store of keys lose all: the nodes give it back what they know."""
+        if self._rng.random() < 0.3:
+            self._cluster.note("the coordinator has lost everything")
+            self._cluster.keys.wipe()
+
+    def _set_copies(self) -> None:
+        """Change how many owners keep a chunk. What that asks for comes with the next placement."""
+        replicas = self._rng.choice((1, 2, 3))
+        self._may_lack_copies = True
+        self._operate(
+            self._some_node(),
+            f"replicas {replicas}",
+            lambda by: by.set_settings({"replicas": replicas}),
+        )
 
     def _weigh(self) -> None:
         node, weight = self._some_node(), self._rng.choice((None, 50, 100, 100, 200, 300))
@@ -263,7 +291,7 @@ class History:
         self._is_over = True
         await asyncio.gather(*self._reading)
         await self._until_settled("after the faults")
-        if self._is_ample and not self._was_full:
+        if self._is_ample and not self._may_lack_copies:
             self._checks.all_is_in_place(but_for_troubled=True)
         epoch = await self._change_placement()
         await self._until_settled("after one more change", epoch_min=epoch)
