@@ -22,8 +22,9 @@ from penstock.errors import ClusterUnavailable, ObjectChanged, OriginUnavailable
 from penstock.membership.view import View
 from penstock.objects import ObjectId
 from penstock.ring import Ring
-from penstock.routing import SPARE_OWNERS, SUSPECT_S
-from penstock_node.fill import LOOK_TIMEOUT_S
+from penstock.routing import SPARE_OWNERS
+from penstock.standing import JITTER, SUSPECT_MAX_S
+from penstock_node.fill import LOOKS_MAX
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
 from tests.simulation.edges import SILENCE_S
@@ -31,7 +32,7 @@ from tests.simulation.network import SLOW_S_MAX
 from tests.simulation.node import Parts, SimNode
 from tests.simulation.origin import OriginRead
 
-NEWS_S = SILENCE_S + SUSPECT_S + 4.0
+NEWS_S = SILENCE_S + (1 + JITTER) * SUSPECT_MAX_S + 4.0
 """After this long without trouble, all have heard of each other: what was silent was given up, and
 is suspected no more; a lease has ended, and watches have told."""
 ASKING_S = 8 * SLOW_S_MAX
@@ -139,7 +140,7 @@ class Checks:
             self._claim(False, read.node, "reads the origin before", other.id, chunk_id.hex())
         asked = self._asked(node, parts, chunk_id)
         silent = sum(not other.is_up or self._is_cut(node, other) for other in asked)
-        since = self._clock() - ASKING_S - silent * LOOK_TIMEOUT_S
+        since = self._clock() - ASKING_S - silent * LOOKS_MAX * SILENCE_S
         if parts.took_at > since:
             return  # It may have asked whom an earlier placement named.
         for other in asked:

@@ -84,7 +84,7 @@ class Parts:
             was_away=self._state_dir / VIEW_FILE in node.files,
             clock=self._wall,
             monotonic=loop.time,
-            rng=around.rng,
+            rng=self._around.rng,
         )
         self._inflight = Inflight()
         self._metrics = NodeMetrics(version="simulated", inflight=self._inflight)
@@ -108,7 +108,7 @@ class Parts:
             tell=self.handover.copying.spread,
             loop=loop,
             clock=loop.time,
-            rng=around.rng,
+            rng=self._around.rng,
         )
 
     def _wall(self) -> float:
