@@ -215,7 +215,12 @@ class Checks:
             self.counts["placed chunks"] += 1
             owners = self._ring(view).owners(chunk_id, view.replicas)
             holders = self.holders(chunk_id)
-            missing = set(owners) - set(holders)
+            nodes = self._cluster.nodes
+            missing = {
+                owner
+                for owner in set(owners) - set(holders)
+                if chunk_id not in nodes[owner].platter.was_rotten
+            }
             if but_for_troubled:
                 missing -= {each for each in missing if self._was_troubled(each, chunk_id)}
             self._claim(

@@ -226,6 +226,16 @@ async def test_what_came_while_an_owner_was_away_is_offered_when_it_is_back(rig:
     assert await rig.giving.look()
 
 
+async def test_whoever_is_off_the_ring_by_now_misses_nothing(rig: Rig) -> None:
+    rig.incoming.subscribe(came=ignore, missed=rig.giving.missed)
+    rig.place(2, a=100, b=0)
+    assert await rig.giving.look()
+
+    rig.incoming.missed(["b", "gone"], NEWS)
+
+    assert await rig.giving.look()
+
+
 async def test_what_comes_while_lists_are_made_is_on_them(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

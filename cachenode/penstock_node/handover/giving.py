@@ -200,7 +200,9 @@ class Giving:
 
     def missed(self, owners: Sequence[str], chunk: Chunk) -> None:
         """Take note of a chunk that came while some of its owners were away."""
-        news = [(owner, chunk) for owner in owners]
+        placed = {node.id for node in self._cluster.view.placement.nodes if node.weight > 0}
+        # By now it may be drained: it would never come for it.
+        news = [(owner, chunk) for owner in owners if owner in placed]
         if self._late is not None:
             self._late += news
         if self._lists is not None and self._lists.epoch == self._cluster.epoch:
