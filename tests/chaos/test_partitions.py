@@ -142,6 +142,26 @@ def test_two_nodes_that_do_not_see_each_other_cost_readers_and_the_origin_nothin
     assert rig.sent() == 0
 
 
+def test_copies_that_could_not_be_made_are_made_when_nodes_see_each_other_again(
+    two_copies: Rig,
+) -> None:
+    rig = two_copies
+    rig.stored, epoch = rig.site.put("parted.bin", size=OBJECT_BYTES), rig.site.epoch
+    for pair in (("n1", "n2"), ("n1", "n3"), ("n2", "n3")):
+        rig.links.part(*pair)
+    with rig.site.cluster.connect() as cache:
+        assert cache.read(rig.stored.url) == rig.stored.data
+    wait_until(
+        lambda: any(rig.site.cluster.unsettled()), deadline_s=DEADLINE_S, what="a copy is owed"
+    )
+    assert any(len(held) < 2 for held in rig.held_by())
+
+    rig.links.heal()
+    rig.wait_copied()
+
+    assert rig.site.epoch == epoch
+
+
 def has_no_member_in_etcd(rig: Rig) -> bool:
     return not rig.site.etcd.keys(f"/penstock/v1/{rig.site.name}/members/")
 
