@@ -224,7 +224,7 @@ class Links:
                 await link.passes.wait()
                 await self._loop.sock_connect(upstream, ("127.0.0.1", port))
                 await self._pump_both(link, client, upstream)
-            except ConnectionRefusedError:
+            except OSError:  # Nobody listens, or not any more.
                 _reset(client)
             except asyncio.CancelledError:
                 _reset(upstream)
