@@ -138,17 +138,23 @@ class Filler:
                     raise
                 # Tried once and agreed: this owner acts as the first from here on.
                 self._cluster.routing.suspect(duty.fills_from.id)
-        return await self._from_former_owners(chunk) or await self._from_origin(chunk)
+        return await self._from_holders(chunk, duty) or await self._from_origin(chunk)
 
-    async def _from_former_owners(self, chunk: Chunk) -> Arrival | None:
-        for member in self._cluster.former_owners(chunk):
+    async def _from_holders(self, chunk: Chunk, duty: Duty) -> Arrival | None:
+        """Return the chunk from who keeps a copy too, or kept it before; None: nobody has it."""
+        members = self._cluster.view.members
+        others = {other: members[other] for other in duty.others if other in members}
+        others |= {member.id: member for member in self._cluster.former_owners(chunk)}
+        for member in others.values():
             for _ in range(LOOKS_MAX):
                 try:
                     return await self._from_peer(member, chunk, only_if_cached=True)
                 except NodeUnavailable as error:
-                    _log.info("former owner is silent", node=member.id, error=str(error))
+                    _log.info(
+                        "a node that may have a chunk is silent", node=member.id, error=str(error)
+                    )
                 except PenstockError as error:  # It does not have it, or not well: ask the next.
-                    _log.debug("former owner passed over", node=member.id, error=error.name)
+                    _log.debug("a node has not got a chunk", node=member.id, error=error.name)
                     break
         return None
 

@@ -91,6 +91,7 @@ class Core:
             workers=options.workers,
             local=self.local_node,
             fallback=_origin_fallback() if options.falls_back else None,
+            polls=routing is None,
         )
 
     def _nodes(self, options: Options) -> Nodes:

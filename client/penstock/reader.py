@@ -65,6 +65,7 @@ class Reader:
         workers: int = WORKERS_MAX,
         local: Callable[[], LocalNode | None] = lambda: None,
         fallback: "OriginFallback | None" = None,
+        polls: bool = True,
         rng: random.Random | None = None,
     ) -> None:
         """Put the parts together.
@@ -77,6 +78,7 @@ class Reader:
             workers: Threads that one read uses at most.
             local: Tells the node of this machine that is asked first, if there is one.
             fallback: Reads the origin when no node answers; None: that is an error.
+            polls: Whether the view is asked for now and then; else somebody else keeps it new.
             rng: Spreads load.
         """
         self._nodes = nodes
@@ -85,6 +87,7 @@ class Reader:
         self._plane_for = plane_for
         self._pool = pool
         self._workers = workers
+        self._polls = polls
         self._local = local
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._hedges = HedgeBudget()
@@ -119,6 +122,8 @@ class Reader:
             # Pieces are put together by their owners; without a view each is tried alone.
             with contextlib.suppress(ClusterUnavailable):
                 self._nodes.view()
+        if self._polls and local is None and self._nodes.poll_is_due():
+            self._pool.submit(self._nodes.poll)  # Who came back moves no epoch: none tells it.
         requests = cut(handle, buffer, offset, rng=self._rng)
         is_local = local is not None and local.candidate() is not None
         wanted = min(self._workers, LOCAL_WORKERS) if is_local else self._workers

@@ -305,6 +305,22 @@ def test_the_first_view_is_asked_for_and_the_next_ones_only_now_and_then() -> No
     assert len(rig.cluster.called) == 2
 
 
+def test_who_only_reads_looks_for_a_newer_view_now_and_then() -> None:
+    rig = Rig()
+    assert not rig.nodes.poll_is_due()  # There is none yet: whoever reads asks for the first.
+    rig.nodes.view()
+    assert not rig.nodes.poll_is_due()
+
+    rig.nodes._poll_at = 0.0
+    assert [rig.nodes.poll_is_due() for _ in range(3)] == [True, False, False]
+    rig.nodes.poll()
+
+    assert len(rig.cluster.called) == 2
+    rig.cluster.dead = set(rig.cluster.addresses) | {"seed:grpc"} | {f"{n}:bulk" for n in NAMES}
+    rig.nodes.poll()  # Nobody answers: what is known goes on.
+    assert rig.routing.view is not None
+
+
 def test_what_is_known_is_told_so_that_it_is_not_sent_again() -> None:
     rig = Rig()
     rig.nodes.view()

@@ -5,6 +5,7 @@ Unary calls only and no thread of its own: a new epoch is learnt from the answer
 and a slow poll happens on the way of other calls.
 """
 
+import contextlib
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from penstock.errors import ClusterUnavailable, NodeUnavailable
+from penstock.errors import ClusterUnavailable, NodeUnavailable, PenstockError
 from penstock.membership.view import Member, View
 from penstock.routing import Routing
 from penstock.rpc import (
@@ -167,6 +168,24 @@ class Nodes:
         view = self._routing.view
         assert view is not None, "a refresh gives a view or raises"
         return view
+
+    def poll_is_due(self) -> bool:
+        """Tell, once, that the view should be asked for again: the caller does, or has it done."""
+        now = time.monotonic()
+        if now <= self._poll_at or self._routing.view is None:
+            return False
+        if not self._lock.acquire(blocking=False):
+            return False  # Another asks at this moment.
+        try:
+            is_due, self._poll_at = now > self._poll_at, max(self._poll_at, now + POLL_S)
+            return is_due
+        finally:
+            self._lock.release()
+
+    def poll(self) -> None:
+        """Ask for the view, if anybody answers."""
+        with contextlib.suppress(PenstockError):
+            self.refresh(beyond_epoch=None)
 
     def refresh(self, *, beyond_epoch: int | None) -> None:
         """Ask for a newer view; of several threads one asks and the rest use its answer.
