@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 from penstock.errors import PenstockError
 from penstock.membership.view import Member
-from penstock_node.chunk import Chunk
+from penstock_node.chunk import Chunk, Filled
+from penstock_node.flights import Flight
 from penstock_node.ownership import Duty
 from penstock_node.store.store import Store
 
 KEPT_S = 30.0
 """How long one is kept that nobody asks for."""
 LOOK_S = 5.0
+TAKE_S = 5.0
+"""How long whoever told of one waits until it is here."""
 GUESTS_MAX = 1024
 
 
@@ -39,7 +42,7 @@ class Guests:
         self,
         *,
         is_kept: Callable[[Chunk], bool],
-        bring: Callable[[Chunk, Duty], object],
+        bring: Callable[[Chunk, Duty], Flight[Filled]],
         store: Store,
         threads: Executor,
         clock: Callable[[], float] = time.monotonic,
@@ -69,14 +72,20 @@ class Guests:
         if guest is not None:
             guest.asked_at = self._clock()
 
-    def take(self, member: Member, chunk: Chunk) -> None:
-        """Have a copy of a chunk that ``member`` has, if there is room for more; soon."""
-        if self._is_kept(chunk) or len(self._guests) >= GUESTS_MAX:
-            return
+    async def take(self, member: Member, chunk: Chunk) -> bool:
+        """Have a copy of a chunk that ``member`` has, if there is room for more; tell whether."""
+        if self._is_kept(chunk):
+            return chunk.id in self._store.owned
+        if len(self._guests) >= GUESTS_MAX:
+            return False
         self._guests[chunk.id] = _Guest(chunk, self._clock())
-        if chunk.id not in self._store.owned:
-            with contextlib.suppress(PenstockError):  # Readers go back to who sent them.
-                self._bring(chunk, Duty(member, is_guest=True))
+        if chunk.id in self._store.owned:
+            return True
+        try:
+            flight = self._bring(chunk, Duty(member, is_guest=True))
+            return await flight.wait(TAKE_S) is not None
+        except PenstockError:  # Readers go back to who sent them.
+            return False
 
     async def run(self) -> None:
         """Drop what is asked for no more, for ever."""

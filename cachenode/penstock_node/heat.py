@@ -1,7 +1,7 @@
 """How much is asked for of each chunk, and how many nodes should have it for that.
 
-Responsible for: counting over a second, in bounded memory; a number of copies that doubles while
-each of them is asked for much, and halves when it is not.
+Responsible for: counting over a second, in bounded memory; a number of copies that grows fourfold
+while each of them is asked for much, and halves when it is not.
 Not responsible for: making copies (`handover.spreading`). No I/O; thread-safe.
 """
 
@@ -18,7 +18,8 @@ SHARE = 8
 whole model each chunk is asked for often, and all nodes have as much to do: copies help nobody."""
 REQUEST_BYTES = 64 * 1024
 """What a request costs whatever its length: a thousand small ones a second want a copy too."""
-COPIES_MAX = 16
+GROWTH = 4
+COPIES_MAX = 32
 COUNTED_MAX = 16_384
 """Chunks that are counted in one window; of more than that, none is a large part."""
 FORGET_S = 4.0
@@ -48,7 +49,7 @@ class Heat:
             copies = self._copies.get(chunk_id, 1)
             if self._is_much(chunk_id) and copies < COPIES_MAX:
                 # Its other copies are asked for as much.
-                self._copies[chunk_id] = copies = min(COPIES_MAX, 2 * copies)
+                self._copies[chunk_id] = copies = min(COPIES_MAX, GROWTH * copies)
                 self._asked[chunk_id] = _KEEPS_BYTES  # Counted anew, with the new ones there.
             return copies
 

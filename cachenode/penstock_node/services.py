@@ -101,7 +101,9 @@ class Services:
             calls=self.calls,
             cluster=self.cluster,
             metrics=self.metrics,
-            spreading=Spreading(cluster=self.cluster, tell=self.handover.copying.spread, loop=loop),
+            spreading=Spreading(
+                cluster=self.cluster, make_copies=self.handover.copying.spread, loop=loop
+            ),
             guests=self.handover.guests,
             load=lambda: engine.busy_count,
             loop=loop,

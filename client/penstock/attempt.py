@@ -79,6 +79,7 @@ class Attempt:
         """Another owner, to be asked for what it has; the first takes its time."""
         self._may_hedge = self._copies > 1
         self._may_be_sent_on = True
+        self._sent_on_by = ""
         self._asked = ""
         self._unreachable: set[str] = set()
         self._recheck = False
@@ -107,9 +108,15 @@ class Attempt:
                 return None
         if self._hedge is not None:
             return self._hedge
-        return self._routing.candidate(
+        elsewhere = self._elsewhere() if self._sent_on_by else None
+        return elsewhere or self._routing.candidate(
             self._chunk_id, copies=self._copies, unreachable=self._unreachable
         )
+
+    def _elsewhere(self) -> Candidate | None:
+        """Return another than the one that sent this read on."""
+        than = {self._sent_on_by, *self._unreachable}
+        return self._routing.other_copy(self._chunk_id, copies=self._copies, than=than)
 
     def agrees(self, candidate: Candidate) -> bool:
         """Tell whether to ask the one that was chosen a moment ago."""
@@ -189,9 +196,10 @@ class Attempt:
             case CorruptData():
                 self._recheck = True
             case NotCached() if candidate.is_guest:
+                self._sent_on_by = ""
                 self._routing.hot.forget(self._chunk_id)
             case Overloaded() if outcome.copies:
-                self._may_be_sent_on = False
+                self._may_be_sent_on, self._sent_on_by = False, member.id
                 self._routing.hot.tell(self._chunk_id, outcome.copies)
             case Overloaded():
                 self.pause(at_least_s=outcome.retry_after_s)

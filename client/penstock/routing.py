@@ -154,7 +154,7 @@ class Routing:
     def other_copy(
         self, chunk_id: bytes, *, copies: int, than: Collection[str]
     ) -> Candidate | None:
-        """Return an owner that keeps a copy too and is worth asking; None if there is none.
+        """Return an owner that has a copy too and is worth asking; None if there is none.
 
         Args:
             chunk_id: What is read.
@@ -162,13 +162,16 @@ class Routing:
             than: Those that are not meant.
         """
         known = self._known
-        if known is None or copies == 1:
+        wide = max(copies, self.hot.copies(chunk_id))
+        if known is None or wide == 1:
             return None
-        keepers = self._ring_of(known).owners(chunk_id, copies)
-        others = [owner for owner in keepers if self._is_worth(known, owner, than)]
+        owners = self._ring_of(known).owners(chunk_id, wide)
+        others = [owner for owner in owners if self._is_worth(known, owner, than)]
         if not others:
             return None
-        return _candidate(known, self.standing.less_loaded(others), others)
+        chosen = self.standing.less_loaded(others)
+        is_guest = chosen not in owners[:copies]
+        return replace(_candidate(known, chosen, (chosen,)), is_guest=is_guest)
 
     def is_current(self, candidate: Candidate) -> bool:
         """Tell whether nothing is known yet that speaks against a choice made before."""

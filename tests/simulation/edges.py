@@ -12,6 +12,7 @@ from penstock import rpc
 from penstock.checksums import verify_blocks
 from penstock.errors import CorruptData, NodeUnavailable
 from penstock.membership.view import Member
+from penstock.objects import CHUNK_BYTES_DEFAULT
 from penstock.patience import LOOK_S, SILENT_LOOKS
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.volumes import Volume
@@ -34,6 +35,8 @@ SILENCE_S = SILENT_LOOKS * LOOK_S
 KEEPALIVE_S = 4.0
 """Until gRPC notices that nobody answers its pings."""
 SEND_S_PER_BYTE = 1e-9
+COUNTS_AS_BYTES = CHUNK_BYTES_DEFAULT
+"""Chunks are small here, so that there are many; where bytes count they are as large as usual."""
 
 
 async def read_piece(
@@ -98,7 +101,7 @@ async def _serve_chunk(
         data, checksums = _content(answer)
         await asyncio.sleep(len(data) * SEND_S_PER_BYTE)  # The file is open meanwhile.
         parts.served += not request.on_behalf
-        copies = parts.spreading.served(chunk, len(data))
+        copies = parts.spreading.served(chunk, COUNTS_AS_BYTES)
         parts.handover.guests.asked(chunk.id)
     finally:
         answer.close()

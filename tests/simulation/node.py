@@ -105,10 +105,9 @@ class Parts:
         )
         self.spreading = Spreading(
             cluster=self.cluster,
-            tell=self.handover.copying.spread,
+            make_copies=self.handover.copying.spread,
             loop=loop,
             clock=loop.time,
-            rng=self._around.rng,
         )
 
     def _wall(self) -> float:

@@ -180,10 +180,22 @@ def test_who_is_sent_on_chooses_among_all_that_have_the_chunk_and_is_served_ther
         chosen, context = after(attempt, LANDED)
 
         assert not context.may_be_sent_on
-        assert context.only_if_cached == (chosen != rig.owners[0])
+        assert context.only_if_cached
         assert context.suspects == ()
         seen.add(chosen)
-    assert seen == set(rig.owners[:4])
+    assert seen == set(rig.owners[1:4])  # Whoever sends readers on has enough to do.
+
+
+def test_who_is_sent_on_to_nobody_is_served_where_it_was() -> None:
+    rig = Rig(replicas=1)
+    for owner in rig.owners[1:]:
+        rig.routing.suspect(owner)
+    attempt = rig.attempt()
+    after(attempt, sent_on(4))
+
+    chosen, context = after(attempt, LANDED)
+
+    assert (chosen, context.only_if_cached) == (rig.owners[0], False)
 
 
 def test_a_copy_that_is_gone_again_sends_the_reader_back_to_the_owner() -> None:

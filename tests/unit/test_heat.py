@@ -10,6 +10,7 @@ from penstock_node.heat import (
     COPY_BYTES_PER_S,
     COUNTED_MAX,
     FORGET_S,
+    GROWTH,
     SHARE,
     WINDOW_S,
     Heat,
@@ -58,15 +59,15 @@ def test_what_is_asked_for_now_and_then_is_not_hot(heat: Heat, clock: Clock) -> 
         clock.now += WINDOW_S
 
 
-def test_copies_double_while_each_is_asked_for_much_up_to_a_bound(heat: Heat) -> None:
+def test_copies_grow_while_each_is_asked_for_much_up_to_a_bound(heat: Heat) -> None:
     seen = dict.fromkeys(heat.note(HOT, CHUNK_BYTES) for _ in range(200))
 
-    assert list(seen) == [1, 2, 4, 8, COPIES_MAX]
+    assert list(seen) == [1, GROWTH, GROWTH**2, COPIES_MAX]
 
 
 def test_small_requests_count_too(heat: Heat) -> None:
     assert max(heat.note(HOT, 10) for _ in range(900)) == 1
-    assert max(heat.note(HOT, 10) for _ in range(200)) == 2
+    assert max(heat.note(HOT, 10) for _ in range(200)) == GROWTH
 
 
 def test_copies_halve_when_they_are_asked_for_little_and_then_there_are_as_many_as_usual(
@@ -76,7 +77,7 @@ def test_copies_halve_when_they_are_asked_for_little_and_then_there_are_as_many_
         pass
     pass_window(heat, clock, HOT)
 
-    assert [pass_window(heat, clock, HOT) for _ in range(5)] == [8, 4, 2, 1, 1]
+    assert [pass_window(heat, clock, HOT) for _ in range(6)] == [16, 8, 4, 2, 1, 1]
 
 
 def test_copies_stay_while_each_has_enough_to_do(heat: Heat, clock: Clock) -> None:

@@ -56,7 +56,6 @@ class Copying:
         self._missed = missed
         self._news = asyncio.Event()
         self._to_tell: defaultdict[str, list[Chunk]] = defaultdict(list)
-        self._spreading: set[asyncio.Task[None]] = set()
         self._told = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -67,12 +66,21 @@ class Copying:
                 self._to_tell[other].append(chunk)
         self._news.set()
 
-    def spread(self, others: Sequence[str], chunk: Chunk) -> None:
-        """Have others keep a copy of a chunk for a while, at once: many ask for it."""
-        for other in others:
-            telling = asyncio.create_task(self._tell(other, [chunk], as_guests=True))
-            self._spreading.add(telling)
-            telling.add_done_callback(self._spreading.discard)
+    async def spread(self, others: Sequence[str], chunk: Chunk) -> int:
+        """Have others keep a copy of a chunk for a while: many ask for it. Return how many do."""
+        request = handover_pb2.TellRequest(
+            node=self._cluster.node_id, chunks=[_told(chunk)], as_guests=True
+        )
+
+        async def tell(node_id: str) -> int:
+            try:
+                answer = await self._asking.ask(self._member(node_id), rpc.TELL, request)
+            except PenstockError as error:
+                _log.info("no copy of a hot chunk", node=node_id, error=str(error))
+                return 0
+            return int(answer.kept)
+
+        return sum(await asyncio.gather(*map(tell, others)))
 
     async def run(self) -> None:
         """Tell others, for ever; at the end, take no more."""
@@ -84,55 +92,49 @@ class Copying:
                 waiting, self._to_tell = self._to_tell, defaultdict(list)
                 await asyncio.gather(*(self._tell(*each) for each in waiting.items()))
         finally:
-            ending = self._tasks | self._spreading
-            for task in ending:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*ending, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _tell(
-        self, node_id: str, chunks: Sequence[Chunk], *, as_guests: bool = False
-    ) -> None:
+    async def _tell(self, node_id: str, chunks: Sequence[Chunk]) -> None:
         for first in range(0, len(chunks), DESCRIBED_AT_ONCE):
             request = handover_pb2.TellRequest(
                 node=self._cluster.node_id,
                 chunks=map(_told, chunks[first : first + DESCRIBED_AT_ONCE]),
-                as_guests=as_guests,
             )
             try:
                 await self._asking.ask(self._member(node_id), rpc.TELL, request)
             except PenstockError as error:
                 _log.info("copies are left for later", node=node_id, error=str(error))
                 # A restart moves no epoch: without this they would wait for the next placement.
-                for chunk in () if as_guests else chunks[first:]:
+                for chunk in chunks[first:]:
                     self._missed([node_id], chunk)
                 return
 
     def _member(self, node_id: str) -> Member:
         member = self._cluster.view.members.get(node_id)
         if member is None:
-            raise NodeUnavailable(f"{node_id} is away")
+            raise NodeUnavailable(f"{self._cluster.node_id} does not see {node_id!r}")
         return member
 
-    def told(
-        self,
-        node_id: str,
-        chunks: Sequence[handover_pb2.DescribedChunk],
-        *,
-        as_guests: bool = False,
-    ) -> None:
-        """Take chunks that a node tells of, in the background; as guests what is not this node's.
+    async def told_guests(self, node_id: str, chunks: Sequence[handover_pb2.DescribedChunk]) -> int:
+        """Take copies of others' chunks for a while; return how many are here.
+
+        Raises:
+            NodeUnavailable: The node that tells is no member, as far as this node knows.
+        """
+        member = self._member(node_id)
+        taken = [self._guests.take(member, chunk_of(described(each))) for each in chunks]
+        return sum(await asyncio.gather(*taken))
+
+    def told(self, node_id: str, chunks: Sequence[handover_pb2.DescribedChunk]) -> None:
+        """Take chunks that a node tells of, in the background.
 
         Raises:
             NodeUnavailable: It is no member, as far as this node knows.
             Overloaded: Too many are waiting.
         """
-        member = self._cluster.view.members.get(node_id)
-        if member is None:
-            raise NodeUnavailable(f"{self._cluster.node_id} does not know {node_id!r} yet")
-        if as_guests:
-            for each in chunks:
-                self._guests.take(member, chunk_of(described(each)))
-            return
+        member = self._member(node_id)
         if self._told + len(chunks) > WAITING_MAX:
             raise Overloaded(f"{self._told} chunks are to be copied", retry_after_s=1.0)
 

@@ -1,14 +1,13 @@
 """Spreading what many want at once: more nodes than the ring says have it for a while.
 
 Responsible for: when the next owners in line are told to take a copy, and sending readers on to
-them instead of serving all.
+them, once they have it, instead of serving all.
 Not responsible for: counting (`heat`), telling (`copying`), keeping such copies (`guests`).
 """
 
 import asyncio
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.errors import Overloaded
@@ -16,19 +15,17 @@ from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.heat import Heat
 
-READY_S = 0.3
-"""After copies were asked for, until readers are sent to them: a chunk of 4 MiB is there."""
 AGAIN_S = 10.0
 """Until they are asked for again: one may have been evicted, or its node restarted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Spread:
-    """How many nodes have a chunk, and when that was asked for."""
+    """How many nodes should have a chunk, since when, and how many do."""
 
-    copies: int
+    wanted: int
     asked_at: float
-    copies_before: int
+    made: int = 1
 
 
 class Spreading:
@@ -38,27 +35,25 @@ class Spreading:
         self,
         *,
         cluster: Cluster,
-        tell: Callable[[Sequence[str], Chunk], None],
+        make_copies: Callable[[Sequence[str], Chunk], Awaitable[int]],
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float] = time.monotonic,
-        rng: random.Random | None = None,
     ) -> None:
         """Put the parts together.
 
         Args:
             cluster: Who is next in line.
-            tell: Called on ``loop`` with nodes that should have a chunk.
+            make_copies: Has nodes take a copy of a chunk; returns how many have one.
             loop: The node's.
             clock: Seconds, from anywhere on.
-            rng: Decides who is sent on.
         """
         self._cluster = cluster
-        self._tell = tell
+        self._make_copies = make_copies
         self._loop = loop
         self._clock = clock
-        self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._heat = Heat(clock=clock)
         self._spread: dict[bytes, _Spread] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def served(self, chunk: Chunk, length: int) -> int:
         """Count an answer of ``length`` bytes; return how many owners have the chunk by now."""
@@ -71,41 +66,48 @@ class Spreading:
         return max(copies, self._made(chunk, wanted))
 
     def check(self, chunk: Chunk) -> None:
-        """Send a reader on who has not chosen among all that have the chunk.
+        """Send a reader on that has not chosen among all that have the chunk.
 
         Raises:
-            Overloaded: It should, among ``copies``.
+            Overloaded: It should choose among the others of ``copies``.
         """
         spread = self._spread.get(chunk.id)
-        copies = self._ready(spread) if spread else 1
-        if copies > 1 and self._rng.randrange(copies):
-            self.served(chunk, 0)
-            error = Overloaded(f"{copies} nodes have the chunk: ask any", retry_after_s=0.0)
-            error.copies = copies
-            raise error
+        if spread is None or spread.made == 1 or self._is_stale(spread):
+            return
+        self.served(chunk, 0)
+        error = Overloaded(f"{spread.made} nodes have the chunk: ask another", retry_after_s=0.0)
+        error.copies = spread.made
+        raise error
 
     def _made(self, chunk: Chunk, wanted: int) -> int:
-        """Return how many nodes have the chunk by now; have more make copies if need be."""
-        now, spread = self._clock(), self._spread.get(chunk.id)
-        if spread is None or spread.copies < wanted or now > spread.asked_at + AGAIN_S:
-            before = self._ready(spread) if spread else 1
-            self._forget(now)
-            spread = self._spread[chunk.id] = _Spread(wanted, now, before)
-            self._loop.call_soon_threadsafe(self._ask, chunk, wanted)
-        elif spread.copies > wanted:  # Those that are asked less drop theirs in a while.
-            spread = self._spread[chunk.id] = _Spread(wanted, spread.asked_at, wanted)
-        return self._ready(spread)
+        """Return how many nodes have the chunk by now; have more take copies if need be."""
+        spread = self._spread.get(chunk.id)
+        if spread is None or spread.wanted < wanted or self._clock() > spread.asked_at + AGAIN_S:
+            made = spread.made if spread else 1
+            self._forget()
+            spread = self._spread[chunk.id] = _Spread(wanted, self._clock(), made)
+            self._loop.call_soon_threadsafe(self._begin, chunk, spread)
+        elif spread.wanted > wanted:  # Those that are asked less drop theirs in a while.
+            spread.wanted, spread.made = wanted, min(wanted, spread.made)
+        return spread.made
 
-    def _forget(self, now: float) -> None:
-        """Drop what nobody has asked for since: who asks is told anew."""
+    def _is_stale(self, spread: _Spread) -> bool:
+        """Tell whether nobody has asked for it since: whoever asks now is told anew."""
+        return self._clock() > spread.asked_at + 2 * AGAIN_S
+
+    def _forget(self) -> None:
         for chunk_id, spread in list(self._spread.items()):
-            if now > spread.asked_at + 2 * AGAIN_S:
+            if self._is_stale(spread):
                 self._spread.pop(chunk_id, None)
 
-    def _ready(self, spread: _Spread) -> int:
-        is_ready = self._clock() >= spread.asked_at + READY_S
-        return spread.copies if is_ready else spread.copies_before
+    def _begin(self, chunk: Chunk, spread: _Spread) -> None:
+        making = self._loop.create_task(self._make(chunk, spread), name="spread")
+        self._tasks.add(making)
+        making.add_done_callback(self._tasks.discard)
 
-    def _ask(self, chunk: Chunk, copies: int) -> None:
-        owners = self._cluster.ring.owners(chunk.id, copies)
-        self._tell([owner for owner in owners if owner != self._cluster.node_id], chunk)
+    async def _make(self, chunk: Chunk, spread: _Spread) -> None:
+        owners = self._cluster.ring.owners(chunk.id, spread.wanted)
+        others = [owner for owner in owners if owner != self._cluster.node_id]
+        made = await self._make_copies(others, chunk)
+        if others and 2 * made >= len(others):  # Who finds none where it looks comes back.
+            spread.made = min(spread.wanted, len(owners))

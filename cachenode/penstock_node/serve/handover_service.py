@@ -18,7 +18,10 @@ class HandoverService(handover_pb2_grpc.HandoverServicer):
         self, request: handover_pb2.TellRequest, context: Context
     ) -> handover_pb2.TellResponse:
         """Take note of chunks of which this node keeps a copy."""
-        self._copying.told(request.node, request.chunks, as_guests=request.as_guests)
+        if request.as_guests:
+            kept = await self._copying.told_guests(request.node, request.chunks)
+            return handover_pb2.TellResponse(kept=kept)
+        self._copying.told(request.node, request.chunks)
         return handover_pb2.TellResponse()
 
     @answers

@@ -151,9 +151,15 @@ global___TellRequest = TellRequest
 class TellResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    KEPT_FIELD_NUMBER: builtins.int
+    kept: builtins.int
+    """Of guests: how many of them are here by now."""
     def __init__(
         self,
+        *,
+        kept: builtins.int = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kept", b"kept"]) -> None: ...
 
 global___TellResponse = TellResponse
 
