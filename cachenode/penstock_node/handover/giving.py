@@ -199,10 +199,13 @@ class Giving:
         return lists
 
     def missed(self, owners: Sequence[str], chunk: Chunk) -> None:
-        """Take note of a chunk that came while some of its owners were away."""
-        placed = {node.id for node in self._cluster.view.placement.nodes if node.weight > 0}
-        # By now it may be drained: it would never come for it.
-        news = [(owner, chunk) for owner in owners if owner in placed]
+        """Take note of a chunk that came while some of its owners were away.
+
+        It may have been on its way for long: who owns it no more does not ask for it either.
+        """
+        replicas = self._cluster.replicas_of(chunk.object.key)
+        present = self._cluster.ring.owners(chunk.id, replicas)
+        news = [(owner, chunk) for owner in owners if owner in present]
         if self._late is not None:
             self._late += news
         if self._lists is not None and self._lists.epoch == self._cluster.epoch:
