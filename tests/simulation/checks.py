@@ -211,7 +211,8 @@ class Checks:
         everywhere = {
             chunk_id for node in self._cluster.nodes.values() for chunk_id in node.platter.chunks
         }
-        for chunk_id in sorted(everywhere):
+        # A bad copy is one until it is read; then it is gone, and nobody else knows.
+        for chunk_id in sorted(everywhere - self._cluster.ever_rotten):
             self.counts["placed chunks"] += 1
             owners = self._ring(view).owners(chunk_id, view.replicas)
             holders = self.holders(chunk_id)

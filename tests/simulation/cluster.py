@@ -82,6 +82,8 @@ class SimCluster:
         """When something was last broken or mended."""
         self.links_changed_at = 0.0
         """When a link was last cut, or mended."""
+        self.ever_rotten: set[bytes] = set()
+        """The chunks of which a copy has rotted, anywhere."""
 
     def __enter__(self) -> "SimCluster":
         # What nodes log is for people; the trace has what happened.

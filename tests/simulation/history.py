@@ -225,6 +225,7 @@ class History:
         if node.platter.chunks:
             chunk_id = self._rng.choice(sorted(node.platter.chunks))
             node.platter.rot(chunk_id)
+            self._cluster.ever_rotten.add(chunk_id)
             self._cluster.note(node.id, "a byte rots in", chunk_id.hex())
 
     def _replace_disk(self) -> None:
