@@ -136,6 +136,7 @@ class Checks:
             return
         chunk_id = read.object.chunk_id(read.index)
         self._cluster.trace(read.node, "reads the origin:", read.object.key, read.index)
+        self.counts["first owner"] += 1
         for other in self._better_owners(node, parts.cluster.view, chunk_id):
             self._claim(False, read.node, "reads the origin before", other.id, chunk_id.hex())
         asked = self._asked(node, parts, chunk_id)
@@ -152,13 +153,15 @@ class Checks:
         """Return owners before this one that it has no reason to pass over."""
         owners = self._ring(view).owners(chunk_id, view.replicas + SPARE_OWNERS)
         before = owners[: owners.index(node.id)] if node.id in owners else owners
-        return [other for each in before if self._is_near(node, other := self._cluster.nodes[each])]
+        others = (self._cluster.nodes[each] for each in before if each in view.members)
+        return [other for other in others if self._is_near(node, other)]
 
     def _is_near(self, node: SimNode, other: SimNode) -> bool:
         """Tell whether two nodes have had no trouble with each other for a while."""
         since = self._clock() - NEWS_S
-        is_quiet = self._cluster.faulty_at < since and other.unsteady_at < since
-        return other.is_up and is_quiet and node.unsteady_at < since
+        are_steady = other.unsteady_at < since and node.unsteady_at < since
+        are_linked = self._cluster.links_changed_at < since and not self._is_cut(node, other)
+        return other.is_up and are_steady and are_linked
 
     def _asked(self, node: SimNode, parts: Parts, chunk_id: bytes) -> list[SimNode]:
         """Return whom a node should ask before the origin, by the placements that it knows."""

@@ -78,8 +78,6 @@ class SimCluster:
             SimClient(f"c{at}", self.network, self.nodes, rng) for at in range(shape.clients)
         ]
         self.keys.put(VOLUMES + VOLUME, volume_to_json({"url": URL}))
-        self.faulty_at = 0.0
-        """When something was last broken or mended."""
         self.links_changed_at = 0.0
         """When a link was last cut, or mended."""
         self.ever_rotten: set[bytes] = set()
@@ -128,7 +126,6 @@ class SimCluster:
 
     def note(self, *what: object) -> None:
         """Note something that happens to the cluster."""
-        self.faulty_at = self.loop.time()
         self.trace(*map(str, what))
 
     def cut(self, one: str, other: str) -> None:
