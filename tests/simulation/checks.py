@@ -219,13 +219,8 @@ class Checks:
             self.counts["placed chunks"] += 1
             owners = self._ring(view).owners(chunk_id, view.replicas)
             holders = self.holders(chunk_id)
-            nodes = self._cluster.nodes
-            missing = {
-                owner
-                for owner in set(owners) - set(holders)
-                if chunk_id not in nodes[owner].platter.was_rotten
-            }
-            if but_for_troubled:
+            missing = set(owners) - set(holders)
+            if but_for_troubled and view.replicas > 1:
                 missing -= {each for each in missing if self._was_troubled(each, chunk_id)}
             self._claim(
                 not missing, chunk_id.hex(), "is at", holders, "and not at", sorted(missing)

@@ -145,6 +145,8 @@ class _Fleet:
             _, first = np.unique(self._client[free], return_index=True)
             turn = free[first]
             at, hosts = self._at[self._client[turn]], self._hosts[turn]
+            for each in np.flatnonzero(self._taken[hosts, at]).tolist():
+                at[each] = self._next_new(hosts[each], at[each])
             self._at[self._client[turn]] = (at + 1) % self.chunks
             # Of two clients of a host that are at one chunk, the later goes on to the next.
             _, only = np.unique(hosts * self.chunks + at, return_index=True)
@@ -154,6 +156,12 @@ class _Fleet:
             self._take(turn[is_new], at[is_new])
             free = free[self._wanted[free] == NOBODY]
             free = free[self._taken_count[self._hosts[free]] < self.chunks]
+
+    def _next_new(self, host: int, at: int) -> int:
+        """Return the next chunk from ``at`` on that a host has not asked for; there is one."""
+        ahead = self._taken[host, at:]
+        found = int(ahead.argmin())
+        return at + found if not ahead[found] else int(self._taken[host, :at].argmin())
 
     def _take(self, slots: Places, chunks: Places) -> None:
         hosts = self._hosts[slots]

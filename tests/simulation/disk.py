@@ -38,8 +38,6 @@ class Platter:
         self.chunks: dict[bytes, tuple[int, int]] = {}
         """Descriptor and bytes of each chunk's file."""
         self.rotten: set[bytes] = set()
-        self.was_rotten: set[bytes] = set()
-        """It is taken out when somebody looks, and comes back when a reader asks for it here."""
         """The chunks whose bytes have changed since."""
         self.temporary: dict[Path, int] = {}
         self.quarantine: dict[Path, tuple[int, int]] = {}
@@ -60,7 +58,6 @@ class Platter:
         was = os.pread(descriptor, 1, 0)
         os.pwrite(descriptor, bytes([was[0] ^ 1]), 0)
         self.rotten ^= {chunk_id}
-        self.was_rotten.add(chunk_id)
 
     def lose_all(self) -> None:
         """Lose every file, as a disk that is replaced."""
