@@ -7,6 +7,7 @@ Not responsible for: making things happen (`history`).
 Safety, all the time:
 - no wrong byte: what lands is what the origin wrote for that version;
 - budgets: a disk holds no more than its ledger counts, and that no more than its capacity;
+- nobody loses its place on the ring but who was away for the grace;
 - no error to a reader while a node that had no trouble could have served, or the origin been read;
 - one origin read a chunk: a node reads the origin only if it is the first owner that lives, as far
   as it can know, and none of those who it knows may hold the chunk holds it within its reach.
@@ -19,11 +20,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 from penstock.errors import ClusterUnavailable, ObjectChanged, OriginUnavailable
+from penstock.membership.coordinator import Changes
 from penstock.membership.view import View
 from penstock.objects import ObjectId
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS
 from penstock.standing import JITTER, SUSPECT_MAX_S
+from penstock_node.coordination.records import MEMBERS, PLACEMENT, placement_from_json
 from penstock_node.fill import LOOKS_MAX
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
@@ -61,6 +64,9 @@ class Checks:
         """How often what was checked: a check that never ran shows nothing."""
         self.broken: list[Broken] = []
         """What did not hold, though the code that it was found in may have gone on."""
+        self._away_since: dict[str, float] = {}
+        self._placed: set[str] = set()
+        cluster.keys.watch = self._keys_change
         cluster.world.watch = self._origin_is_read
         for node in cluster.nodes.values():
             node.platter.watch = functools.partial(self._disk_fills, node)
@@ -79,6 +85,29 @@ class Checks:
         self._claim(used_bytes <= node.capacity_bytes, node.id, "counts more than it may hold")
         newest = next(reversed(node.platter.chunks))
         self._published[node.id, newest] = self._clock()
+
+    # The ring.
+
+    def _keys_change(self, changes: Changes) -> None:
+        for key, entry in changes.changes:
+            if key.startswith(MEMBERS):
+                node_id = key.removeprefix(MEMBERS)
+                if entry is None:
+                    self._away_since[node_id] = self._clock()
+                else:
+                    self._away_since.pop(node_id, None)
+            elif key == PLACEMENT and entry is not None:
+                self._is_placed({node.id for node in placement_from_json(entry.value).nodes})
+
+    def _is_placed(self, placed: set[str]) -> None:
+        """Check that only who was away for the grace has lost its place."""
+        self.counts["placements"] += 1
+        grace_s = self._cluster.shape.settings.departure_grace_s
+        for node_id in sorted(self._placed - placed):
+            away_s = self._clock() - self._away_since.get(node_id, self._clock())
+            self._claim(away_s >= grace_s, node_id, "lost its place after", away_s, "s")
+            self.counts["departures"] += 1
+        self._placed = placed
 
     # Reads.
 

@@ -7,7 +7,7 @@ Not responsible for: single edits of the store: those are the in-process coordin
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from penstock.errors import ClusterUnavailable, Conflict
@@ -41,6 +41,8 @@ class Store:
         self.is_up = True
         self.changed: asyncio.Event = asyncio.Event()
         """Set and replaced whenever a watch may have news."""
+        self.watch: Callable[[Changes], None] = lambda _changes: None
+        """Told of every change, as it is made."""
         self._world = outside()
         self._begin(store_id=1)
 
@@ -78,6 +80,7 @@ class Store:
         if changes.changes:
             self._log.append(changes)
             del self._log[:-LOG_MAX]
+            self.watch(changes)
             self._tell()
         return changes.revision
 
