@@ -73,8 +73,8 @@ class History:
             replicas=rng.choice((1, 1, 2, 2, 3)),
             points_per_100=rng.choice((16, 64)),
             lease_ttl_s=2.0,
-            departure_grace_s=rng.choice((5.0, 60.0)),
-            repair_after_s=rng.choice((1.0, 3.0)),
+            departure_grace_s=rng.choice((2.0, 60.0)),
+            repair_after_s=rng.choice((1.0, 60.0)),
             handoff_bytes_per_s=rng.choice((1_000_000, 20_000_000)),
         )
         return Shape(
