@@ -30,6 +30,10 @@ LOOK_S = 0.25
 """Between looks whether all is settled."""
 
 
+def _ignore(*_news: object) -> None:
+    """Watch nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How large a cluster is."""
@@ -101,10 +105,16 @@ class SimCluster:
             try:
                 return await work
             finally:
+                self._watch_no_more()  # What the dead had in hand is done now, and means nothing.
                 await self.loop.end()
 
         value: T = self.loop.run_until_complete(run())
         return value
+
+    def _watch_no_more(self) -> None:
+        self.keys.watch = self.world.watch = _ignore
+        for node in self.nodes.values():
+            node.platter.watch = _ignore
 
     async def start(self) -> None:
         """Start all nodes, and wait until they are a cluster."""

@@ -59,6 +59,8 @@ class Store:
 
     def wipe(self) -> None:
         """Lose everything, as a store that is made anew."""
+        gone = tuple((name, None) for name in self.state.entries)
+        self.watch(Changes(gone, self.state.revision))
         self._begin(store_id=self.store_id + 1)
         self._tell()
 

@@ -22,6 +22,8 @@ CHUNK_SIZE = 65_536
 SMALL_BYTES = 900
 FILE_BYTES_MAX = 17 * 4096
 SETTLED_S_MAX = 300.0
+ACT_SHARE = 0.4
+"""Of all that can happen, what may in one history."""
 COPIED_S = 3.0
 """By then what came at last is copied."""
 READ_GAP_S = 0.5
@@ -56,6 +58,7 @@ class History:
         self._checks = Checks(self._cluster)
         self._reading: list[asyncio.Task[None]] = []
         self._is_over = False
+        self._acts = self._some_acts()
         self._may_lack_copies = False
         """What an owner lacks comes with the next placement, and not before."""
 
@@ -150,26 +153,27 @@ class History:
 
     async def _step(self) -> None:
         await asyncio.sleep(STEP_GAP_S * self._rng.random())
-        act = self._rng.choice(
-            (
-                self._kill_or_start,
-                self._kill_or_start,
-                self._stop_or_resume,
-                self._overwrite,
-                self._cut_or_heal,
-                self._keys_away_or_back,
-                self._origin_away_or_back,
-                self._origin_slow_or_not,
-                self._weigh,
-                self._drain_or_put_back,
-                self._fill_disk_or_free,
-                self._rot,
-                self._replace_disk,
-                self._lose_keys,
-                self._set_copies,
-            )
+        self._rng.choice(self._acts)()
+
+    def _some_acts(self) -> list[Callable[[], None]]:
+        """Return what may happen in this history: where all may, little has time to sink in."""
+        others = (
+            self._stop_or_resume,
+            self._overwrite,
+            self._cut_or_heal,
+            self._keys_away_or_back,
+            self._origin_away_or_back,
+            self._origin_slow_or_not,
+            self._weigh,
+            self._drain_or_put_back,
+            self._fill_disk_or_free,
+            self._rot,
+            self._replace_disk,
+            self._lose_keys,
+            self._set_copies,
         )
-        act()
+        chosen = [act for act in others if self._rng.random() < ACT_SHARE]
+        return [self._kill_or_start, self._kill_or_start, *chosen]
 
     def _some_node(self) -> SimNode:
         return self._rng.choice(list(self._cluster.nodes.values()))
