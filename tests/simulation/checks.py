@@ -227,10 +227,14 @@ class Checks:
         return [node.id for node in nodes if chunk_id in node.platter.chunks]
 
     def is_lost(self, chunk_id: bytes) -> bool:
-        """Tell whether a chunk's first owner has to read it anew: it lies nowhere, or is bad."""
+        """Tell whether a chunk's first owner has to read it anew: it has no good copy.
+
+        All is in its place by then: it has one if any node has, but for copies that rotted.
+        """
         view = next(iter(self._views()))
         (first,) = self._ring(view).owners(chunk_id, 1)
-        return not self.holders(chunk_id) or chunk_id in self._cluster.nodes[first].platter.rotten
+        platter = self._cluster.nodes[first].platter
+        return chunk_id not in platter.chunks or chunk_id in platter.rotten
 
     def all_is_in_place(self, *, but_for_troubled: bool) -> None:
         """Check that each chunk that lies anywhere lies at each of its owners.
