@@ -275,7 +275,7 @@ class History:
     def _operate(self, node: SimNode, what: str, act: Callable[..., object]) -> None:
         """Have an operator do something through any node that is up."""
         by = self._some_node()
-        if by.parts is None or by.parts.process.is_stopped:
+        if by.parts is None or not by.is_up or by.parts.cluster.epoch == 0:
             return
         self._cluster.note(what, node.id, "by", by.id)
         parts = by.parts
