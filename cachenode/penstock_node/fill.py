@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from penstock.errors import NodeUnavailable, PenstockError, Retryable
+from penstock.errors import NodeUnavailable, Overloaded, PenstockError, Retryable
 from penstock.membership.view import Member
 from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.cluster import Cluster
@@ -136,6 +136,8 @@ class Filler:
             except NodeUnavailable:
                 if duty.is_guest:
                     raise
+                if await self._peers.answers(duty.fills_from):
+                    raise Overloaded(f"{duty.fills_from.id} takes its time") from None
                 # Tried once and agreed: this owner acts as the first from here on.
                 self._cluster.routing.suspect(duty.fills_from.id)
         return await self._from_holders(chunk, duty) or await self._from_origin(chunk)

@@ -21,8 +21,11 @@ from penstock_node.chunk import Arrival, Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.inflight import Loan
 
-PROBE_TIMEOUT_S = 0.4
-"""For a node that only has to answer at all, and that a reader has found silent."""
+PROBE_TIMEOUT_S = 5.0
+"""For a node that only has to answer at all: one that is silent is given up long before."""
+PROBES = 2
+"""How often it is asked before it counts as away: a machine that has too much to do may starve it
+for a moment, and whoever acts in its stead asks the origin for what it has."""
 
 
 class Peers:
@@ -95,13 +98,19 @@ class Peers:
         raise outcome
 
     async def answers(self, member: Member) -> bool:
-        """Tell whether ``member`` answers at all; of several who want to know, one asks."""
+        """Tell whether ``member`` answers at all; of several who want to know, one asks.
+
+        One that is silent costs `PROBES` times half a second.
+        """
         probe = self._probes.get(member.id)
         if probe is None:
-            probe = asyncio.get_running_loop().run_in_executor(self._threads, self._ping, member)
+            probe = asyncio.get_running_loop().run_in_executor(self._threads, self._probe, member)
             self._probes[member.id] = probe
             probe.add_done_callback(lambda _: self._probes.pop(member.id, None))
         return await asyncio.shield(probe)
+
+    def _probe(self, member: Member) -> bool:
+        return any(self._ping(member) for _ in range(PROBES))
 
     def _ping(self, member: Member) -> bool:
         known = self._cluster.view.placement

@@ -83,7 +83,8 @@ def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_paused_process_can_be_stopped_in_order(tmp_path: Path) -> None:
-    polite = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    # It begins no other process: half way through that it would not stop.
+    polite = "trap 'exit 7' TERM; echo ready; while :; do :; done"
     with Process(["sh", "-c", polite], log=tmp_path / "log") as process:
         says(process, "ready")
         process.pause()

@@ -22,7 +22,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.handover.asking import TIMEOUT_S, Asking, Request, Response
 from penstock_node.inflight import Loan
 from penstock_node.origin import Origins
-from penstock_node.peers import PROBE_TIMEOUT_S, Peers
+from penstock_node.peers import PROBES, Peers
 from penstock_node.serve.bulk import FILL_S
 from tests.simulation.network import Exchange, Network
 from tests.simulation.origin import OriginRead, World
@@ -166,8 +166,8 @@ class SimPeers(Peers):
                 self._cluster.node_id,
                 member.id,
                 serve,
-                silence_s=PROBE_TIMEOUT_S,
-                timeout_s=PROBE_TIMEOUT_S,
+                silence_s=PROBES * SILENCE_S,
+                timeout_s=PROBES * SILENCE_S,
             )
         except NodeUnavailable:
             return False

@@ -8,7 +8,13 @@ from concurrent.futures import Future
 
 import pytest
 
-from penstock_node.transport.connection import INTERIM_S, REQUESTS_A_TURN, Connection, Wants
+from penstock_node.transport.connection import (
+    HELD_MAX_S,
+    INTERIM_S,
+    REQUESTS_A_TURN,
+    Connection,
+    Wants,
+)
 from penstock_node.transport.reply import Octets, Outcome, Reply
 
 BIG = random.Random(2).randbytes(500_000)
@@ -244,6 +250,26 @@ def test_a_worker_that_a_disk_holds_does_not_keep_the_reader_in_the_dark(rig: Ri
 
     assert seen == [b"wait wait "]
     assert rig.peek() == b"a"
+
+
+def test_a_disk_that_hangs_is_not_work(rig: Rig) -> None:
+    def hang(line: bytes) -> Outcome:
+        rig.connection.say_working(time.monotonic() + HELD_MAX_S + 1)
+        assert rig.peek() == b""
+        return Reply([Octets(line)])
+
+    rig.answer = hang
+    rig.send(b"a\n")
+
+    assert rig.peek() == b"a"
+
+
+def test_a_fill_may_take_its_time(rig: Rig) -> None:
+    rig.answer = lambda _line: Future()
+    rig.send(b"a\n")
+    rig.connection.say_working(time.monotonic() + 10 * HELD_MAX_S)
+
+    assert rig.peek() == b"wait "
 
 
 def test_the_next_part_of_an_answer_may_take_time_too(rig: Rig) -> None:

@@ -23,6 +23,9 @@ REQUESTS_A_TURN = 8
 """Answered before other connections have their turn, of a reader that sends without waiting."""
 INTERIM_S = 0.2
 """How often a reader is told that its request is worked on."""
+HELD_MAX_S = 2.0
+"""Longest that it is told so while a disk holds the worker: a disk that hangs is left out by then,
+and whoever asks again is served without it."""
 
 
 class Session(Protocol):
@@ -69,6 +72,7 @@ class Connection:
         "_session",
         "_then",
         "_told_at",
+        "_work_since",
         "since",
         "socket",
         "waiting",
@@ -90,6 +94,7 @@ class Connection:
         self._saying = threading.Lock()
         self._told_at = 0.0
         """When work on the request in hand began, or its sender was last told; 0: none is."""
+        self._work_since = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -134,7 +139,7 @@ class Connection:
         return self._session.step(self._inbox)
 
     def _work(self, step: Callable[[], Outcome | None]) -> Outcome | None:
-        self._told_at = time.monotonic()
+        self._told_at = self._work_since = time.monotonic()
         outcome = step()
         if outcome is None:
             self._is_answered()
@@ -182,11 +187,14 @@ class Connection:
             return
         try:
             # The interim before may not be through: then the reader has enough to read.
-            if self._told_at and not self._outbox:
+            if self._told_at and not self._outbox and not self._is_stuck(now):
                 self._told_at = now
                 self._send_interim(self._session.interim)
         finally:
             self._saying.release()
+
+    def _is_stuck(self, now: float) -> bool:
+        return self.waiting is None and now > self._work_since + HELD_MAX_S
 
     def _send_interim(self, data: bytes) -> None:
         if not data:
