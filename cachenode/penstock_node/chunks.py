@@ -92,6 +92,7 @@ class Chunks:
         self._peers = peers
         self._threads = threads
         self._promoting: set[bytes] = set()
+        self._probing: set[asyncio.Task[None]] = set()
 
     def requested(self, request: ChunkRequest) -> Chunk:
         """Return the chunk that ``request`` may read.
@@ -238,10 +239,23 @@ class Chunks:
         await asyncio.gather(*(self._try(members[each]) for each in asked))
 
     async def _try(self, member: Member) -> None:
-        routing = self._cluster.routing
-        if member.id == self._cluster.node_id or routing.is_suspected(member.id):
+        standing = self._cluster.routing.standing
+        if member.id == self._cluster.node_id or standing.is_suspected(member.id):
             return
-        if await self._peers.answers(member):
+        was_away = standing.is_on_probation(member.id)
+        asking = contextlib.ExitStack()  # From now on: whoever comes after passes it over.
+        asking.enter_context(standing.asking(member.id))
+        finding_out = asyncio.create_task(self._find_out(member, asking))
+        self._probing.add(finding_out)
+        finding_out.add_done_callback(self._probing.discard)
+        if not was_away:  # Else readers are served as before until it is known to be back.
+            await asyncio.shield(finding_out)
+
+    async def _find_out(self, member: Member, asking: contextlib.ExitStack) -> None:
+        routing = self._cluster.routing
+        with asking:
+            answers = await self._peers.answers(member)
+        if answers:
             routing.trust([member.id])
         else:
             routing.suspect(member.id)

@@ -62,6 +62,10 @@ class Standing:
         suspicion = self._suspicions.get(node_id)
         return suspicion is not None and suspicion.until > self._clock()
 
+    def is_on_probation(self, node_id: str) -> bool:
+        """Tell whether the node was suspected, and nobody has found out yet whether it is back."""
+        return node_id in self._suspicions and not self.is_suspected(node_id)
+
     def suspect(self, node_id: str) -> None:
         """Pass the node over for a while: it did not answer."""
         with self._lock:

@@ -95,6 +95,21 @@ def test_one_request_finds_out_whether_it_is_back_and_the_others_pass_it_over(
         assert not standing.is_suspected("a")
 
 
+def test_a_node_is_on_probation_from_its_time_is_over_until_somebody_finds_out(
+    standing: Standing, clock: Clock
+) -> None:
+    assert not standing.is_on_probation("a")
+    standing.suspect("a")
+    assert not standing.is_on_probation("a")
+    wait_for(standing, clock, "a")
+    assert standing.is_on_probation("a")
+
+    with standing.asking("a"):
+        assert not standing.is_on_probation("a")
+    standing.trust(["a"])
+    assert not standing.is_on_probation("a")
+
+
 def test_asking_a_node_that_nobody_suspects_changes_nothing(standing: Standing) -> None:
     with standing.asking("a"), standing.asking("a"):
         assert not standing.is_suspected("a")
