@@ -28,6 +28,7 @@ from penstock.routing import SPARE_OWNERS
 from penstock.standing import JITTER, SUSPECT_MAX_S
 from penstock_node.coordination.records import MEMBERS, PLACEMENT, placement_from_json
 from penstock_node.fill import LOOKS_MAX
+from penstock_node.peers import PROBES
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
 from tests.simulation.edges import SILENCE_S
@@ -35,7 +36,7 @@ from tests.simulation.network import SLOW_S_MAX
 from tests.simulation.node import Parts, SimNode
 from tests.simulation.origin import OriginRead
 
-NEWS_S = SILENCE_S + (1 + JITTER) * SUSPECT_MAX_S + 4.0
+NEWS_S = SILENCE_S + PROBES * SILENCE_S + (1 + JITTER) * SUSPECT_MAX_S + 4.0
 """After this long without trouble, all have heard of each other: what was silent was given up, and
 is suspected no more; a lease has ended, and watches have told."""
 ASKING_S = 8 * SLOW_S_MAX
