@@ -78,6 +78,8 @@ class Attempt:
         self._hedge: Candidate | None = None
         """Another owner, to be asked for what it has; the first takes its time."""
         self._may_hedge = self._copies > 1
+        self._again: Candidate | None = None
+        """To be asked once more: its copy may be bad, and only it can tell."""
         self._may_be_sent_on = True
         self._sent_on_by = ""
         self._asked = ""
@@ -108,6 +110,9 @@ class Attempt:
                 return None
         if self._hedge is not None:
             return self._hedge
+        again, self._again = self._again, None
+        if again is not None and self._routing.is_current(again):
+            return again
         elsewhere = self._elsewhere() if self._sent_on_by else None
         return elsewhere or self._routing.candidate(
             self._chunk_id, copies=self._copies, unreachable=self._unreachable
@@ -194,7 +199,7 @@ class Attempt:
             case CorruptData() if self._recheck:
                 self._unreachable.add(member.id)  # Sent wrong bytes twice: ask another.
             case CorruptData():
-                self._recheck = True
+                self._recheck, self._again = True, candidate
             case NotCached() if candidate.is_guest:
                 self._sent_on_by = ""
                 self._routing.hot.forget(self._chunk_id)

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from penstock.attempt import Attempt
-from penstock.errors import NodeUnavailable, NotCached, Overloaded, PenstockError
+from penstock.errors import CorruptData, NodeUnavailable, NotCached, Overloaded, PenstockError
 from penstock.hedging import SAVED_MAX, HedgeBudget
 from penstock.load import Load
 from penstock.membership.nodes import Endpoint, Nodes
@@ -148,6 +148,19 @@ def test_hedges_are_a_small_part_of_all_reads() -> None:
     given_up = sum(context.gives_up() for _ in range(100))
 
     assert given_up == SAVED_MAX
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whoever_sent_wrong_bytes_looks_at_its_copy_and_then_another_is_asked(seed: int) -> None:
+    rig = Rig(seed=seed)
+    attempt = rig.attempt()
+    first, _ = after(attempt, CorruptData("wrong"))
+
+    again, context = after(attempt, CorruptData("wrong again"))
+    other, _ = after(attempt, LANDED)
+
+    assert (again, context.recheck) == (first, True)
+    assert {first, other} == rig.keepers
 
 
 def test_a_suspect_is_named_to_the_copy_that_acts_in_its_stead() -> None:
