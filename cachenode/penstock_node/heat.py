@@ -13,7 +13,7 @@ from collections.abc import Callable
 WINDOW_S = 1.0
 COPY_BYTES_PER_S = 64 * 1024 * 1024
 """What is asked of one copy in a second before there is another, ..."""
-SHARE = 8
+SHARE = 16
 """... if that is one part of so many of all that is asked of the node. When a thousand load a
 whole model each chunk is asked for often, and all nodes have as much to do: copies help nobody."""
 REQUEST_BYTES = 64 * 1024

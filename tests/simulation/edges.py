@@ -88,7 +88,7 @@ async def _serve_chunk(
     """Answer as the bulk port: what is here, else what a fill brings; or send the reader on."""
     chunk = parts.chunks.requested(request)
     if may_be_sent_on:
-        parts.spreading.check(chunk)
+        parts.spreading.check(chunk, COUNTS_AS_BYTES)
     answer = await parts.chunks.look(chunk, recheck=request.recheck)
     if answer is None:
         try:

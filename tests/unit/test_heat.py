@@ -98,7 +98,7 @@ def test_after_a_quiet_time_nothing_is_hot(heat: Heat, clock: Clock) -> None:
 
 def test_nothing_is_hot_where_all_chunks_are_asked_for_alike(heat: Heat) -> None:
     """A thousand load a whole model: each node has as much to do, and copies help nobody."""
-    chunks = [bytes([at]) for at in range(2 * SHARE)]
+    chunks = [bytes([at]) for at in range(4 * SHARE)]
     rng = random.Random(3)
 
     for _ in range(4_000):

@@ -74,7 +74,7 @@ class Rig:
     def sent_on(self, chunk: Chunk) -> int:
         """Return among how many nodes a reader is sent on; 0: it is served."""
         try:
-            self.spreading.check(chunk)
+            self.spreading.check(chunk, CHUNK_BYTES)
         except Overloaded as error:
             return error.copies
         return 0

@@ -65,8 +65,8 @@ class Spreading:
             return copies
         return max(copies, self._made(chunk, wanted))
 
-    def check(self, chunk: Chunk) -> None:
-        """Send a reader on that has not chosen among all that have the chunk.
+    def check(self, chunk: Chunk, length: int) -> None:
+        """Send a reader of ``length`` bytes on that has not chosen among all that have the chunk.
 
         Raises:
             Overloaded: It should choose among the others of ``copies``.
@@ -74,7 +74,7 @@ class Spreading:
         spread = self._spread.get(chunk.id)
         if spread is None or spread.made == 1 or self._is_stale(spread):
             return
-        self.served(chunk, 0)
+        self.served(chunk, length // spread.made)  # Its part of what all copies are asked.
         error = Overloaded(f"{spread.made} nodes have the chunk: ask another", retry_after_s=0.0)
         error.copies = spread.made
         raise error

@@ -121,7 +121,8 @@ class BulkService:
     def _chunk(self, request: ChunkRequest, *, may_be_sent_on: bool) -> Outcome:
         chunk = self._chunks.requested(request)
         if may_be_sent_on:
-            self._spreading.check(chunk)
+            start, stop = request.span(chunk)
+            self._spreading.check(chunk, stop - start)
         answer = self._chunks.at_hand(chunk, recheck=request.recheck)
         if answer is not None:
             return self._send(answer, request)
