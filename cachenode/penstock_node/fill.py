@@ -27,8 +27,8 @@ _log = structlog.get_logger(__name__)
 
 LOOK_TIMEOUT_S = 10.0
 """For a node that may have a chunk, or not: one that is silent is given up long before."""
-LOOKS_MAX = 2
-"""How often a silent one is asked: it may be starved, and the origin costs more than a moment."""
+LOOKS_MAX = 3
+"""How often one that is silent, but answers a probe, is asked: the origin costs more."""
 FETCH_TIMEOUT_S = 45.0
 """For an owner that may have to read the origin first; less than a client's own patience."""
 FLIGHTS_MAX = 1024
@@ -132,50 +132,63 @@ class Filler:
     async def _from_anywhere(self, chunk: Chunk, duty: Duty) -> Arrival:
         if duty.fills_from is not None:
             try:
-                return await self._from_peer(duty.fills_from, chunk, only_if_cached=duty.is_guest)
+                return await self._from_first(duty.fills_from, chunk, is_guest=duty.is_guest)
             except NodeUnavailable:
                 if duty.is_guest:
                     raise
                 if await self._peers.answers(duty.fills_from):
                     raise Overloaded(f"{duty.fills_from.id} takes its time") from None
-                # Tried once and agreed: this owner acts as the first from here on.
+                # Tried and agreed: this owner acts as the first from here on.
                 self._cluster.routing.suspect(duty.fills_from.id)
-        return await self._from_holders(chunk, duty) or await self._from_origin(chunk)
+        loan = await self._memory(self._inflight.origin, chunk)
+        held = await self._from_holders(chunk, duty, loan)
+        return held or await self._from_origin(chunk, loan)
 
-    async def _from_holders(self, chunk: Chunk, duty: Duty) -> Arrival | None:
+    async def _from_first(self, member: Member, chunk: Chunk, *, is_guest: bool) -> Arrival:
+        loan = await self._memory(self._inflight.copies, chunk)
+        return await self._peers.fetch(
+            member, chunk, loan, only_if_cached=is_guest, timeout_s=FETCH_TIMEOUT_S
+        )
+
+    async def _from_holders(self, chunk: Chunk, duty: Duty, loan: Loan) -> Arrival | None:
         """Return the chunk from who keeps a copy too, or kept it before; None: nobody has it."""
         members = self._cluster.view.members
         others = {other: members[other] for other in duty.others if other in members}
         others |= {member.id: member for member in self._cluster.former_owners(chunk)}
         for member in others.values():
-            for _ in range(LOOKS_MAX):
-                try:
-                    return await self._from_peer(member, chunk, only_if_cached=True)
-                except NodeUnavailable as error:
-                    _log.info(
-                        "a node that may have a chunk is silent", node=member.id, error=str(error)
-                    )
-                except PenstockError as error:  # It does not have it, or not well: ask the next.
-                    _log.debug("a node has not got a chunk", node=member.id, error=error.name)
-                    break
+            held = await self._look(member, chunk, loan)
+            if held is not None:
+                return held
         return None
 
-    async def _from_peer(self, member: Member, chunk: Chunk, *, only_if_cached: bool) -> Arrival:
-        loan = await self._memory(self._inflight.peer, chunk)
-        timeout_s = LOOK_TIMEOUT_S if only_if_cached else FETCH_TIMEOUT_S
-        return await self._peers.fetch(
-            member, chunk, loan, only_if_cached=only_if_cached, timeout_s=timeout_s
-        )
+    async def _look(self, member: Member, chunk: Chunk, loan: Loan) -> Arrival | None:
+        """Return the chunk if a node has it. One that is alive is waited for, however starved."""
+        was_silent = self._cluster.routing.is_suspected(member.id)  # It may be back since.
+        for _ in range(1 if was_silent else LOOKS_MAX):
+            try:
+                return await self._peers.fetch(
+                    member, chunk, loan, only_if_cached=True, timeout_s=LOOK_TIMEOUT_S
+                )
+            except NodeUnavailable as error:
+                _log.info(
+                    "a node that may have a chunk is silent", node=member.id, error=str(error)
+                )
+                if not was_silent and not await self._peers.answers(member):
+                    self._cluster.routing.suspect(member.id)
+                    return None
+            except PenstockError as error:  # It has not got it, or not well.
+                _log.debug("a node has not got a chunk", node=member.id, error=error.name)
+                return None
+        return None
 
-    async def _from_origin(self, chunk: Chunk) -> Arrival:
+    async def _from_origin(self, chunk: Chunk, loan: Loan) -> Arrival:
         self._at_origin.add(chunk.id)
         try:
-            return await self._read_origin(chunk)
+            return await self._read_origin(chunk, loan)
         finally:
             self._at_origin.discard(chunk.id)
 
-    async def _read_origin(self, chunk: Chunk) -> Arrival:
-        loan = await self._memory(self._inflight.origin, chunk)
+    async def _read_origin(self, chunk: Chunk, loan: Loan) -> Arrival:
         location = self._cluster.location_of(chunk.volume, chunk.object.key)
         origin = self._origins.get(location.volume)
         try:

@@ -4,9 +4,10 @@ Responsible for: lending bytes out of a fixed sum, in the order of asking, and t
 when whatever holds them is gone.
 Not responsible for: bytes that never enter the process (sendfile, descriptors).
 
-There are three lanes, so that no wait can go in a circle through two nodes: what comes from an
-origin waits for the origin alone, what comes from a peer for that peer's origin lane, and what
-is sent by gRPC for its reader.
+There are four lanes, so that no wait can go in a circle through nodes: what comes from an origin
+waits for the origin alone, or for what a node has; what an owner copies from the first owner waits
+for that one's origin lane; what a machine's readers want waits for an owner's, of either kind; and
+what is sent by gRPC waits for its reader.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ from collections import deque
 from dataclasses import dataclass
 
 BYTES_MAX_DEFAULT = 256 * 1024 * 1024
-_ORIGIN_PARTS, _PEER_PARTS, _SENDS_PARTS = 2, 1, 1
-LANE_SHARES = _ORIGIN_PARTS + _PEER_PARTS + _SENDS_PARTS
+_ORIGIN_PARTS, _COPIES_PARTS, _PEER_PARTS, _SENDS_PARTS = 2, 1, 1, 1
+LANE_SHARES = _ORIGIN_PARTS + _COPIES_PARTS + _PEER_PARTS + _SENDS_PARTS
 """The smallest lane gets one of so many: no less than a chunk, for the bound to be kept."""
 
 
@@ -111,9 +112,11 @@ class Inflight:
     def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT) -> None:
         part = max(1, bytes_max // LANE_SHARES)
         self.origin = Lane(_ORIGIN_PARTS * part)
-        """For chunks on their way from an origin."""
+        """For chunks on their way from an origin, or from whoever has them already."""
+        self.copies = Lane(_COPIES_PARTS * part)
+        """For copies of chunks, on their way from the first owner, which may have to fetch them."""
         self.peer = Lane(_PEER_PARTS * part)
-        """For chunks on their way from another node."""
+        """For chunks on their way from an owner to this machine's readers, or to a new owner."""
         self.sends = Lane(_SENDS_PARTS * part)
         """For what is copied to be sent."""
 
@@ -129,4 +132,4 @@ class Inflight:
 
     @property
     def _lanes(self) -> tuple[Lane, ...]:
-        return (self.origin, self.peer, self.sends)
+        return (self.origin, self.copies, self.peer, self.sends)

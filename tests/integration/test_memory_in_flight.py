@@ -22,7 +22,7 @@ from penstock_node.testbed.usage import private_bytes
 
 MIB = 1024 * 1024
 CHUNK_BYTES = MIB
-INFLIGHT_MAX = 8 * MIB
+INFLIGHT_MAX = 10 * MIB
 OBJECT_BYTES = 24 * MIB
 OBJECTS = 3
 READERS = 4

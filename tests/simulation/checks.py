@@ -26,8 +26,8 @@ from penstock.objects import ObjectId
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS
 from penstock.standing import JITTER, SUSPECT_MAX_S
+from penstock_node.cluster import FORMER_OWNERS_MAX
 from penstock_node.coordination.records import MEMBERS, PLACEMENT, placement_from_json
-from penstock_node.fill import LOOKS_MAX
 from penstock_node.peers import PROBES
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
@@ -39,12 +39,16 @@ from tests.simulation.origin import OriginRead
 NEWS_S = SILENCE_S + PROBES * SILENCE_S + (1 + JITTER) * SUSPECT_MAX_S + 4.0
 """After this long without trouble, all have heard of each other: what was silent was given up, and
 is suspected no more; a lease has ended, and watches have told."""
+GIVEN_UP_S = (1 + PROBES) * SILENCE_S
+"""Until one that is silent is asked no more."""
 ASKING_S = 8 * SLOW_S_MAX
 """Until all former owners have answered that answer at all: four questions, four answers."""
 STARTING_S = 3.0
 """Until a node that was started, or stopped, answers well again."""
 IN_HAND_S = 3.0
 """After it came, a chunk that others were told of is on its way to them for so long at most."""
+BACK_S = 0.5
+"""Until all that publish placements have heard that a node is back."""
 ERRORS_LAST_S = 2.0
 """For so long a failure of the origin may be told to readers after it is over."""
 
@@ -66,6 +70,8 @@ class Checks:
         self.broken: list[Broken] = []
         """What did not hold, though the code that it was found in may have gone on."""
         self._away_since: dict[str, float] = {}
+        self._was_away: dict[str, tuple[float, float]] = {}
+        """From when until when, the last time."""
         self._placed: set[str] = set()
         cluster.keys.watch = self._keys_change
         cluster.world.watch = self._origin_is_read
@@ -95,8 +101,8 @@ class Checks:
                 node_id = key.removeprefix(MEMBERS)
                 if entry is None:
                     self._away_since[node_id] = self._clock()
-                else:
-                    self._away_since.pop(node_id, None)
+                elif node_id in self._away_since:
+                    self._was_away[node_id] = (self._away_since.pop(node_id), self._clock())
             elif key == PLACEMENT and entry is not None:
                 self._is_placed({node.id for node in placement_from_json(entry.value).nodes})
 
@@ -105,7 +111,10 @@ class Checks:
         self.counts["placements"] += 1
         grace_s = self._cluster.shape.settings.departure_grace_s
         for node_id in sorted(self._placed - placed):
-            away_s = self._clock() - self._away_since.get(node_id, self._clock())
+            since, until = self._was_away.get(node_id, (0.0, 0.0))
+            if until + BACK_S < self._clock():  # Else whoever wrote this had not heard of it.
+                since = self._clock()
+            away_s = self._clock() - self._away_since.get(node_id, since)
             self._claim(away_s >= grace_s, node_id, "lost its place after", away_s, "s")
             self.counts["departures"] += 1
         self._placed = placed
@@ -170,8 +179,8 @@ class Checks:
         for other in self._better_owners(node, parts.cluster.view, chunk_id):
             self._claim(False, read.node, "reads the origin before", other.id, chunk_id.hex())
         asked = self._asked(node, parts, chunk_id)
-        silent = sum(not other.is_up or self._is_cut(node, other) for other in asked)
-        since = self._clock() - ASKING_S - silent * LOOKS_MAX * SILENCE_S
+        silent = sum(not self._was_near(node, other) for other in asked)
+        since = self._clock() - ASKING_S - silent * GIVEN_UP_S
         if parts.took_at > since:
             return  # It may have asked whom an earlier placement named.
         for other in asked:
@@ -216,6 +225,12 @@ class Checks:
         was_near = other.unsteady_at < since - STARTING_S and self._cluster.links_changed_at < since
         is_near = other.is_up and was_near and not self._is_cut(node, other)
         return is_near and is_good and came_at < since
+
+    def _was_near(self, node: SimNode, other: SimNode) -> bool:
+        """Tell whether another answered all the time that a fill may have taken."""
+        since = self._clock() - FORMER_OWNERS_MAX * GIVEN_UP_S
+        are_linked = self._cluster.links_changed_at < since and not self._is_cut(node, other)
+        return other.is_up and other.unsteady_at < since and are_linked
 
     def _is_cut(self, node: SimNode, other: SimNode) -> bool:
         return self._cluster.network.is_cut(node.id, other.id)

@@ -77,9 +77,9 @@ BAD_KEYS = [
         id="unknown deep down",
     ),
     pytest.param(
-        {"inflight_max": "15MiB"},
+        {"inflight_max": "19MiB"},
         "",
-        "inflight_max: 15.7 MB have no room for one chunk in each direction; set at least 16.8 MB",
+        "inflight_max: 19.9 MB have no room for one chunk in each direction; set at least 21.0 MB",
         id="too little memory in flight",
     ),
     pytest.param(

@@ -204,7 +204,8 @@ async def test_any_interleaving_keeps_the_bound_the_order_and_every_byte(seed: i
 async def test_the_lanes_together_have_what_was_given() -> None:
     inflight = Inflight(1_000)
 
-    loans = [await lane.acquire(1_000) for lane in (inflight.origin, inflight.peer, inflight.sends)]
+    lanes = (inflight.origin, inflight.copies, inflight.peer, inflight.sends)
+    loans = [await lane.acquire(1_000) for lane in lanes]
 
-    assert [loan.size_bytes for loan in loans] == [500, 250, 250]
+    assert [loan.size_bytes for loan in loans] == [400, 200, 200, 200]
     assert inflight.used_bytes == inflight.bytes_max == 1_000
