@@ -5,6 +5,7 @@ came. Only the first live owner of a chunk reads the origin; the others fill fro
 Not responsible for: deciding whose chunk it is (`ownership`), reading origins (`origin`).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -27,8 +28,9 @@ _log = structlog.get_logger(__name__)
 
 LOOK_TIMEOUT_S = 10.0
 """For a node that may have a chunk, or not: one that is silent is given up long before."""
-LOOKS_MAX = 3
-"""How often one that is silent, but answers a probe, is asked: the origin costs more."""
+LOOKS_MAX = 5
+"""How often one that is silent, but answers a probe, or has too much to do, is asked: the origin
+costs more."""
 FETCH_TIMEOUT_S = 45.0
 """For an owner that may have to read the origin first; less than a client's own patience."""
 FLIGHTS_MAX = 1024
@@ -176,6 +178,8 @@ class Filler:
                 if not was_silent and not await self._peers.answers(member):
                     self._cluster.routing.suspect(member.id)
                     return None
+            except Overloaded as error:  # It may have it.
+                await asyncio.sleep(error.retry_after_s)
             except PenstockError as error:  # It has not got it, or not well.
                 _log.debug("a node has not got a chunk", node=member.id, error=error.name)
                 return None

@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass
 
-BYTES_MAX_DEFAULT = 256 * 1024 * 1024
+BYTES_MAX_DEFAULT = 320 * 1024 * 1024
 _ORIGIN_PARTS, _COPIES_PARTS, _PEER_PARTS, _SENDS_PARTS = 2, 1, 1, 1
 LANE_SHARES = _ORIGIN_PARTS + _COPIES_PARTS + _PEER_PARTS + _SENDS_PARTS
 """The smallest lane gets one of so many: no less than a chunk, for the bound to be kept."""

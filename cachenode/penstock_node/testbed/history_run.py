@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from penstock import PenstockError, operator
+from penstock.errors import Conflict
 from penstock_node.testbed.budgets import Budgets
 from penstock_node.testbed.checked_readers import PAUSE_S, CheckedReaders
 from penstock_node.testbed.history import Action, World
@@ -197,8 +198,16 @@ class HistoryRun:
 
     def _operate(self, verb: str, *words: object, **options: object) -> None:
         self._wait_members()
-        with operator.connect(self.site.addresses) as connected:
-            getattr(connected, verb)(*words, **options)
+
+        def is_done() -> bool:
+            with operator.connect(self.site.addresses) as connected:
+                try:
+                    getattr(connected, verb)(*words, **options)
+                except Conflict:  # Whoever answers has not heard yet that it is back.
+                    return False
+            return True
+
+        wait_until(is_done, deadline_s=DEADLINE_S, what=f"{verb} is taken")
 
     def _lose(self, action: Action) -> None:
         if self.world.copies > 1:
