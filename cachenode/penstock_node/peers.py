@@ -23,7 +23,7 @@ from penstock_node.inflight import Loan
 
 PROBE_TIMEOUT_S = 5.0
 """For a node that only has to answer at all: one that is silent is given up long before."""
-PROBES = 10
+PROBES = 16
 """How often it is asked before it counts as away: a machine that has too much to do may starve it
 for a moment, and whoever acts in its stead asks the origin for what it has."""
 

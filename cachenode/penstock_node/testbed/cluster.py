@@ -325,7 +325,7 @@ class LocalCluster:
     def stop(self) -> None:
         """Stop all nodes, at once."""
         nodes = list(self.nodes.values())
-        with ThreadPoolExecutor(len(nodes)) as threads:
+        with ThreadPoolExecutor(max(1, len(nodes))) as threads:
             stopping = [threads.submit(node.stop) for node in nodes]
         for stopped in stopping:
             stopped.result()
