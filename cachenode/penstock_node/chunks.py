@@ -223,42 +223,37 @@ class Chunks:
 
     def _known_duty(self, chunk: Chunk) -> Duty | None:
         owners = self._cluster.owners(chunk.id)
-        routing = self._cluster.routing
+        away = self._cluster.away
         return duty_of(
             self._cluster.node_id,
             owners,
             members=self._cluster.view.members,
-            unreachable={owner for owner in owners if routing.is_suspected(owner)},
+            unreachable={owner for owner in owners if away.is_suspected(owner)},
             replicas=self._cluster.replicas_of(chunk.object.key),
         )
 
     async def _try_suspects(self, suspects: set[str]) -> None:
-        """Ask each node that the reader could not reach, once: is it away from here too?"""
+        """Ask each node that the reader could not reach: is it away from here too?"""
         members = self._cluster.view.members
         asked = sorted(node_id for node_id in suspects if node_id in members)
         await asyncio.gather(*(self._try(members[each]) for each in asked))
 
     async def _try(self, member: Member) -> None:
-        standing = self._cluster.routing.standing
-        if member.id == self._cluster.node_id or standing.is_suspected(member.id):
+        away = self._cluster.away
+        if member.id == self._cluster.node_id or away.is_suspected(member.id):
             return
-        was_away = standing.is_on_probation(member.id)
-        asking = contextlib.ExitStack()  # From now on: whoever comes after passes it over.
-        asking.enter_context(standing.asking(member.id))
-        finding_out = asyncio.create_task(self._find_out(member, asking))
+        was_away = away.find_out(member.id)
+        finding_out = asyncio.create_task(self._find_out(member))
         self._probing.add(finding_out)
         finding_out.add_done_callback(self._probing.discard)
         if not was_away:  # Else readers are served as before until it is known to be back.
             await asyncio.shield(finding_out)
 
-    async def _find_out(self, member: Member, asking: contextlib.ExitStack) -> None:
-        routing = self._cluster.routing
-        with asking:
-            answers = await self._peers.answers(member)
-        if answers:
-            routing.trust([member.id])
+    async def _find_out(self, member: Member) -> None:
+        if await self._peers.answers(member):
+            self._cluster.away.trust([member.id])
         else:
-            routing.suspect(member.id)
+            self._cluster.away.suspect(member.id)
 
     def holds(self, ticket_text: str) -> list[int]:
         """Return the indexes of the chunks of a ticket's object that are here. Blocks briefly."""

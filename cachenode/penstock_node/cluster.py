@@ -20,6 +20,7 @@ from penstock.placement import PastPlacement
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS, Routing
 from penstock.settings import ClusterSettings
+from penstock.standing import Standing
 from penstock.ticket import LIFETIME_S, Ticket, TicketKeys
 from penstock.volumes import Location, Volume, Volumes
 from penstock_node.chunk import Chunk
@@ -68,6 +69,9 @@ class Cluster:
         self.node_id = node_id
         self.name = name
         self.routing = Routing(clock=monotonic, rng=rng)
+        self.away = Standing(clock=monotonic, rng=rng)
+        """Whom this node has found not to answer, by asking more than once: it may act in their
+        stead, and ask the origin. `routing` passes over who was silent for a moment."""
         self.settings = ClusterSettings()
         self._volumes = Volumes()
         self.copies = Copies()
@@ -129,7 +133,9 @@ class Cluster:
         self.changed = asyncio.Event()
 
     def _update(self, view: View) -> None:
+        before = self.routing.view
         self.routing.update(view)
+        self.away.trust(view.new_processes(before))
         assert self.routing.ring  # Built here, not by the first reader on the event loop.
 
     def _take_history(self, history: Sequence[PastPlacement]) -> None:

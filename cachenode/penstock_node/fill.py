@@ -21,6 +21,7 @@ from penstock_node.inflight import Inflight, Lane, Loan
 from penstock_node.keeping import Keeping
 from penstock_node.metrics import NodeMetrics
 from penstock_node.origin import Origins
+from penstock_node.origin.interface import Buffer
 from penstock_node.ownership import Duty
 from penstock_node.peers import Peers
 
@@ -72,8 +73,8 @@ class Filler:
         self._metrics = metrics
         self._on_changed = on_changed
         self._inflight = inflight
-        self._at_origin: set[bytes] = set()
-        """Chunks that are being read from there."""
+        self._alone: set[bytes] = set()
+        """Chunks whose flights wait for no other node any more, but for an origin or a disk."""
         self._flights: Flights[bytes, Filled] = Flights(
             flights_max=FLIGHTS_MAX, lingers=lambda filled: filled.payload is not None
         )
@@ -89,7 +90,7 @@ class Filler:
         flight = self._flights.get(chunk.id)
         if flight is None or not without_peers:
             return flight
-        return flight if flight.has_landed or chunk.id in self._at_origin else None
+        return flight if flight.has_landed or chunk.id in self._alone else None
 
     def start(self, chunk: Chunk, duty: Duty) -> Flight[Filled]:
         """Return the flight that brings the chunk in, begun now unless it is under way.
@@ -116,6 +117,7 @@ class Filler:
             )
         finally:
             end()
+            self._alone.discard(chunk.id)
         if duty.missed_by:
             self._incoming.missed(duty.missed_by, chunk)
         if duty.others and filled.source == "origin" and filled.payload is None:
@@ -129,7 +131,9 @@ class Filler:
 
     async def _fetch(self, chunk: Chunk, duty: Duty) -> Arrival:
         with self._metrics.filling():
-            return await self._from_anywhere(chunk, duty)
+            arrival = await self._from_anywhere(chunk, duty)
+        self._alone.add(chunk.id)
+        return arrival
 
     async def _from_anywhere(self, chunk: Chunk, duty: Duty) -> Arrival:
         if duty.fills_from is not None:
@@ -141,42 +145,47 @@ class Filler:
                 if await self._peers.answers(duty.fills_from):
                     raise Overloaded(f"{duty.fills_from.id} takes its time") from None
                 # Tried and agreed: this owner acts as the first from here on.
-                self._cluster.routing.suspect(duty.fills_from.id)
+                self._cluster.away.suspect(duty.fills_from.id)
         loan = await self._memory(self._inflight.origin, chunk)
-        held = await self._from_holders(chunk, duty, loan)
-        return held or await self._from_origin(chunk, loan)
+        with loan.unless_it_fails():
+            data = await self._from_holders(chunk, duty)
+            if data is not None:
+                return Arrival(data, "peer", loan)
+            return Arrival(memoryview(await self._from_origin(chunk)), "origin", loan)
 
     async def _from_first(self, member: Member, chunk: Chunk, *, is_guest: bool) -> Arrival:
         loan = await self._memory(self._inflight.copies, chunk)
-        return await self._peers.fetch(
-            member, chunk, loan, only_if_cached=is_guest, timeout_s=FETCH_TIMEOUT_S
-        )
+        with loan.unless_it_fails():
+            data = await self._peers.fetch(
+                member, chunk, only_if_cached=is_guest, timeout_s=FETCH_TIMEOUT_S
+            )
+        return Arrival(data, "peer", loan)
 
-    async def _from_holders(self, chunk: Chunk, duty: Duty, loan: Loan) -> Arrival | None:
+    async def _from_holders(self, chunk: Chunk, duty: Duty) -> memoryview | None:
         """Return the chunk from who keeps a copy too, or kept it before; None: nobody has it."""
         members = self._cluster.view.members
         others = {other: members[other] for other in duty.others if other in members}
         others |= {member.id: member for member in self._cluster.former_owners(chunk)}
         for member in others.values():
-            held = await self._look(member, chunk, loan)
-            if held is not None:
-                return held
+            data = await self._look(member, chunk)
+            if data is not None:
+                return data
         return None
 
-    async def _look(self, member: Member, chunk: Chunk, loan: Loan) -> Arrival | None:
+    async def _look(self, member: Member, chunk: Chunk) -> memoryview | None:
         """Return the chunk if a node has it. One that is alive is waited for, however starved."""
-        was_silent = self._cluster.routing.is_suspected(member.id)  # It may be back since.
+        was_silent = self._cluster.away.is_suspected(member.id)  # It may be back since.
         for _ in range(1 if was_silent else LOOKS_MAX):
             try:
                 return await self._peers.fetch(
-                    member, chunk, loan, only_if_cached=True, timeout_s=LOOK_TIMEOUT_S
+                    member, chunk, only_if_cached=True, timeout_s=LOOK_TIMEOUT_S
                 )
             except NodeUnavailable as error:
                 _log.info(
                     "a node that may have a chunk is silent", node=member.id, error=str(error)
                 )
                 if not was_silent and not await self._peers.answers(member):
-                    self._cluster.routing.suspect(member.id)
+                    self._cluster.away.suspect(member.id)
                     return None
             except Overloaded as error:  # It may have it.
                 await asyncio.sleep(error.retry_after_s)
@@ -185,18 +194,12 @@ class Filler:
                 return None
         return None
 
-    async def _from_origin(self, chunk: Chunk, loan: Loan) -> Arrival:
-        self._at_origin.add(chunk.id)
-        try:
-            return await self._read_origin(chunk, loan)
-        finally:
-            self._at_origin.discard(chunk.id)
-
-    async def _read_origin(self, chunk: Chunk, loan: Loan) -> Arrival:
+    async def _from_origin(self, chunk: Chunk) -> Buffer:
+        self._alone.add(chunk.id)
         location = self._cluster.location_of(chunk.volume, chunk.object.key)
         origin = self._origins.get(location.volume)
         try:
-            data = await origin.read(
+            return await origin.read(
                 location.path,
                 chunk.object.version,
                 chunk.object.size,
@@ -207,4 +210,3 @@ class Filler:
             if not isinstance(error, Retryable):
                 await self._on_changed(chunk)
             raise
-        return Arrival(memoryview(data), "origin", loan)

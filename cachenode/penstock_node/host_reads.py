@@ -117,9 +117,10 @@ class HostReads:
     async def _fetch(self, chunk: Chunk) -> Arrival:
         self._make_room()
         loan = await self._inflight.peer.acquire(chunk.length)
-        data = page_aligned(chunk.length)
-        handle = Handle(self._opened(chunk), self._nodes)
-        await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
+        with loan.unless_it_fails():
+            data = page_aligned(chunk.length)
+            handle = Handle(self._opened(chunk), self._nodes)
+            await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
         return Arrival(data.toreadonly(), "peer", loan)
 
     def _make_room(self) -> None:

@@ -11,9 +11,11 @@ what is sent by gRPC waits for its reader.
 """
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 BYTES_MAX_DEFAULT = 320 * 1024 * 1024
@@ -100,6 +102,18 @@ class Loan:
     def __init__(self, lane: Lane, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         self._end = weakref.finalize(self, lane.take_back, size_bytes)
+
+    @contextlib.contextmanager
+    def unless_it_fails(self) -> Iterator[None]:
+        """Give the bytes back at once if the ``with`` ends with an error.
+
+        An error keeps the frames that it passed, and so this, for as long as anybody has it.
+        """
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Give the bytes back; again does nothing."""

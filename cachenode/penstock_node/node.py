@@ -171,6 +171,7 @@ class Node:
             nodes=self.library.nodes,
             threads=self.call_threads,
         )
+        self._stack.callback(self.peers.close)
         self.opener = Opener(
             cluster=self.cluster,
             origins=self.origins,

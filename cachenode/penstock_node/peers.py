@@ -17,9 +17,8 @@ from penstock.memory import page_aligned
 from penstock.planes.plane import Landed, PieceRequest, Plane, ReadContext
 from penstock.rpc import GET_PLACEMENT
 from penstock.v1 import placement_pb2
-from penstock_node.chunk import Arrival, Chunk
+from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
-from penstock_node.inflight import Loan
 
 PROBE_TIMEOUT_S = 5.0
 """For a node that only has to answer at all: one that is silent is given up long before."""
@@ -52,16 +51,20 @@ class Peers:
         self._nodes = nodes
         self._threads = threads
         self._probes: dict[str, asyncio.Future[bool]] = {}
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Begin no more probes: a node that stops waits for their threads."""
+        self._is_closed = True
 
     async def fetch(
-        self, member: Member, chunk: Chunk, loan: Loan, *, only_if_cached: bool, timeout_s: float
-    ) -> Arrival:
-        """Return the whole chunk, verified, from ``member``, in memory that ``loan`` lends.
+        self, member: Member, chunk: Chunk, *, only_if_cached: bool, timeout_s: float
+    ) -> memoryview:
+        """Return the whole chunk, verified, from ``member``.
 
         Args:
             member: Whom to ask.
-            chunk: Which one.
-            loan: Counts for as long as anyone has the bytes.
+            chunk: Which one. The caller has been lent the memory for it.
             only_if_cached: It is to send what it has, and fetch nothing.
             timeout_s: For all of it.
 
@@ -71,13 +74,13 @@ class Peers:
             PenstockError: What else it reported.
         """
         call = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._fetch, member, chunk, loan, only_if_cached, timeout_s
+            self._threads, self._fetch, member, chunk, only_if_cached, timeout_s
         )
         return await call
 
     def _fetch(
-        self, member: Member, chunk: Chunk, loan: Loan, only_if_cached: bool, timeout_s: float
-    ) -> Arrival:
+        self, member: Member, chunk: Chunk, only_if_cached: bool, timeout_s: float
+    ) -> memoryview:
         data = page_aligned(chunk.length)
         context = ReadContext(
             ticket=self._cluster.sign(chunk.object, chunk.volume).text,
@@ -94,8 +97,11 @@ class Peers:
             context = replace(context, recheck=True)
             (outcome,) = plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, Landed):
-            return Arrival(data.toreadonly(), "peer", loan)
-        raise outcome
+            return data.toreadonly()
+        try:
+            raise outcome
+        finally:
+            del outcome  # It holds this frame, and with it the chunk's memory.
 
     async def answers(self, member: Member) -> bool:
         """Tell whether ``member`` answers at all; of several who want to know, one asks.
@@ -110,7 +116,7 @@ class Peers:
         return await asyncio.shield(probe)
 
     def _probe(self, member: Member) -> bool:
-        return any(self._ping(member) for _ in range(PROBES))
+        return any(self._ping(member) for _ in range(PROBES) if not self._is_closed)
 
     def _ping(self, member: Member) -> bool:
         known = self._cluster.view.placement

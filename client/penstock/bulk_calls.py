@@ -13,8 +13,6 @@ from penstock.rpc import CALL_TIMEOUT_S, Method, Request, Response
 from penstock.v1 import cache_pb2
 from penstock.wire import error_from_proto
 
-COPIES_DIGITS_MAX = 4
-
 
 def error_of(head: Head, body: bytes, connection: BulkConnection) -> PenstockError:
     """Return the error that an answer tells of."""
@@ -25,9 +23,8 @@ def error_of(head: Head, body: bytes, connection: BulkConnection) -> PenstockErr
         message = cache_pb2.Error()
     if name and message.name == name:
         error = error_from_proto(message)
-        copies = head.headers.get(COPIES.lower(), "")
-        if isinstance(error, Overloaded) and copies.isascii() and copies.isdigit():
-            error.copies = int(copies[:COPIES_DIGITS_MAX])
+        if isinstance(error, Overloaded):
+            error.copies = head.number(COPIES)
         return error
     text = f"{connection.address} answers {head.status}: {body[:200].decode(errors='replace')}"
     return from_name(name, text) if name else PenstockError(text)

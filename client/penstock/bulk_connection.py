@@ -28,6 +28,7 @@ SEND_TIMEOUT_S = 8.0
 PROBE_AFTER_S = 1
 PROBES_MAX = 3
 HEAD_BYTES_MAX = 64 * 1024
+NUMBER_DIGITS_MAX = 19
 _RECEIVE_HEAD_BYTES = 1024
 """At a time: most heads, and little of the body, which would be copied once more."""
 
@@ -38,6 +39,12 @@ class Head:
 
     status: int
     headers: dict[str, str]
+
+    def number(self, name: str) -> int:
+        """Return the number in a header; 0 where there is none."""
+        text = self.headers.get(name.lower(), "")
+        is_number = text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX
+        return int(text) if is_number else 0
 
     @property
     def length(self) -> int:

@@ -99,12 +99,7 @@ class Routing:
                 return
             self._known = _Known(view, _ring_for(view, known))
             # A process that was not there before has not failed anyone yet.
-            before = known.view.members if known else {}
-            self.trust(
-                node_id
-                for node_id, member in view.members.items()
-                if node_id not in before or before[node_id].incarnation != member.incarnation
-            )
+            self.trust(view.new_processes(known.view if known else None))
 
     def candidate(
         self, chunk_id: bytes, *, copies: int = 1, unreachable: Collection[str] = ()

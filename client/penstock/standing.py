@@ -62,10 +62,6 @@ class Standing:
         suspicion = self._suspicions.get(node_id)
         return suspicion is not None and suspicion.until > self._clock()
 
-    def is_on_probation(self, node_id: str) -> bool:
-        """Tell whether the node was suspected, and nobody has found out yet whether it is back."""
-        return node_id in self._suspicions and not self.is_suspected(node_id)
-
     def suspect(self, node_id: str) -> None:
         """Pass the node over for a while: it did not answer."""
         with self._lock:
@@ -84,17 +80,24 @@ class Standing:
                 with self._lock:
                     self._suspicions.pop(node_id, None)
 
-    @contextlib.contextmanager
-    def asking(self, node_id: str) -> Iterator[None]:
-        """Count a request in hand while the ``with`` lasts.
+    def find_out(self, node_id: str) -> bool:
+        """Begin to find out whether a node is back; tell whether its time as a suspect was over.
 
-        If the node was suspected, this one finds out whether it is back, and others wait for that.
+        If so, others pass it over until that is known.
         """
         with self._lock:
-            self._asked[node_id] += 1
             suspicion = self._suspicions.get(node_id)
-            if suspicion is not None and suspicion.until <= self._clock():
-                suspicion.until, suspicion.is_probed = self._clock() + PROBE_S, True
+            if suspicion is None or suspicion.until > self._clock():
+                return False
+            suspicion.until, suspicion.is_probed = self._clock() + PROBE_S, True
+            return True
+
+    @contextlib.contextmanager
+    def asking(self, node_id: str) -> Iterator[None]:
+        """Count a request in hand while the ``with`` lasts, which finds out as well."""
+        self.find_out(node_id)
+        with self._lock:
+            self._asked[node_id] += 1
         try:
             yield
         finally:

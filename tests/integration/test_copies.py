@@ -1,6 +1,7 @@
 """Two copies of each chunk, over real nodes: made once, made again, and enough."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,19 @@ def test_what_is_read_before_copies_are_made_again_delays_them_not(
         site.cluster["n1"].kill()
         copied.check()
         assert copied.sent_by_origin() == 2 * OBJECT_BYTES
+
+
+def test_cold_reads_of_two_copies_wait_in_no_circle_for_memory(
+    tmp_path: Path, s3: S3Server, etcd: EtcdServer
+) -> None:
+    """Each node has room for one chunk on its way from a peer, and for two from the origin."""
+    nodes = [replace(node, config={"inflight_max": 5 * CHUNK_BYTES}) for node in NODES]
+    directory = tmp_path / f"lanes-{tmp_path.name}"
+    with Site(directory, s3, etcd, nodes=nodes, settings=SETTINGS) as site:
+        stored, before = site.put("model.bin", size=OBJECT_BYTES), site.s3.counters().sent_bytes
+        with Readers(tmp_path / "r", site.address, stored.url, processes=3, reads_max=1) as readers:
+            reports = readers.release().wait_done()
+
+        assert [report.errors for report in reports] == [[], [], []]
+        assert {digest for report in reports for digest in report.digests} == {stored.sha256}
+        assert site.s3.counters().sent_bytes - before == OBJECT_BYTES

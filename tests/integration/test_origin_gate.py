@@ -25,6 +25,7 @@ from penstock.origin_limits import VolumeLimits
 from penstock.volumes import Volume
 from penstock_node.origin import Origin, OriginLimits, OriginMeta, Origins
 from penstock_node.origin.breaker import BreakerLimits
+from penstock_node.testbed.hand_clock import HandClock
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.processes import free_port, wait_until
 
@@ -38,23 +39,13 @@ SILENCE_S = BreakerLimits().silence_s
 MANY = [f"other-{n}" for n in range(20)]
 
 
-class Clock:
-    """Stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def guarded(clock: Clock) -> Iterator[Origins]:
+def guarded(clock: HandClock) -> Iterator[Origins]:
     with closing(Origins(limits=FAST, clock=clock)) as opened:
         yield opened
 
@@ -111,7 +102,7 @@ async def test_an_origin_that_fails_is_asked_only_until_that_is_clear(
 
 
 async def test_one_request_at_a_time_finds_out_whether_it_is_back(
-    web: Origin, odd: OddOrigin, guarded: Origins, clock: Clock
+    web: Origin, odd: OddOrigin, guarded: Origins, clock: HandClock
 ) -> None:
     put_many(odd, OddObject(DATA, status=503))
     await fail(web, times=FAILURES)
@@ -159,7 +150,7 @@ async def test_one_object_that_fails_leaves_the_others_readable(
 
 
 async def test_an_origin_that_hangs_is_found_out_by_its_first_call(
-    odd: OddOrigin, clock: Clock
+    odd: OddOrigin, clock: HandClock
 ) -> None:
     limits = replace(FAST, silence_timeout_s=0.2, attempts_s=0.3)
     with closing(Origins(limits=limits, clock=clock)) as impatient:
@@ -224,7 +215,7 @@ async def test_what_an_origin_refuses_says_that_it_answers(
 
 
 async def test_a_probe_that_is_cancelled_makes_room_for_another(
-    web: Origin, odd: OddOrigin, clock: Clock
+    web: Origin, odd: OddOrigin, clock: HandClock
 ) -> None:
     put_many(odd, OddObject(DATA, status=503))
     await fail(web, times=FAILURES)

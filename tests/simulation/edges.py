@@ -16,11 +16,10 @@ from penstock.objects import CHUNK_BYTES_DEFAULT
 from penstock.patience import LOOK_S, SILENT_LOOKS
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.volumes import Volume
-from penstock_node.chunk import Arrival, Chunk, Payload
+from penstock_node.chunk import Chunk, Payload
 from penstock_node.chunks import ChunkAnswer, ChunkRequest
 from penstock_node.cluster import Cluster
 from penstock_node.handover.asking import TIMEOUT_S, Asking, Request, Response
-from penstock_node.inflight import Loan
 from penstock_node.origin import Origins
 from penstock_node.peers import PROBES, Peers
 from penstock_node.serve.bulk import FILL_S
@@ -125,8 +124,8 @@ class SimPeers(Peers):
         self._cluster, self._network = cluster, network
 
     async def fetch(
-        self, member: Member, chunk: Chunk, loan: Loan, *, only_if_cached: bool, timeout_s: float
-    ) -> Arrival:
+        self, member: Member, chunk: Chunk, *, only_if_cached: bool, timeout_s: float
+    ) -> memoryview:
         data = memoryview(bytearray(chunk.length))
         context = ReadContext(
             ticket=self._cluster.sign(chunk.object, chunk.volume).text,
@@ -148,7 +147,7 @@ class SimPeers(Peers):
                 on_behalf=True,
             )
             await self._read(member, context, piece, timeout_s)
-        return Arrival(data.toreadonly(), "peer", loan)
+        return data.toreadonly()
 
     async def _read(
         self, member: Member, context: ReadContext, piece: PieceRequest, timeout_s: float

@@ -15,28 +15,19 @@ from penstock_node.heat import (
     WINDOW_S,
     Heat,
 )
+from penstock_node.testbed.hand_clock import HandClock
 
 CHUNK_BYTES = 4 * 1024 * 1024
 HOT, COLD = b"hot", b"cold"
 
 
-class Clock:
-    """Time that the test lets pass."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def heat(clock: Clock) -> Heat:
+def heat(clock: HandClock) -> Heat:
     return Heat(clock=clock)
 
 
@@ -48,12 +39,12 @@ def ask(heat: Heat, chunk_id: bytes, size_bytes: float) -> int:
     return copies
 
 
-def pass_window(heat: Heat, clock: Clock, chunk_id: bytes) -> int:
+def pass_window(heat: Heat, clock: HandClock, chunk_id: bytes) -> int:
     clock.now += WINDOW_S
     return heat.note(chunk_id, 0)
 
 
-def test_what_is_asked_for_now_and_then_is_not_hot(heat: Heat, clock: Clock) -> None:
+def test_what_is_asked_for_now_and_then_is_not_hot(heat: Heat, clock: HandClock) -> None:
     for _ in range(20):
         assert ask(heat, HOT, 0.8 * COPY_BYTES_PER_S) == 1
         clock.now += WINDOW_S
@@ -71,7 +62,7 @@ def test_small_requests_count_too(heat: Heat) -> None:
 
 
 def test_copies_halve_when_they_are_asked_for_little_and_then_there_are_as_many_as_usual(
-    heat: Heat, clock: Clock
+    heat: Heat, clock: HandClock
 ) -> None:
     while ask(heat, HOT, COPY_BYTES_PER_S) < COPIES_MAX:
         pass
@@ -80,7 +71,7 @@ def test_copies_halve_when_they_are_asked_for_little_and_then_there_are_as_many_
     assert [pass_window(heat, clock, HOT) for _ in range(6)] == [16, 8, 4, 2, 1, 1]
 
 
-def test_copies_stay_while_each_has_enough_to_do(heat: Heat, clock: Clock) -> None:
+def test_copies_stay_while_each_has_enough_to_do(heat: Heat, clock: HandClock) -> None:
     while ask(heat, HOT, COPY_BYTES_PER_S) < 4:
         pass
     for _ in range(10):
@@ -88,7 +79,7 @@ def test_copies_stay_while_each_has_enough_to_do(heat: Heat, clock: Clock) -> No
         assert ask(heat, HOT, 0.5 * COPY_BYTES_PER_S) == 4
 
 
-def test_after_a_quiet_time_nothing_is_hot(heat: Heat, clock: Clock) -> None:
+def test_after_a_quiet_time_nothing_is_hot(heat: Heat, clock: HandClock) -> None:
     while ask(heat, HOT, COPY_BYTES_PER_S) < COPIES_MAX:
         pass
     clock.now += FORGET_S
@@ -115,7 +106,7 @@ def test_what_is_counted_is_bounded(heat: Heat) -> None:
 # What a reader remembers ---------------------------------------------------------------------
 
 
-def test_a_reader_believes_for_a_moment_what_it_was_told(clock: Clock) -> None:
+def test_a_reader_believes_for_a_moment_what_it_was_told(clock: HandClock) -> None:
     hot = HotChunks(clock=clock)
     assert hot.copies(HOT) == 0
 
@@ -128,7 +119,7 @@ def test_a_reader_believes_for_a_moment_what_it_was_told(clock: Clock) -> None:
     assert hot.copies(HOT) == 0
 
 
-def test_what_a_reader_remembers_is_bounded(clock: Clock) -> None:
+def test_what_a_reader_remembers_is_bounded(clock: HandClock) -> None:
     hot = HotChunks(clock=clock)
     for at in range(2 * REMEMBERED_MAX):
         hot.tell(at.to_bytes(4), 2)

@@ -15,18 +15,9 @@ from penstock.local_node import LOOK_S, SUSPECT_S, LocalNode, LocalNodes
 from penstock.membership.view import Member
 from penstock.v1 import host_pb2
 from penstock.wire import error_to_proto
+from penstock_node.testbed.hand_clock import HandClock
 
 SOON_S = 10.0
-
-
-class Clock:
-    """Time that the test lets pass."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def welcome(node: str, *, keeps_copies: bool = True) -> host_pb2.HostResponse:
@@ -71,7 +62,7 @@ class Rig:
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         self.directory, self._stack = directory, stack
-        self.clock = Clock()
+        self.clock = HandClock()
         self.members: list[Member] = []
         self._connections = HostConnections()
         stack.callback(self._connections.close)
@@ -102,7 +93,7 @@ def found(finder: LocalNodes) -> str | None:
 
 
 def test_it_is_the_first_to_ask_but_while_it_does_not_answer() -> None:
-    clock = Clock()
+    clock = HandClock()
     node = LocalNode("/run/node.sock", Welcome("n", "u", True, True), clock=clock)
 
     candidate = node.candidate()

@@ -14,21 +14,12 @@ from penstock.placement import PlacedNode, Placement
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS, Candidate, Routing
 from penstock.standing import JITTER, SUSPECT_S, TOLD_S
+from penstock_node.testbed.hand_clock import HandClock
 
 UID = "ab" * 16
 POINTS = 256
 CHUNKS = [random.Random(at).randbytes(16) for at in range(200)]
 NAMES = ("a", "b", "c", "d", "e")
-
-
-class Clock:
-    """Time that the test lets pass."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def view(
@@ -45,8 +36,8 @@ def view(
     return View("c", Placement(uid, epoch, nodes, points), members, replicas)
 
 
-def routing(known: View | None = None) -> tuple[Routing, Clock]:
-    clock = Clock()
+def routing(known: View | None = None) -> tuple[Routing, HandClock]:
+    clock = HandClock()
     made = Routing(clock=clock, rng=random.Random(3))
     made.update(known or view())
     return made, clock

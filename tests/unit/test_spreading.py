@@ -21,6 +21,7 @@ from penstock_node.handover.spreading import AGAIN_S, Spreading
 from penstock_node.heat import COPY_BYTES_PER_S, FORGET_S, GROWTH, WINDOW_S
 from penstock_node.ownership import Duty
 from penstock_node.store import Store, Tier
+from penstock_node.testbed.hand_clock import HandClock
 
 CHUNK_BYTES = 4 * 1024 * 1024
 NAMES = ("a", "b", "c", "d", "e")
@@ -29,21 +30,11 @@ SMALL = ObjectId("s3://b/small", "v1", 8 * BLOCK_BYTES, BLOCK_BYTES)
 HOT, OTHER = Chunk(MODEL, "models", 0), Chunk(MODEL, "models", 1)
 
 
-class Clock:
-    """Time that the test lets pass."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Rig:
     """Node ``a`` among five."""
 
     def __init__(self, replicas: int = 1) -> None:
-        self.clock = Clock()
+        self.clock = HandClock()
         self.cluster = Cluster(node_id="a", name="test")
         placed = tuple(PlacedNode(name, name, "", 100) for name in NAMES)
         members = {name: Member(name, name) for name in NAMES}
@@ -187,7 +178,7 @@ class House:
     """A node's owned tier, and what it keeps for others."""
 
     def __init__(self, directory: Path) -> None:
-        self.clock = Clock()
+        self.clock = HandClock()
         self.store = Store([Tier(directory, 64 * 1024 * 1024, "owned")])
         self.threads = ThreadPoolExecutor(1)
         self.owned: set[int] = set()

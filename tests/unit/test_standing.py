@@ -16,31 +16,22 @@ from penstock.standing import (
     TOLD_S,
     Standing,
 )
+from penstock_node.testbed.hand_clock import HandClock
 
 NODES = [f"n{at}" for at in range(20)]
 
 
-class Clock:
-    """Time that the test lets pass."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def standing(clock: Clock) -> Standing:
+def standing(clock: HandClock) -> Standing:
     return Standing(clock=clock, rng=random.Random(11))
 
 
-def wait_for(standing: Standing, clock: Clock, node: str) -> float:
+def wait_for(standing: Standing, clock: HandClock, node: str) -> float:
     """Let time pass until the node is no suspect; return how much."""
     begun = clock.now
     while standing.is_suspected(node):
@@ -49,7 +40,7 @@ def wait_for(standing: Standing, clock: Clock, node: str) -> float:
 
 
 def test_a_node_that_fails_again_and_again_is_passed_over_for_longer_up_to_a_bound(
-    standing: Standing, clock: Clock
+    standing: Standing, clock: HandClock
 ) -> None:
     pauses = []
     for _ in range(8):
@@ -63,7 +54,7 @@ def test_a_node_that_fails_again_and_again_is_passed_over_for_longer_up_to_a_bou
         assert (1 - JITTER) * wanted_s - 0.02 <= pause_s <= (1 + JITTER) * wanted_s + 0.02
 
 
-def test_not_all_processes_come_back_at_once(clock: Clock) -> None:
+def test_not_all_processes_come_back_at_once(clock: HandClock) -> None:
     waits = set()
     for seed in range(50):
         one = Standing(clock=clock, rng=random.Random(seed))
@@ -73,7 +64,9 @@ def test_not_all_processes_come_back_at_once(clock: Clock) -> None:
     assert len(waits) > 20
 
 
-def test_those_that_waited_for_it_together_count_as_one(standing: Standing, clock: Clock) -> None:
+def test_those_that_waited_for_it_together_count_as_one(
+    standing: Standing, clock: HandClock
+) -> None:
     for _ in range(16):
         standing.suspect("a")
 
@@ -81,7 +74,7 @@ def test_those_that_waited_for_it_together_count_as_one(standing: Standing, cloc
 
 
 def test_one_request_finds_out_whether_it_is_back_and_the_others_pass_it_over(
-    standing: Standing, clock: Clock
+    standing: Standing, clock: HandClock
 ) -> None:
     standing.suspect("a")
     wait_for(standing, clock, "a")
@@ -95,19 +88,18 @@ def test_one_request_finds_out_whether_it_is_back_and_the_others_pass_it_over(
         assert not standing.is_suspected("a")
 
 
-def test_a_node_is_on_probation_from_its_time_is_over_until_somebody_finds_out(
-    standing: Standing, clock: Clock
+def test_of_those_who_would_find_out_one_does_once_the_suspects_time_is_over(
+    standing: Standing, clock: HandClock
 ) -> None:
-    assert not standing.is_on_probation("a")
+    assert not standing.find_out("a")  # Nobody suspects it.
     standing.suspect("a")
-    assert not standing.is_on_probation("a")
+    assert not standing.find_out("a")
     wait_for(standing, clock, "a")
-    assert standing.is_on_probation("a")
 
-    with standing.asking("a"):
-        assert not standing.is_on_probation("a")
+    assert [standing.find_out("a") for _ in range(3)] == [True, False, False]
+    assert standing.is_suspected("a")
     standing.trust(["a"])
-    assert not standing.is_on_probation("a")
+    assert not standing.find_out("a")
 
 
 def test_asking_a_node_that_nobody_suspects_changes_nothing(standing: Standing) -> None:
@@ -128,7 +120,7 @@ def test_two_choices_by_load_leave_nobody_idle_and_nobody_far_ahead(standing: St
     assert max(chosen.values()) <= 1_000 / len(NODES) + 5
 
 
-def test_what_a_node_told_counts_for_a_moment(standing: Standing, clock: Clock) -> None:
+def test_what_a_node_told_counts_for_a_moment(standing: Standing, clock: HandClock) -> None:
     standing.tells_load("a", 5)
     assert {standing.less_loaded(["a", "b"]) for _ in range(20)} == {"b"}
 

@@ -150,9 +150,11 @@ class Mover:
         """Return the chunk; None if the node does not have it any more."""
         loan = await self._inflight.peer.acquire(chunk.length)
         try:
-            return await self._peers.fetch(
-                member, chunk, loan, only_if_cached=True, timeout_s=TAKE_TIMEOUT_S
-            )
+            with loan.unless_it_fails():
+                data = await self._peers.fetch(
+                    member, chunk, only_if_cached=True, timeout_s=TAKE_TIMEOUT_S
+                )
+            return Arrival(data, "peer", loan)
         except (NotCached, CorruptData):  # It has left, or was bad and is no more.
             return None
 

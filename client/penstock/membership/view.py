@@ -35,3 +35,12 @@ class View:
     placement: Placement
     members: Mapping[str, Member] = field(default_factory=dict)
     replicas: int = 1
+
+    def new_processes(self, before: "View | None") -> list[str]:
+        """Return the members that ran not, or as other processes, in an earlier view."""
+        known = before.members if before else {}
+        return [
+            node_id
+            for node_id, member in self.members.items()
+            if node_id not in known or known[node_id].incarnation != member.incarnation
+        ]

@@ -38,7 +38,6 @@ from penstock.planes.landing import Bounce, Landing
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext, Source
 
 _SOURCES: dict[str, Source] = {name: name for name in get_args(Source)}
-_NUMBER_DIGITS_MAX = 19
 _PARTIAL = 206
 
 
@@ -75,7 +74,7 @@ class BulkPlane:
         except Stale:
             self._read_rest(member, context, pieces, deadline, outcomes)
         except NodeUnavailable as error:
-            outcomes += [error] * (len(pieces) - len(outcomes))
+            outcomes += [error.with_traceback(None)] * (len(pieces) - len(outcomes))
         return outcomes
 
     def _read_rest(
@@ -90,7 +89,7 @@ class BulkPlane:
         try:
             self._read(member.bulk_address, context, pieces, deadline, outcomes, fresh=True)
         except NodeUnavailable as error:
-            outcomes += [error] * (len(pieces) - len(outcomes))
+            outcomes += [error.with_traceback(None)] * (len(pieces) - len(outcomes))
 
     def _read(
         self,
@@ -132,9 +131,9 @@ class BulkPlane:
             return error
         return Landed(
             _SOURCES.get(head.headers.get(SOURCE.lower(), ""), "disk"),  # A later version's word.
-            _number(head, EPOCH),
-            load=_number(head, LOAD),
-            copies=_number(head, COPIES),
+            head.number(EPOCH),
+            load=head.number(LOAD),
+            copies=head.number(COPIES),
         )
 
     def close(self) -> None:
@@ -176,9 +175,3 @@ def _checksums(head: Head) -> bytes:
         return base64.b64decode(head.headers.get(CHECKSUMS.lower(), ""), validate=True)
     except binascii.Error as error:
         raise NodeUnavailable("an answer whose checksums cannot be read") from error
-
-
-def _number(head: Head, name: str) -> int:
-    text = head.headers.get(name.lower(), "")
-    is_number = text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX
-    return int(text) if is_number else 0

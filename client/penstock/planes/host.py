@@ -261,7 +261,7 @@ class _Reading:
     def fail_waiting(self, error: PenstockError) -> None:
         """End the pieces that are waited for."""
         for at in tuple(self.waiting):
-            self.settle(at, error)
+            self.settle(at, error.with_traceback(None))
 
 
 def _no_descriptor(answer: Answer) -> PenstockError:

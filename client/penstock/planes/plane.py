@@ -65,6 +65,7 @@ class Landed:
 
 
 Outcome: TypeAlias = Landed | PenstockError
+"""An error that ended several pieces has no traceback: its frames would hold their memory."""
 
 
 class Plane(Protocol):
