@@ -144,9 +144,13 @@ class Attempt:
             suspects=candidate.suspects,
             recheck=self._recheck,
             only_if_cached=candidate is self._hedge or candidate.is_guest,
-            may_be_sent_on=self._may_be_sent_on and candidate is not self._hedge,
+            may_be_sent_on=self._may_be_sent_on and self._knows_no_other(candidate),
             gives_up=self._gives_up if self._may_hedge and self._local is None else None,
         )
+
+    def _knows_no_other(self, candidate: Candidate) -> bool:
+        """Tell whether the node was not chosen among all that have the chunk."""
+        return candidate is not self._hedge and not self._routing.hot.copies(self._chunk_id)
 
     def _gives_up(self) -> bool:
         """Tell whether to ask another owner for its copy, now that this one takes its time."""

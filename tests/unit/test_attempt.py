@@ -235,6 +235,17 @@ def test_what_a_node_tells_of_copies_is_used_by_the_next_read() -> None:
     assert asked == set(rig.owners)
 
 
+def test_who_knows_of_copies_chooses_among_them_and_is_not_sent_on_again() -> None:
+    rig = Rig(replicas=1)
+    assert ask(rig.attempt())[1].may_be_sent_on
+    rig.routing.hot.tell(MODEL.chunk_id(0), 4)
+
+    asked = [ask(rig.attempt()) for _ in range(40)]
+
+    assert {candidate.member.id for candidate, _ in asked} == set(rig.owners[:4])
+    assert not any(context.may_be_sent_on for _, context in asked)
+
+
 def test_a_guest_that_does_not_answer_is_passed_over() -> None:
     rig = Rig(replicas=1)
     rig.routing.hot.tell(MODEL.chunk_id(0), 2)
