@@ -97,7 +97,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, _Handle]] = []
         self._timer_count = 0
         self._is_running = False
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        """Those that are not done: whoever kept one that is would keep what it has brought."""
         self._processes: list[Process] = []
         self._is_ending = False
         self.failures: list[str] = []
@@ -153,7 +154,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         **_more: Any,
     ) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
-        self._tasks.append(task)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task
 
     def run_in_executor(  # type: ignore[override]

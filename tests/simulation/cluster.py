@@ -15,6 +15,7 @@ import structlog
 
 from penstock.settings import ClusterSettings
 from penstock_node.coordination.records import VOLUMES, volume_to_json
+from penstock_node.inflight import BYTES_MAX_DEFAULT
 from tests.simulation.client import SimClient
 from tests.simulation.clock import SimLoop
 from tests.simulation.coordinator import NAME as KEYS
@@ -45,6 +46,8 @@ class Shape:
     """Owned bytes of each node."""
     hosts: int
     """Machines that the nodes lie on; no more than nodes."""
+    inflight_bytes: int = BYTES_MAX_DEFAULT
+    """Of payload on its way in each node."""
 
 
 class SimCluster:
@@ -72,6 +75,7 @@ class SimCluster:
             world=self.world,
             trace=self.trace,
             settings=shape.settings,
+            inflight_bytes=shape.inflight_bytes,
         )
         self.nodes = {
             node_id: SimNode(node_id, around, host=f"h{at % shape.hosts}", capacity_bytes=capacity)

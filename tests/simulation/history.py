@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from penstock.errors import PenstockError
 from penstock.settings import ClusterSettings
+from penstock_node.inflight import BYTES_MAX_DEFAULT, LANE_SHARES
 from tests.simulation.checks import Broken, Checks
 from tests.simulation.client import SimClient
 from tests.simulation.cluster import KEYS, Shape, SimCluster
@@ -86,6 +87,8 @@ class History:
             settings=settings,
             capacities=tuple(capacity * rng.choice((1, 1, 2)) for _ in range(nodes)),
             hosts=rng.choice((nodes, nodes, max(1, nodes - 1))),
+            # Room for one chunk in each lane: whoever waits in a circle waits for ever.
+            inflight_bytes=rng.choice((BYTES_MAX_DEFAULT, LANE_SHARES * settings.chunk_size)),
         )
 
     def run(self) -> Outcome:

@@ -59,6 +59,7 @@ class Surroundings:
     world: World
     trace: Trace
     settings: ClusterSettings
+    inflight_bytes: int
 
 
 class Parts:
@@ -86,7 +87,7 @@ class Parts:
             monotonic=loop.time,
             rng=self._around.rng,
         )
-        self._inflight = Inflight()
+        self._inflight = Inflight(self._around.inflight_bytes)
         self._metrics = NodeMetrics(version="simulated", inflight=self._inflight)
         self._peers = SimPeers(self.cluster, self._around.network)
         self._incoming = Incoming()
