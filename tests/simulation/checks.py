@@ -26,23 +26,17 @@ from penstock.objects import ObjectId
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS
 from penstock.standing import JITTER, SUSPECT_MAX_S
-from penstock_node.cluster import FORMER_OWNERS_MAX
 from penstock_node.coordination.records import MEMBERS, PLACEMENT, placement_from_json
 from penstock_node.peers import PROBES
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
 from tests.simulation.edges import SILENCE_S
-from tests.simulation.network import SLOW_S_MAX
 from tests.simulation.node import Parts, SimNode
 from tests.simulation.origin import OriginRead
 
 NEWS_S = SILENCE_S + PROBES * SILENCE_S + (1 + JITTER) * SUSPECT_MAX_S + 4.0
 """After this long without trouble, all have heard of each other: what was silent was given up, and
 is suspected no more; a lease has ended, and watches have told."""
-GIVEN_UP_S = (1 + PROBES) * SILENCE_S
-"""Until one that is silent is asked no more."""
-ASKING_S = 8 * SLOW_S_MAX
-"""Until all former owners have answered that answer at all: four questions, four answers."""
 STARTING_S = 3.0
 """Until a node that was started, or stopped, answers well again."""
 IN_HAND_S = 3.0
@@ -178,13 +172,11 @@ class Checks:
         self.counts["first owner"] += 1
         for other in self._better_owners(node, parts.cluster.view, chunk_id):
             self._claim(False, read.node, "reads the origin before", other.id, chunk_id.hex())
-        asked = self._asked(node, parts, chunk_id)
-        silent = sum(not self._was_near(node, other) for other in asked)
-        since = self._clock() - ASKING_S - silent * GIVEN_UP_S
-        if parts.took_at > since:
+        began_at = parts.filler.began_at[chunk_id]
+        if parts.took_at >= began_at:
             return  # It may have asked whom an earlier placement named.
-        for other in asked:
-            had_it = self._had_it(node, other, chunk_id, since)
+        for other in self._asked(node, parts, chunk_id):
+            had_it = self._had_it(node, other, chunk_id, began_at)
             self._claim(not had_it, read.node, "did not ask", other.id, "for", chunk_id.hex())
             self.counts["not asked in vain"] += 1
 
@@ -225,12 +217,6 @@ class Checks:
         was_near = other.unsteady_at < since - STARTING_S and self._cluster.links_changed_at < since
         is_near = other.is_up and was_near and not self._is_cut(node, other)
         return is_near and is_good and came_at < since
-
-    def _was_near(self, node: SimNode, other: SimNode) -> bool:
-        """Tell whether another answered all the time that a fill may have taken."""
-        since = self._clock() - FORMER_OWNERS_MAX * GIVEN_UP_S
-        are_linked = self._cluster.links_changed_at < since and not self._is_cut(node, other)
-        return other.is_up and other.unsteady_at < since and are_linked
 
     def _is_cut(self, node: SimNode, other: SimNode) -> bool:
         return self._cluster.network.is_cut(node.id, other.id)

@@ -7,13 +7,15 @@ Not responsible for: what the parts do; the edges that they are given (`edges`).
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from penstock.errors import PenstockError
 from penstock.membership.view import Member
 from penstock.settings import ClusterSettings
-from penstock_node.chunk import Chunk
+from penstock_node.chunk import Chunk, Filled
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
@@ -23,12 +25,14 @@ from penstock_node.coordination.formation import FormationTimes
 from penstock_node.coordination.state import ClusterState
 from penstock_node.coordination.view_file import FileAccess
 from penstock_node.fill import Filler
+from penstock_node.flights import Flight
 from penstock_node.handover.handover import Handover
 from penstock_node.handover.spreading import Spreading
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
 from penstock_node.metrics import NodeMetrics
+from penstock_node.ownership import Duty
 from penstock_node.serve.handover_service import HandoverService
 from penstock_node.store import Store
 from tests.simulation.clock import Process, SimExecutor, SimLoop
@@ -62,6 +66,21 @@ class Surroundings:
     inflight_bytes: int
 
 
+class WatchedFiller(Filler):
+    """Fills, and notes since when."""
+
+    def __init__(self, *, clock: Callable[[], float], **parts: Any) -> None:
+        super().__init__(**parts)
+        self._clock = clock
+        self.began_at: dict[bytes, float] = {}
+        """When the latest fill of each chunk began."""
+
+    def start(self, chunk: Chunk, duty: Duty) -> Flight[Filled]:
+        if self.running(chunk) is None:
+            self.began_at[chunk.id] = self._clock()
+        return super().start(chunk, duty)
+
+
 class Parts:
     """One process of a node: everything that is gone when it is killed."""
 
@@ -91,7 +110,7 @@ class Parts:
         self._metrics = NodeMetrics(version="simulated", inflight=self._inflight)
         self._peers = SimPeers(self.cluster, self._around.network)
         self._incoming = Incoming()
-        self._filler = self._filled()
+        self.filler = self._filled()
         self.handover = self._handed_over()
         self.handover_service = HandoverService(
             giving=self.handover.giving, copying=self.handover.copying
@@ -100,7 +119,7 @@ class Parts:
             cluster=self.cluster,
             coordination=self.coordination,
             store=self.store,
-            filler=self._filler,
+            filler=self.filler,
             peers=self._peers,
             threads=self._threads,
         )
@@ -141,8 +160,9 @@ class Parts:
             view_access=FileAccess(node.read_file, node.write_file),
         )
 
-    def _filled(self) -> Filler:
-        return Filler(
+    def _filled(self) -> WatchedFiller:
+        return WatchedFiller(
+            clock=self.loop.time,
             cluster=self.cluster,
             keeping=Keeping(store=self.store, threads=self._threads),
             peers=self._peers,
@@ -157,7 +177,7 @@ class Parts:
         return Handover(
             cluster=self.cluster,
             store=self.store,
-            filler=self._filler,
+            filler=self.filler,
             peers=self._peers,
             inflight=self._inflight,
             asking=SimAsking(self._node.id, self._around.network),
