@@ -120,7 +120,8 @@ class Filler:
             self._alone.discard(chunk.id)
         if duty.missed_by:
             self._incoming.missed(duty.missed_by, chunk)
-        if duty.others and filled.source == "origin" and filled.payload is None:
+        # Not the first owner alone: it may have had no room, while it scans its disks.
+        if duty.others and filled.source != "disk" and filled.payload is None:
             self._incoming.came(duty.others, chunk)
         return filled
 

@@ -1,7 +1,7 @@
 """Chunks that come into owned tiers, as hand-over has to know of them.
 
 Responsible for: by which placement those on their way were begun, since they may belong elsewhere
-by now; which came from the origin, so that others copy them; and which came while an owner was
+by now; which came for readers, so that other owners copy them; and which came while an owner was
 away, who misses them when it is back.
 Not responsible for: bringing them in (`fill`, `handover.moving`), what follows (`handover`).
 """
@@ -45,7 +45,7 @@ class Incoming:
         self._missed.append(missed)
 
     def came(self, others: Sequence[str], chunk: Chunk) -> None:
-        """Say that a chunk has come from its origin, of which these others keep a copy."""
+        """Say that a chunk has come for a reader, of which these others keep a copy."""
         for listener in self._came:
             listener(others, chunk)
 

@@ -23,6 +23,7 @@ from penstock.errors import ClusterUnavailable, ObjectChanged, OriginUnavailable
 from penstock.membership.coordinator import Changes
 from penstock.membership.view import View
 from penstock.objects import ObjectId
+from penstock.placement import Placement
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS
 from penstock.standing import JITTER, SUSPECT_MAX_S
@@ -66,7 +67,9 @@ class Checks:
         self._away_since: dict[str, float] = {}
         self._was_away: dict[str, tuple[float, float]] = {}
         """From when until when, the last time."""
+        self._epoch = 0
         self._placed: set[str] = set()
+        """By the newest placement."""
         cluster.keys.watch = self._keys_change
         cluster.world.watch = self._origin_is_read
         for node in cluster.nodes.values():
@@ -98,10 +101,13 @@ class Checks:
                 elif node_id in self._away_since:
                     self._was_away[node_id] = (self._away_since.pop(node_id), self._clock())
             elif key == PLACEMENT and entry is not None:
-                self._is_placed({node.id for node in placement_from_json(entry.value).nodes})
+                self._is_published(placement_from_json(entry.value))
 
-    def _is_placed(self, placed: set[str]) -> None:
+    def _is_published(self, placement: Placement) -> None:
         """Check that only who was away for the grace has lost its place."""
+        if placement.epoch < self._epoch:
+            return  # Given back after a loss, by one who had not heard the newest: others have.
+        self._epoch, placed = placement.epoch, {node.id for node in placement.nodes}
         self.counts["placements"] += 1
         grace_s = self._cluster.shape.settings.departure_grace_s
         for node_id in sorted(self._placed - placed):

@@ -4,7 +4,7 @@ Everything between them is real: the cluster's view, the ring, the fills, a stor
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -88,13 +88,14 @@ class Rig:
         self.threads = ThreadPoolExecutor(2)
         self.peers = HandAnswered()
         self.inflight = Inflight()
+        self.incoming = Incoming()
         self.filler = Filler(
             cluster=self.cluster,
             keeping=Keeping(store=self.store, threads=self.threads),
             peers=self.peers,
             origins=NoOrigins(),
             inflight=self.inflight,
-            incoming=Incoming(),
+            incoming=self.incoming,
             metrics=NodeMetrics(version="test", inflight=self.inflight),
             on_changed=cast("Callable[[Chunk], Any]", None),
         )
@@ -151,6 +152,16 @@ async def test_one_that_is_there_and_busy_or_starved_is_asked_again(
 ) -> None:
     assert await rig.bring(*[trouble] * (LOOKS_MAX - 1), None) == "peer"
     assert len(rig.peers.asked) == LOOKS_MAX
+
+
+async def test_whoever_keeps_what_came_tells_the_other_owners(rig: Rig) -> None:
+    """The first too: it may scan its disks still, and have kept nothing of what it read."""
+    told: asyncio.Queue[tuple[Sequence[str], Chunk]] = asyncio.Queue()
+    rig.incoming.subscribe(came=lambda *each: told.put_nowait(each), missed=lambda *_: None)
+
+    assert await rig.bring(None, duty=Duty(B, others=("b", "c"))) == "peer"
+
+    assert await asyncio.wait_for(told.get(), 30) == (("b", "c"), CHUNK)
 
 
 async def test_one_that_has_not_got_it_is_asked_once(rig: Rig) -> None:
