@@ -196,6 +196,7 @@ def ticket_key_to_json(key: TicketKey) -> bytes:
     return _encode({"secret": secret, "created_at": key.created_at, "retired_at": key.retired_at})
 
 
+@functools.lru_cache(maxsize=4)  # Each listing has it again.
 def settings_from_json(value: bytes) -> ClusterSettings:
     """Return the settings; what is unknown or out of bounds is left at its default, and logged."""
     settings = ClusterSettings()
@@ -221,6 +222,7 @@ def settings_to_json(settings: ClusterSettings, *, stored: bytes | None = None) 
     return _encode(unknown | settings.to_json())
 
 
+@functools.lru_cache(maxsize=4)
 def placement_from_json(value: bytes) -> Placement:
     """Return the placement, with every number and text of the right kind."""
     placement = Placement.from_json(value)
