@@ -48,6 +48,7 @@ class ChunkRequest:
     suspects: Sequence[str] = ()
     recheck: bool = False
     on_behalf: bool = False
+    goes_to_holder: bool = False
 
     def span(self, chunk: Chunk) -> tuple[int, int]:
         """Return the bytes of ``chunk`` that are asked for."""
@@ -134,6 +135,21 @@ class Chunks:
         promotion = self._threads.submit(self._store.promote, chunk.object, chunk.index)
         promotion.add_done_callback(lambda _: self._promoting.discard(chunk.id))
 
+    def check_handed_over(self, chunk: Chunk, request: ChunkRequest) -> None:
+        """Send a reader of a chunk that is not here to who has to hand it over, where it is quick.
+
+        Raises:
+            Overloaded: With that node's name.
+        """
+        is_behind = request.epoch > self._cluster.epoch
+        if not request.goes_to_holder or request.only_if_cached or is_behind:
+            return
+        holder = self._cluster.handed_over_by(chunk)
+        if holder is not None and self.is_kept(chunk) and not self._filler.running(chunk):
+            error = Overloaded(f"{holder.id} has the chunk still", retry_after_s=0.0)
+            error.held_by = holder.id
+            raise error
+
     async def answer(self, request: ChunkRequest) -> ChunkAnswer | None:
         """Return the chunk, or None when it is being filled: the reader asks again.
 
@@ -214,7 +230,7 @@ class Chunks:
         return self._filler.start(chunk, duty) if duty else running
 
     def is_kept(self, chunk: Chunk) -> bool:
-        """Tell whether this node is one of those that keep the chunk. On the event loop."""
+        """Tell whether this node is one of those that keep the chunk."""
         return self._known_duty(chunk) is not None
 
     async def _duty(self, chunk: Chunk, suspects: Sequence[str]) -> Duty | None:

@@ -8,7 +8,7 @@ Not responsible for: where states come from (`coordination`), what follows from 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,7 +16,6 @@ import structlog
 from penstock.errors import InvalidRequest, NodeUnavailable, NotPermitted
 from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
-from penstock.placement import PastPlacement
 from penstock.ring import Ring
 from penstock.routing import SPARE_OWNERS, Routing
 from penstock.settings import ClusterSettings
@@ -81,6 +80,7 @@ class Cluster:
         self._was_away, self._asks_until = was_away, 0.0
         self._keys = TicketKeys(())
         self._past_rings: dict[int, Ring] = {}
+        """By epoch, the newest first."""
         self._taking = asyncio.Lock()
         self._seen_volumes: object = None
 
@@ -128,22 +128,20 @@ class Cluster:
                 if self._was_away and self.routing.view is None:
                     self._asks_until = self._monotonic() + JUST_BACK_S
                 await asyncio.to_thread(self._update, view)
-                await asyncio.to_thread(self._take_history, view.placement.history)
         self.changed.set()
         self.changed = asyncio.Event()
 
     def _update(self, view: View) -> None:
-        before = self.routing.view
+        before, known = self.routing.view, dict[int, Ring]()
+        if before and before.placement.cluster_uid == view.placement.cluster_uid:
+            known = self._past_rings | {before.placement.epoch: self.routing.ring}
         self.routing.update(view)
         self.away.trust(view.new_processes(before))
         assert self.routing.ring  # Built here, not by the first reader on the event loop.
-
-    def _take_history(self, history: Sequence[PastPlacement]) -> None:
-        known, rings = self._past_rings, dict[int, Ring]()
-        for past in history:
-            ring = known.get(past.epoch)
-            rings[past.epoch] = ring or Ring.build(past.nodes, past.points_per_100)
-        self._past_rings = rings
+        self._past_rings = {
+            past.epoch: known.get(past.epoch) or Ring.build(past.nodes, past.points_per_100)
+            for past in view.placement.history
+        }
 
     async def reached(self, epoch: int) -> None:
         """Wait until a placement of ``epoch`` or later is in force; bound it with a timeout."""
@@ -166,22 +164,41 @@ class Cluster:
         latest first.
         """
         view = self.view
+        unsettled = self._unsettled(view)
+        if not unsettled:
+            return []
+        replicas = self.replicas_of(chunk.object.key)
+        candidates = self.ring.owners(chunk.id, replicas + SPARE_OWNERS)
+        for ring in self._past_rings.values():
+            candidates += ring.owners(chunk.id, replicas)
+        found = {owner: view.members[owner] for owner in candidates if owner in unsettled}
+        return list(found.values())[:FORMER_OWNERS_MAX]
+
+    def handed_over_by(self, chunk: Chunk) -> Member | None:
+        """Return who owned the chunk before this node did, and may have it to hand over still."""
+        view, replicas = self.view, self.replicas_of(chunk.object.key)
+        unsettled = self._unsettled(view)
+        if not unsettled:
+            return None
+        for ring in self._past_rings.values():
+            owners = ring.owners(chunk.id, replicas)
+            if self.node_id in owners:
+                continue  # It did not come to this node with that change.
+            for owner in owners:
+                if owner in unsettled and not self.away.is_suspected(owner):
+                    return view.members[owner]
+        return None
+
+    def _unsettled(self, view: View) -> set[str]:
+        """Return the members that may have something to hand over to this node."""
         # Who has been away is not told at once of what others have kept for it.
         is_just_back = self._monotonic() < self._asks_until
-        unsettled = {
+        return {
             node_id
             for node_id, member in view.members.items()
             if node_id != self.node_id
             and (is_just_back or member.settled_epoch < view.placement.epoch)
         }
-        if not unsettled:
-            return []
-        replicas = self.replicas_of(chunk.object.key)
-        candidates = self.ring.owners(chunk.id, replicas + SPARE_OWNERS)
-        for epoch in sorted(self._past_rings, reverse=True):
-            candidates += self._past_rings[epoch].owners(chunk.id, replicas)
-        found = {owner: view.members[owner] for owner in candidates if owner in unsettled}
-        return list(found.values())[:FORMER_OWNERS_MAX]
 
     def sign(self, identity: ObjectId, volume: str) -> SignedTicket:
         """Return a fresh ticket for an object.

@@ -138,15 +138,26 @@ class Filler:
 
     async def _from_anywhere(self, chunk: Chunk, duty: Duty) -> Arrival:
         if duty.fills_from is not None:
-            try:
-                return await self._from_first(duty.fills_from, chunk, is_guest=duty.is_guest)
-            except NodeUnavailable:
-                if duty.is_guest:
-                    raise
-                if await self._peers.answers(duty.fills_from):
-                    raise Overloaded(f"{duty.fills_from.id} takes its time") from None
-                # Tried and agreed: this owner acts as the first from here on.
-                self._cluster.away.suspect(duty.fills_from.id)
+            arrival = await self._unless_away(duty.fills_from, chunk, is_guest=duty.is_guest)
+            if arrival is not None:
+                return arrival
+        return await self._as_first(chunk, duty)
+
+    async def _unless_away(self, first: Member, chunk: Chunk, *, is_guest: bool) -> Arrival | None:
+        """Return the chunk from its first owner; None: this one acts in its stead from here on."""
+        try:
+            return await self._from_first(first, chunk, is_guest=is_guest)
+        except NodeUnavailable:
+            if is_guest:
+                raise
+            if await self._peers.answers(first):
+                raise Overloaded(f"{first.id} takes its time") from None
+            self._cluster.away.suspect(first.id)
+            return None
+
+    # No frame that an error has passed may hold a loan: whoever keeps the error keeps both.
+
+    async def _as_first(self, chunk: Chunk, duty: Duty) -> Arrival:
         loan = await self._memory(self._inflight.origin, chunk)
         with loan.unless_it_fails():
             data = await self._from_holders(chunk, duty)

@@ -73,10 +73,10 @@ class Peers:
             NotCached: It does not have the chunk and was asked only for what it has.
             PenstockError: What else it reported.
         """
-        call = asyncio.get_running_loop().run_in_executor(
+        # Kept in no variable: its error would keep this frame, and this frame the error.
+        return await asyncio.get_running_loop().run_in_executor(
             self._threads, self._fetch, member, chunk, only_if_cached, timeout_s
         )
-        return await call
 
     def _fetch(
         self, member: Member, chunk: Chunk, only_if_cached: bool, timeout_s: float

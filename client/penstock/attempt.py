@@ -25,6 +25,7 @@ from penstock.hedging import HedgeBudget
 from penstock.load import Load
 from penstock.local_node import LocalNode
 from penstock.membership.nodes import Nodes
+from penstock.membership.view import Member
 from penstock.patience import Slow
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.routing import Candidate, Routing
@@ -81,6 +82,7 @@ class Attempt:
         self._again: Candidate | None = None
         """To be asked once more: its copy may be bad, and only it can tell."""
         self._may_be_sent_on = True
+        self._goes_to_holder = True
         self._sent_on_by = ""
         self._asked = ""
         self._unreachable: set[str] = set()
@@ -143,10 +145,14 @@ class Attempt:
             epoch=candidate.epoch,
             suspects=candidate.suspects,
             recheck=self._recheck,
-            only_if_cached=candidate is self._hedge or candidate.is_guest,
+            only_if_cached=self._is_for_what_it_has(candidate),
+            goes_to_holder=self._goes_to_holder and self._local is None,
             may_be_sent_on=self._may_be_sent_on and self._knows_no_other(candidate),
             gives_up=self._gives_up if self._may_hedge and self._local is None else None,
         )
+
+    def _is_for_what_it_has(self, candidate: Candidate) -> bool:
+        return candidate is self._hedge or candidate.is_guest
 
     def _knows_no_other(self, candidate: Candidate) -> bool:
         """Tell whether the node was not chosen among all that have the chunk."""
@@ -173,7 +179,8 @@ class Attempt:
                 self._routing.standing.tells_load(member.id, outcome.load)
                 if outcome.copies > self._copies:
                     self._routing.hot.tell(self._chunk_id, outcome.copies)
-                self._catch_up(outcome.epoch)
+                if self._is_behind(outcome.epoch):
+                    self._nodes.poll_soon()  # It may have the owners change; this piece has landed.
             return True
         self._check_wanted()
         self._last_error = outcome
@@ -205,15 +212,24 @@ class Attempt:
             case CorruptData():
                 self._recheck, self._again = True, candidate
             case NotCached() if candidate.is_guest:
-                self._sent_on_by = ""
+                self._unreachable.add(member.id)
+                self._sent_on_by, self._goes_to_holder = "", False
                 self._routing.hot.forget(self._chunk_id)
-            case Overloaded() if outcome.copies:
-                self._may_be_sent_on, self._sent_on_by = False, member.id
-                self._routing.hot.tell(self._chunk_id, outcome.copies)
+            case Overloaded() if outcome.is_sent_on:
+                self._go_on(member, outcome)
             case Overloaded():
                 self.pause(at_least_s=outcome.retry_after_s)
             case _:
                 raise outcome
+
+    def _go_on(self, member: Member, sent_on: Overloaded) -> None:
+        if sent_on.held_by:
+            self._goes_to_holder = False
+            self._routing.are_handing_over()
+            self._again = self._routing.guest(sent_on.held_by)
+        else:
+            self._may_be_sent_on, self._sent_on_by = False, member.id
+            self._routing.hot.tell(self._chunk_id, sent_on.copies)
 
     def _begin_hedge(self, candidate: Candidate) -> None:
         self._routing.standing.is_slow(candidate.member.id)
@@ -247,9 +263,12 @@ class Attempt:
             self.pause()  # There is nothing newer to go by: whoever is behind needs a moment.
 
     def _catch_up(self, epoch: int) -> None:
-        view = self._routing.view
-        if view is None or epoch > view.placement.epoch:
+        if self._is_behind(epoch):
             self._refresh(beyond_epoch=epoch - 1)
+
+    def _is_behind(self, epoch: int) -> bool:
+        view = self._routing.view
+        return view is None or epoch > view.placement.epoch
 
     def _refresh(self, *, beyond_epoch: int | None) -> None:
         # With nobody to ask, the view at hand goes on: owners rarely change, and answer if not.

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from google.protobuf.message import DecodeError
 
 from penstock.bulk_connection import BulkConnection, BulkConnections, Head
-from penstock.bulk_http import CALL_PATH, COPIES, ERROR
+from penstock.bulk_http import CALL_PATH, COPIES, ERROR, HOLDER
 from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, Overloaded, PenstockError, from_name
@@ -25,6 +25,7 @@ def error_of(head: Head, body: bytes, connection: BulkConnection) -> PenstockErr
         error = error_from_proto(message)
         if isinstance(error, Overloaded):
             error.copies = head.number(COPIES)
+            error.held_by = head.headers.get(HOLDER.lower(), "")
         return error
     text = f"{connection.address} answers {head.status}: {body[:200].decode(errors='replace')}"
     return from_name(name, text) if name else PenstockError(text)

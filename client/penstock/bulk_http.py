@@ -25,6 +25,10 @@ ON_BEHALF = "Penstock-On-Behalf"
 SPREAD = "Penstock-Spread"
 """``1``: asked by too many, the node may answer 503 with ``Penstock-Copies``, the number of owners
 that have the chunk, instead of the chunk."""
+HOLDER = "Penstock-Holder"
+"""``ask``: if the chunk is still to be handed over to it, the node may answer 503 with this header,
+the node that has it, instead of the chunk."""
+HOLDER_ASKED = "ask"
 TRACEPARENT = "traceparent"
 
 CHECKSUMS = "Penstock-Checksums"

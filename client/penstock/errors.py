@@ -149,6 +149,13 @@ class Overloaded(Retryable):
         self.retry_after_s = retry_after_s
         self.copies = 0
         """How many owners have the chunk, if others should be asked at once; 0: come back."""
+        self.held_by = ""
+        """The node that has it still, if that should be asked at once."""
+
+    @property
+    def is_sent_on(self) -> bool:
+        """Whether others are named who have the chunk: nothing is wrong."""
+        return bool(self.copies or self.held_by)
 
 
 def _tree(root: type[PenstockError]) -> dict[str, type[PenstockError]]:

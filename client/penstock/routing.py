@@ -17,6 +17,8 @@ from penstock.membership.view import Member, View
 from penstock.ring import Ring
 from penstock.standing import Standing
 
+FORMER_S = 2.0
+"""How long former owners are asked first after a new one has named one."""
 SPARE_OWNERS = 3
 """Owners beyond the replicas that are asked in turn when the earlier ones do not answer."""
 
@@ -38,6 +40,8 @@ class _Known:
     view: View
     ring: Ring | None
     """None until somebody asks for it: who has a node on the machine never does."""
+    before: Ring | None = None
+    """The ring before the latest change, while chunks are handed over because of it."""
 
 
 class Routing:
@@ -54,6 +58,8 @@ class Routing:
         """
         self.standing = Standing(clock=clock, rng=rng)
         self.hot = HotChunks(clock=clock)
+        self._clock = clock
+        self._former_until = 0.0
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._known: _Known | None = None
@@ -97,7 +103,7 @@ class Routing:
             known = self._known
             if known and view.placement.is_older_than(known.view.placement):
                 return
-            self._known = _Known(view, _ring_for(view, known))
+            self._known = _Known(view, _ring_for(view, known), _ring_before(view, known))
             # A process that was not there before has not failed anyone yet.
             self.trust(view.new_processes(known.view if known else None))
 
@@ -120,12 +126,41 @@ class Routing:
         known = self._require()
         wide = max(copies, self.hot.copies(chunk_id))
         owners = self._ring_of(known).owners(chunk_id, wide)
+        former = self._former(known, chunk_id, owners, copies, unreachable)
+        if former is not None:
+            return former
         worth = [owner for owner in owners if self._is_worth(known, owner, unreachable)]
         if not worth:
             return self._in_their_stead(known, chunk_id, copies, unreachable)
         chosen = self.standing.less_loaded(worth)
         if chosen in owners[:copies]:
             return _candidate(known, chosen, owners, but=worth)
+        return replace(_candidate(known, chosen, (chosen,)), is_guest=True)
+
+    def are_handing_over(self) -> None:
+        """Ask former owners first for a moment: a new one has just named one.
+
+        They have what they hand over, also after that. Asking them spares reads a way round, or
+        the wait for a whole chunk to move; now and then one asks the new owner, which tells again.
+        """
+        self._former_until = self._clock() + FORMER_S
+
+    def _former(
+        self,
+        known: _Known,
+        chunk_id: bytes,
+        owners: Sequence[str],
+        copies: int,
+        unreachable: Collection[str],
+    ) -> Candidate | None:
+        if known.before is None or self._clock() > self._former_until:
+            return None
+        before = known.before.owners(chunk_id, copies)
+        moved = [owner for owner in before if owner not in owners]
+        worth = [owner for owner in moved if self._is_worth(known, owner, unreachable)]
+        if not worth:
+            return None
+        chosen = self.standing.less_loaded(worth)
         return replace(_candidate(known, chosen, (chosen,)), is_guest=True)
 
     def _in_their_stead(
@@ -168,6 +203,13 @@ class Routing:
         is_guest = chosen not in owners[:copies]
         return replace(_candidate(known, chosen, (chosen,)), is_guest=is_guest)
 
+    def guest(self, node_id: str) -> Candidate | None:
+        """Return a node as one to ask for what it has alone; None: it is not worth asking."""
+        known = self._require()
+        if not self._is_worth(known, node_id, ()):
+            return None
+        return replace(_candidate(known, node_id, (node_id,)), is_guest=True)
+
     def is_current(self, candidate: Candidate) -> bool:
         """Tell whether nothing is known yet that speaks against a choice made before."""
         known = self._known
@@ -206,3 +248,12 @@ def _ring_for(view: View, known: _Known | None) -> Ring | None:
     if known.view.placement.nodes == placement.nodes:
         return known.ring
     return known.ring.changed_to(placement.nodes)
+
+
+def _ring_before(view: View, known: _Known | None) -> Ring | None:
+    """Return the ring before the latest change, None once all have handed over."""
+    epoch = view.placement.epoch
+    if known is None or all(member.settled_epoch >= epoch for member in view.members.values()):
+        return None
+    is_same = known.view.placement.nodes == view.placement.nodes
+    return known.before if is_same else known.ring

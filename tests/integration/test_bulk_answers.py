@@ -119,6 +119,7 @@ def test_a_request_says_all_that_a_node_has_to_know() -> None:
         suspects=("n1", "n2"),
         recheck=True,
         on_behalf=True,
+        goes_to_holder=True,
         traceparent="00-1-2-01",
     )
 
@@ -129,7 +130,8 @@ def test_a_request_says_all_that_a_node_has_to_know() -> None:
     end = b"Range: bytes=65536-131071\r\n\r\n"
     more = (
         b"Penstock-Epoch: 8\r\nPenstock-If: cached\r\nPenstock-Suspects: n1,n2\r\n"
-        b"Penstock-Recheck: 1\r\nPenstock-On-Behalf: 1\r\ntraceparent: 00-1-2-01\r\n"
+        b"Penstock-Recheck: 1\r\nPenstock-On-Behalf: 1\r\n"
+        b"Penstock-Holder: ask\r\ntraceparent: 00-1-2-01\r\n"
     )
     assert least == start + b"Penstock-Epoch: 7\r\n" + end
     assert most == 2 * (start + more + end)

@@ -132,6 +132,18 @@ def test_a_time_that_is_too_short_says_what_is_left_and_the_drain_goes_on(cached
     assert "n2 is drained and may be stopped" in followed.stdout
 
 
+def test_reads_wait_for_no_chunk_to_move(cached: Cached) -> None:
+    """Whoever has what a new owner lacks still is asked for it, block by block as before."""
+    cached.move(SLOW)
+    cached.penstock("drain", "n2", "--timeout", "0s")
+
+    with cached.site.cluster.connect() as cache:
+        assert cache.read(cached.stored.url) == cached.stored.data
+        sources = cache.stats()["source"]
+
+    assert sources.keys() == {"disk"}
+
+
 def test_who_is_overtaken_by_another_operator_is_told(cached: Cached) -> None:
     cached.move(SLOW)
     results: list[Result] = []

@@ -42,13 +42,12 @@ def live_through(seeds: Sequence[int]) -> Batch:
 
 def _live_through(seeds: Sequence[int]) -> Batch:
     batch = Batch()
-    gc.freeze()
-    gc.disable()  # A tenth of the time, were it done in the midst of a history.
+    gc.freeze()  # What was imported is not looked at after each.
     for seed in seeds:
         try:
             batch.counts.update(History(seed).run().counts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the seed replays it
             told = f"{type(error).__name__}: {error}"
             batch.failures.append(f"{told[:300]} (python -m tests.simulation --seed {seed})")
-        gc.collect()
+        gc.collect()  # While a history lives nothing is.
     return batch

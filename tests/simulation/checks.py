@@ -32,7 +32,7 @@ from penstock_node.peers import PROBES
 from tests.simulation.client import ChunkRead
 from tests.simulation.cluster import SimCluster
 from tests.simulation.edges import SILENCE_S
-from tests.simulation.node import Parts, SimNode
+from tests.simulation.node import SimNode
 from tests.simulation.origin import OriginRead
 
 NEWS_S = SILENCE_S + PROBES * SILENCE_S + (1 + JITTER) * SUSPECT_MAX_S + 4.0
@@ -178,10 +178,13 @@ class Checks:
         self.counts["first owner"] += 1
         for other in self._better_owners(node, parts.cluster.view, chunk_id):
             self._claim(False, read.node, "reads the origin before", other.id, chunk_id.hex())
-        began_at = parts.filler.began_at[chunk_id]
+        began_at, known = parts.filler.began[chunk_id]
         if parts.took_at >= began_at:
             return  # It may have asked whom an earlier placement named.
-        for other in self._asked(node, parts, chunk_id):
+        unsettled = self._unsettled(node, parts.cluster.view, chunk_id)
+        for other in self._unsettled(node, known, chunk_id):
+            if other not in unsettled:
+                continue
             had_it = self._had_it(node, other, chunk_id, began_at)
             self._claim(not had_it, read.node, "did not ask", other.id, "for", chunk_id.hex())
             self.counts["not asked in vain"] += 1
@@ -200,9 +203,8 @@ class Checks:
         are_linked = self._cluster.links_changed_at < since and not self._is_cut(node, other)
         return other.is_up and are_steady and are_linked
 
-    def _asked(self, node: SimNode, parts: Parts, chunk_id: bytes) -> list[SimNode]:
-        """Return whom a node should ask before the origin, by the placements that it knows."""
-        view = parts.cluster.view
+    def _unsettled(self, node: SimNode, view: View, chunk_id: bytes) -> list[SimNode]:
+        """Return whom a node should ask before the origin, by what it knows."""
         owners = self._ring(view).owners(chunk_id, view.replicas + SPARE_OWNERS)
         for past in view.placement.history:
             ring = Ring.build(past.nodes, past.points_per_100)

@@ -188,6 +188,9 @@ class _Nodes:
             with contextlib.suppress(ClusterUnavailable):
                 self.refresh(beyond_epoch=None)
 
+    def poll_soon(self) -> None:
+        self._poll_at = 0.0
+
     def refresh(self, *, beyond_epoch: int | None) -> None:
         routing = self._client.routing
         view = routing.view

@@ -58,6 +58,7 @@ async def read_piece(
         suspects=context.suspects,
         recheck=context.recheck,
         on_behalf=context.on_behalf,
+        goes_to_holder=context.goes_to_holder,
     )
 
     async def serve(_: Exchange[tuple[bytes, bytes, Landed]]) -> tuple[bytes, bytes, Landed]:
@@ -90,6 +91,7 @@ async def _serve_chunk(
         parts.spreading.check(chunk, COUNTS_AS_BYTES)
     answer = await parts.chunks.look(chunk, recheck=request.recheck)
     if answer is None:
+        parts.chunks.check_handed_over(chunk, request)
         try:
             async with asyncio.timeout(FILL_S):
                 while (answer := await parts.chunks.fill(chunk, request)) is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import PenstockError
-from penstock.membership.view import Member
+from penstock.membership.view import Member, View
 from penstock.settings import ClusterSettings
 from penstock_node.chunk import Chunk, Filled
 from penstock_node.chunks import Chunks
@@ -72,12 +72,12 @@ class WatchedFiller(Filler):
     def __init__(self, *, clock: Callable[[], float], **parts: Any) -> None:
         super().__init__(**parts)
         self._clock = clock
-        self.began_at: dict[bytes, float] = {}
-        """When the latest fill of each chunk began."""
+        self.began: dict[bytes, tuple[float, View]] = {}
+        """When the latest fill of each chunk began, and what was known of the cluster then."""
 
     def start(self, chunk: Chunk, duty: Duty) -> Flight[Filled]:
         if self.running(chunk) is None:
-            self.began_at[chunk.id] = self._clock()
+            self.began[chunk.id] = self._clock(), self._cluster.view
         return super().start(chunk, duty)
 
 

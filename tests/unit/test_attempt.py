@@ -256,3 +256,71 @@ def test_a_guest_that_does_not_answer_is_passed_over() -> None:
     candidate, context = ask(rig.attempt())
     assert (candidate.member.id, candidate.suspects) == (rig.owners[2], tuple(rig.owners[:2]))
     assert not context.only_if_cached
+
+
+# While chunks are handed over ---------------------------------------------------------------
+
+
+def held_by(node_id: str) -> Overloaded:
+    error = Overloaded("it has the chunk still", retry_after_s=FAR_S)
+    error.held_by = node_id
+    return error
+
+
+def test_who_still_has_to_hand_a_chunk_over_is_asked_for_it_at_once() -> None:
+    rig = Rig(replicas=1)
+    attempt = rig.attempt()
+    holder = rig.owners[3]
+
+    owner, first = after(attempt, held_by(holder))
+    named, second = after(attempt, LANDED)
+
+    assert (owner, named) == (rig.owners[0], holder)
+    assert (first.goes_to_holder, first.only_if_cached) == (True, False)
+    assert second.only_if_cached
+
+
+@pytest.mark.parametrize("outcome", [NotCached("not here"), NodeUnavailable("gone")])
+def test_when_it_has_the_chunk_no_more_the_owner_brings_it(outcome: PenstockError) -> None:
+    rig = Rig(replicas=1)
+    attempt = rig.attempt()
+    after(attempt, held_by(rig.owners[3]))
+    after(attempt, outcome)
+
+    last, context = after(attempt, LANDED)
+
+    assert last == rig.owners[0]
+    assert (context.goes_to_holder, context.only_if_cached) == (False, False)
+    assert context.suspects == ()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_one_that_is_suspected_or_not_known_is_not_asked(is_known: bool) -> None:
+    rig = Rig(replicas=1)
+    holder = rig.owners[3] if is_known else "nobody"
+    if is_known:
+        rig.routing.suspect(holder)
+    attempt = rig.attempt()
+    after(attempt, held_by(holder))
+
+    last, context = after(attempt, LANDED)
+
+    assert last == rig.owners[0]
+    assert (context.goes_to_holder, context.only_if_cached) == (False, False)
+
+
+def test_after_one_was_named_other_reads_begin_with_former_owners() -> None:
+    rig = Rig(replicas=1)
+    former = rig.owners[0]
+    left = tuple(PlacedNode(name, name, "", 100 if name != former else 0) for name in NAMES)
+    members = {name: Member(name, name) for name in NAMES}
+    rig.routing.update(View("c", Placement("ab" * 16, 2, left, 256), members))
+    first, _ = after(rig.attempt(), held_by(former))
+
+    attempt = rig.attempt()
+    asked, context = after(attempt, NotCached("it was evicted"))
+    then, last = after(attempt, LANDED)
+
+    assert (first, asked, then) == (rig.owners[1], former, rig.owners[1])
+    assert (context.only_if_cached, last.only_if_cached) == (True, False)
+    assert not last.goes_to_holder

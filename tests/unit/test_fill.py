@@ -16,7 +16,7 @@ from penstock.checksums import BLOCK_BYTES
 from penstock.errors import NodeUnavailable, NotCached, NotOwner, Overloaded, PenstockError
 from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
-from penstock.placement import PlacedNode, Placement
+from penstock.placement import PastPlacement, PlacedNode, Placement
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
@@ -183,6 +183,19 @@ async def test_a_fill_that_fails_gives_its_memory_back_though_its_error_is_kept(
     assert rig.inflight.used_bytes == 0
 
 
+async def test_a_fill_in_anothers_stead_gives_its_memory_back_though_the_first_error_is_kept(
+    rig: Rig,
+) -> None:
+    rig.peers.is_there = False
+    error = NodeUnavailable("gone")
+
+    assert await rig.bring(error, None, duty=Duty(B, others=("c",))) == "peer"
+    await rig.filler.close()
+
+    assert error.__traceback__ is not None
+    assert rig.inflight.used_bytes == 0
+
+
 async def test_one_that_is_away_is_asked_once_and_found_away(rig: Rig) -> None:
     rig.peers.is_there = False
 
@@ -282,3 +295,62 @@ async def test_a_node_that_was_started_anew_is_not_away_any_more(rig: Rig) -> No
     rig.cluster._update(replace(view, members=members))
 
     assert not rig.chunks.is_kept(rig.next_in_line)
+
+
+# Chunks that another node has to hand over --------------------------------------------------
+
+
+def moved_from_c(rig: Rig) -> tuple[Chunk, ChunkRequest]:
+    """Have ``c`` hand over what it had; return a chunk of those that come to this node."""
+    full = rig.cluster.view.placement
+    placed = tuple(replace(node, weight=0) if node.id == "c" else node for node in full.nodes)
+    past = PastPlacement(1, full.nodes, full.points_per_100)
+    placement = Placement(full.cluster_uid, 2, placed, full.points_per_100, (past,))
+    before = rig.cluster.ring
+    rig.cluster._update(replace(rig.cluster.view, placement=placement))
+    chunk = next(
+        chunk
+        for chunk in (Chunk(FILE, "models", index) for index in range(FILE.chunk_count))
+        if before.owners(chunk.id, 1) == ["c"] and rig.cluster.ring.owners(chunk.id, 1) == ["a"]
+    )
+    return chunk, ChunkRequest("", chunk.index, 0, None, epoch=2, goes_to_holder=True)
+
+
+async def test_a_reader_is_sent_to_who_has_to_hand_the_chunk_over(rig: Rig) -> None:
+    chunk, request = moved_from_c(rig)
+
+    with pytest.raises(Overloaded) as sent_on:
+        rig.chunks.check_handed_over(chunk, request)
+
+    assert (sent_on.value.held_by, sent_on.value.retry_after_s) == ("c", 0.0)
+    assert sent_on.value.is_sent_on
+
+
+@pytest.mark.parametrize(
+    "change", [{"goes_to_holder": False}, {"only_if_cached": True}, {"epoch": 3}]
+)
+async def test_whoever_does_not_ask_for_it_is_not_sent_on(rig: Rig, change: dict[str, Any]) -> None:
+    chunk, request = moved_from_c(rig)
+
+    rig.chunks.check_handed_over(chunk, replace(request, **change))
+
+
+async def test_nobody_is_sent_on_from_a_fill_that_is_under_way(rig: Rig) -> None:
+    chunk, request = moved_from_c(rig)
+    rig.peers.answering = [None]
+
+    flight = rig.filler.start(chunk, Duty(None, others=("c",)))
+
+    rig.chunks.check_handed_over(chunk, request)
+    assert await flight.wait(30)
+
+
+async def test_nobody_is_sent_on_by_one_that_does_not_keep_the_chunk(rig: Rig) -> None:
+    _, request = moved_from_c(rig)
+    others = next(
+        chunk
+        for chunk in (Chunk(FILE, "models", index) for index in range(FILE.chunk_count))
+        if rig.cluster.ring.owners(chunk.id, 1) == ["b"]
+    )
+
+    rig.chunks.check_handed_over(others, request)

@@ -1,11 +1,12 @@
 """Who is asked for a chunk before its origin is."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from penstock.membership.coordinator import Entry, Listing
 from penstock.membership.view import Member
 from penstock.objects import ObjectId
-from penstock.placement import PlacedNode, Placement
+from penstock.placement import PastPlacement, PlacedNode, Placement
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import FORMER_OWNERS_MAX, JUST_BACK_S, Cluster
 from penstock_node.cluster_copies import Copies
@@ -25,9 +26,11 @@ class Clock:
         return self.now_s
 
 
-def state(*, unsettled: Iterable[str] = ()) -> ClusterState:
-    placed = tuple(PlacedNode(name, name, "", 100) for name in NAMES)
-    values = {"placement": Placement("ab" * 16, EPOCH, placed, 64).to_json()}
+def state(*, unsettled: Iterable[str] = (), drained: str = "") -> ClusterState:
+    full = tuple(PlacedNode(name, name, "", 100) for name in NAMES)
+    placed = tuple(replace(node, weight=0) if node.id == drained else node for node in full)
+    history = (PastPlacement(EPOCH - 1, full, 64),) if drained else ()
+    values = {"placement": Placement("ab" * 16, EPOCH, placed, 64, history).to_json()}
     for name in NAMES:
         settled = EPOCH - 1 if name in unsettled else EPOCH
         record = MemberRecord(Member(name, name, settled_epoch=settled), "machine", name)
@@ -80,3 +83,26 @@ async def test_that_other_objects_have_more_copies_adds_nobody_to_those_asked() 
     cluster.copies = Copies(1, {"s3://other/": 3})
 
     assert [member.id for member in cluster.former_owners(CHUNK)] == in_line
+
+
+async def holder(node_id: str, told: ClusterState, *, away: str = "") -> str | None:
+    cluster = Cluster(node_id=node_id, name="test")
+    await cluster.take(told)
+    if away:
+        cluster.away.suspect(away)
+    member = cluster.handed_over_by(CHUNK)
+    return member.id if member else None
+
+
+async def test_whoever_owned_it_before_is_named_until_it_has_handed_over() -> None:
+    scout = Cluster(node_id="a", name="test")
+    await scout.take(state())
+    former, present, stranger, *_ = scout.owners(CHUNK.id)
+    told = state(unsettled=NAMES, drained=former)
+
+    assert await holder(present, told) == former
+    assert await holder(present, told, away=former) is None
+    assert await holder(former, told) is None
+    assert await holder(present, state(unsettled=[stranger], drained=former)) is None
+    assert await holder(present, state(drained=former)) is None
+    assert await holder(present, state(unsettled=NAMES)) is None

@@ -12,7 +12,7 @@ from penstock.errors import ClusterUnavailable
 from penstock.membership.view import Member, View
 from penstock.placement import PlacedNode, Placement
 from penstock.ring import Ring
-from penstock.routing import SPARE_OWNERS, Candidate, Routing
+from penstock.routing import FORMER_S, SPARE_OWNERS, Candidate, Routing
 from penstock.standing import JITTER, SUSPECT_S, TOLD_S
 from penstock_node.testbed.hand_clock import HandClock
 
@@ -30,9 +30,14 @@ def view(
     away: tuple[str, ...] = (),
     points: int = POINTS,
     replicas: int = 1,
+    settled: int = 0,
 ) -> View:
     nodes = tuple(PlacedNode(name, host=name, zone="", weight=100) for name in names)
-    members = {name: Member(name, host=name, incarnation="1") for name in names if name not in away}
+    members = {
+        name: Member(name, host=name, incarnation="1", settled_epoch=settled)
+        for name in {*NAMES, *names}
+        if name not in away
+    }
     return View("c", Placement(uid, epoch, nodes, points), members, replicas)
 
 
@@ -286,3 +291,62 @@ def test_of_many_threads_that_need_the_ring_first_one_builds_it() -> None:
         rings = list(threads.map(ask, range(count)))
 
     assert all(ring is rings[0] for ring in rings)
+
+
+# While chunks are handed over ---------------------------------------------------------------
+
+
+def after_a_leaves() -> tuple[Routing, HandClock, bytes]:
+    """Return a chunk that ``a`` had, and a view by which it has it no more, but lives."""
+    router, clock = routing()
+    chunk = next(each for each in CHUNKS if asked(router.candidate(each)) == "a")
+    router.update(view(epoch=2, names=NAMES[1:]))
+    return router, clock, chunk
+
+
+def test_former_owners_are_asked_first_for_a_moment_after_one_was_named() -> None:
+    router, clock, chunk = after_a_leaves()
+    assert asked(router.candidate(chunk)) != "a"
+
+    router.are_handing_over()
+    former = router.candidate(chunk)
+    clock.now += FORMER_S + 0.1
+
+    assert asked(former) == "a"
+    assert former is not None
+    assert former.is_guest
+    assert former.suspects == ()
+    assert asked(router.candidate(chunk)) != "a"
+
+
+def test_chunks_that_did_not_move_are_asked_for_where_they_were() -> None:
+    router, _, _ = after_a_leaves()
+    now = view(epoch=2, names=NAMES[1:])
+    stayed = [each for each in CHUNKS if owners_in(view(), each)[0] == owners_in(now, each)[0]]
+
+    router.are_handing_over()
+
+    assert stayed
+    for chunk in stayed:
+        candidate = router.candidate(chunk)
+        assert asked(candidate) == owners_in(now, chunk)[0]
+        assert candidate is not None
+        assert not candidate.is_guest
+
+
+def test_a_former_owner_that_does_not_answer_or_has_it_no_more_is_passed_over() -> None:
+    router, _, chunk = after_a_leaves()
+    router.are_handing_over()
+
+    assert asked(router.candidate(chunk, unreachable=("a",))) != "a"
+    router.suspect("a")
+    assert asked(router.candidate(chunk)) != "a"
+
+
+def test_once_all_have_handed_over_no_former_owner_is_known() -> None:
+    router, _, chunk = after_a_leaves()
+    router.are_handing_over()
+
+    router.update(view(epoch=2, names=NAMES[1:], settled=2))
+
+    assert asked(router.candidate(chunk)) != "a"

@@ -23,11 +23,13 @@ from penstock.v1 import handover_pb2
 from penstock_node.cluster import Cluster
 from penstock_node.cluster_copies import Copies
 from penstock_node.handover.asking import Asking
-from penstock_node.handover.giving import DESCRIBED_AT_ONCE, NOTHING, Left
+from penstock_node.handover.giving import NOTHING, Left
 from penstock_node.handover.moving import Mover
 from penstock_node.store import Store
 from penstock_node.store.listed import split_ids
 
+ASKED_AT_ONCE = 16
+"""Chunks that are described, and then taken: readers wait while many are, at either node."""
 SOURCES_AT_ONCE = 8
 START_S = 1.0
 """After a change, until others are asked: those with nothing to hand over have said so by then."""
@@ -198,8 +200,8 @@ class Taking:
     async def _take_missing(self, source: _Source, missing: Sequence[bytes]) -> Left:
         """Take chunks that are not here; return what there was no room for."""
         left = NOTHING
-        for first in range(0, len(missing), DESCRIBED_AT_ONCE):
-            asked = missing[first : first + DESCRIBED_AT_ONCE]
+        for first in range(0, len(missing), ASKED_AT_ONCE):
+            asked = missing[first : first + ASKED_AT_ONCE]
             member = self._member(source)
             request = handover_pb2.DescribeRequest(chunk_ids=b"".join(asked))
             answer = await self._asking.ask(member, rpc.DESCRIBE, request)

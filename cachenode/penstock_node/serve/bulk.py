@@ -18,6 +18,8 @@ from penstock.bulk_http import (
     COPIES,
     EPOCH,
     ERROR,
+    HOLDER,
+    HOLDER_ASKED,
     IF,
     IF_CACHED,
     LOAD,
@@ -126,6 +128,7 @@ class BulkService:
         answer = self._chunks.at_hand(chunk, recheck=request.recheck)
         if answer is not None:
             return self._send(answer, request)
+        self._chunks.check_handed_over(chunk, request)
         return asyncio.run_coroutine_threadsafe(self._filled(chunk, request), self._loop)
 
     async def _filled(self, chunk: Chunk, request: ChunkRequest) -> Reply:
@@ -183,12 +186,15 @@ class BulkService:
             return self._refuse(error)
 
     def _refuse(self, error: PenstockError) -> Reply:
-        self._metrics.chunk_read_failures.labels(error=error.name).inc()
+        if not (isinstance(error, Overloaded) and error.is_sent_on):
+            self._metrics.chunk_read_failures.labels(error=error.name).inc()
         headers = [(ERROR, error.name), (EPOCH, str(self._cluster.epoch))]
         if isinstance(error, Overloaded):
             headers.append(("Retry-After", f"{error.retry_after_s:g}"))
             if error.copies:
                 headers.append((COPIES, str(error.copies)))
+            if error.held_by:
+                headers.append((HOLDER, error.held_by))
         body = wire.error_to_proto(error).SerializeToString()
         return reply(error.http_status, headers, body)
 
@@ -217,6 +223,7 @@ def _chunk_request(request: HttpRequest, path: str) -> ChunkRequest:
         suspects=suspects.split(",")[:SUSPECTS_MAX] if suspects else (),
         recheck=headers.get(RECHECK.lower()) == "1",
         on_behalf=headers.get(ON_BEHALF.lower()) == "1",
+        goes_to_holder=headers.get(HOLDER.lower()) == HOLDER_ASKED,
     )
 
 

@@ -182,6 +182,10 @@ class Nodes:
         finally:
             self._lock.release()
 
+    def poll_soon(self) -> None:
+        """Have the next caller of `poll_is_due` poll: a node has told of a newer placement."""
+        self._poll_at = 0.0
+
     def poll(self) -> None:
         """Ask for the view, if anybody answers."""
         with contextlib.suppress(PenstockError):

@@ -17,6 +17,8 @@ from penstock.bulk_http import (
     CHUNK_PATH,
     COPIES,
     EPOCH,
+    HOLDER,
+    HOLDER_ASKED,
     IF,
     IF_CACHED,
     LOAD,
@@ -156,6 +158,7 @@ def requests(address: str, context: ReadContext, pieces: Sequence[PieceRequest])
         (context.recheck, RECHECK, "1"),
         (context.on_behalf, ON_BEHALF, "1"),
         (context.may_be_sent_on, SPREAD, "1"),
+        (context.goes_to_holder, HOLDER, HOLDER_ASKED),
         (context.traceparent, TRACEPARENT, context.traceparent),
     ):
         if wanted:

@@ -35,6 +35,8 @@ class ReadContext:
     traceparent: str = ""
     may_be_sent_on: bool = False
     """A node of which many want the same may name others instead of answering."""
+    goes_to_holder: bool = False
+    """A node to which another still has to hand the chunk over may name that one."""
     gives_up: Callable[[], bool] | None = None
     """Asked when the node has been silent for a moment: whether to end with `Slow`."""
 
