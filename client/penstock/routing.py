@@ -32,7 +32,7 @@ class Candidate:
     suspects: tuple[str, ...]
     """Owners before this one that could not be reached: it acts in their stead."""
     is_guest: bool = False
-    """It keeps no copy by the ring, but may have one while many ask: for what it has, alone."""
+    """It keeps no copy by the ring, but may have one: it is asked for what it has, alone."""
 
 
 @dataclass(slots=True)
@@ -126,42 +126,31 @@ class Routing:
         known = self._require()
         wide = max(copies, self.hot.copies(chunk_id))
         owners = self._ring_of(known).owners(chunk_id, wide)
-        former = self._former(known, chunk_id, owners, copies, unreachable)
-        if former is not None:
-            return former
-        worth = [owner for owner in owners if self._is_worth(known, owner, unreachable)]
-        if not worth:
+        worth = self._worth(known, owners, unreachable)
+        had_it = self._worth(known, self._before(known, chunk_id, owners, copies), unreachable)
+        if not worth and not had_it:
             return self._in_their_stead(known, chunk_id, copies, unreachable)
-        chosen = self.standing.less_loaded(worth)
+        chosen = self.standing.less_loaded(had_it or worth)
         if chosen in owners[:copies]:
             return _candidate(known, chosen, owners, but=worth)
         return replace(_candidate(known, chosen, (chosen,)), is_guest=True)
 
     def are_handing_over(self) -> None:
-        """Ask former owners first for a moment: a new one has just named one.
+        """Ask those that owned moved chunks before, for a moment: a new owner has just named one.
 
-        They have what they hand over, also after that. Asking them spares reads a way round, or
-        the wait for a whole chunk to move; now and then one asks the new owner, which tells again.
+        They have what they hand over, also after that; now and then one asks the new owner, which
+        tells again, or has it by then.
         """
         self._former_until = self._clock() + FORMER_S
 
-    def _former(
-        self,
-        known: _Known,
-        chunk_id: bytes,
-        owners: Sequence[str],
-        copies: int,
-        unreachable: Collection[str],
-    ) -> Candidate | None:
+    def _before(
+        self, known: _Known, chunk_id: bytes, owners: Sequence[str], copies: int
+    ) -> Sequence[str]:
+        """Return who owned a chunk before the latest change, if it moved and they are asked."""
         if known.before is None or self._clock() > self._former_until:
-            return None
+            return ()
         before = known.before.owners(chunk_id, copies)
-        moved = [owner for owner in before if owner not in owners]
-        worth = [owner for owner in moved if self._is_worth(known, owner, unreachable)]
-        if not worth:
-            return None
-        chosen = self.standing.less_loaded(worth)
-        return replace(_candidate(known, chosen, (chosen,)), is_guest=True)
+        return () if set(before) <= set(owners) else before
 
     def _in_their_stead(
         self, known: _Known, chunk_id: bytes, copies: int, unreachable: Collection[str]
@@ -176,6 +165,11 @@ class Routing:
             if owner in known.view.members and owner not in unreachable:
                 return _candidate(known, owner, owners)
         return None
+
+    def _worth(
+        self, known: _Known, owners: Iterable[str], unreachable: Collection[str]
+    ) -> list[str]:
+        return [owner for owner in owners if self._is_worth(known, owner, unreachable)]
 
     def _is_worth(self, known: _Known, owner: str, unreachable: Collection[str]) -> bool:
         is_there = owner in known.view.members and owner not in unreachable
@@ -196,7 +190,7 @@ class Routing:
         if known is None or wide == 1:
             return None
         owners = self._ring_of(known).owners(chunk_id, wide)
-        others = [owner for owner in owners if self._is_worth(known, owner, than)]
+        others = self._worth(known, owners, than)
         if not others:
             return None
         chosen = self.standing.less_loaded(others)

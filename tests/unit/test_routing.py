@@ -350,3 +350,20 @@ def test_once_all_have_handed_over_no_former_owner_is_known() -> None:
     router.update(view(epoch=2, names=NAMES[1:], settled=2))
 
     assert asked(router.candidate(chunk)) != "a"
+
+
+def test_of_two_copies_the_one_that_stayed_is_asked_as_often_as_the_one_that_moved() -> None:
+    router, _ = routing(view(replicas=2))
+    ring = router.ring
+    router.update(view(epoch=2, names=NAMES[1:], replicas=2))
+    chunk = next(each for each in CHUNKS if ring.owners(each, 2)[0] == "a")
+    (stayed,) = set(ring.owners(chunk, 2)) - {"a"}
+    router.are_handing_over()
+
+    found = [router.candidate(chunk, copies=2) for _ in range(40)]
+
+    assert {asked(each) for each in found} == {"a", stayed}
+    assert {(asked(each), each.is_guest, each.suspects) for each in found if each} == {
+        ("a", True, ()),
+        (stayed, False, ()),
+    }
