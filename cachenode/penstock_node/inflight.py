@@ -7,7 +7,8 @@ Not responsible for: bytes that never enter the process (sendfile, descriptors).
 There are four lanes, so that no wait can go in a circle through nodes: what comes from an origin
 waits for the origin alone, or for what a node has; what an owner copies from the first owner waits
 for that one's origin lane; what a machine's readers want waits for an owner's, of either kind; and
-what is sent by gRPC waits for its reader.
+what is sent, by gRPC or as a sealed copy, waits for its reader. Who waits to send holds what came
+in for a moment at most (`Lane.take_turn`); who has memory to send from waits for its reader alone.
 """
 
 import asyncio
@@ -22,6 +23,9 @@ BYTES_MAX_DEFAULT = 320 * 1024 * 1024
 _ORIGIN_PARTS, _COPIES_PARTS, _PEER_PARTS, _SENDS_PARTS = 2, 1, 1, 1
 LANE_SHARES = _ORIGIN_PARTS + _COPIES_PARTS + _PEER_PARTS + _SENDS_PARTS
 """The smallest lane gets one of so many: no less than a chunk, for the bound to be kept."""
+
+TURN_S = 1.0
+"""How long bytes that came in may wait for memory to be sent from: they keep others out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +69,17 @@ class Lane:
             self._give_up(waiter)
             raise
         return Loan(self, wanted)
+
+    async def take_turn(self, size_bytes: int) -> "Loan | None":
+        """As `acquire`, for who holds what others wait for meanwhile; None: not within `TURN_S`.
+
+        Whoever gets nothing lets go of what it holds, and begins again.
+        """
+        try:
+            async with asyncio.timeout(TURN_S):
+                return await self.acquire(size_bytes)
+        except TimeoutError:
+            return None
 
     def _give_up(self, waiter: _Waiter) -> None:
         with self._lock:

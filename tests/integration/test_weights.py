@@ -103,6 +103,7 @@ def test_a_dry_run_says_what_then_moves_and_the_origin_is_not_asked_again(site: 
         cache.read(stored.url, 0, 1)  # Whose answer tells the client of the epoch.
         after, asked = cache.locate(stored.url), site.origin_requests("get")
         data = cache.read(stored.url)
+        site.cluster.wait_settled(deadline_s=DEADLINE_S)
         settled = cache.locate(stored.url)
         shares_after = shares(connected)
 

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from penstock_node import inflight
 from penstock_node.inflight import Inflight, Lane, Loan
 
 LANE_BYTES = 100
@@ -54,6 +55,21 @@ async def test_what_nobody_refers_to_any_more_comes_back() -> None:
     gc.collect()
 
     assert (await waiting).size_bytes == 1
+
+
+async def test_who_holds_what_others_wait_for_waits_for_a_moment_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inflight, "TURN_S", 0.0)
+    lane = Lane(LANE_BYTES)
+    first = await lane.take_turn(LANE_BYTES)
+
+    assert await lane.take_turn(1) is None
+    assert first is not None
+    first.release()
+
+    assert lane.used_bytes == 0
+    assert await lane.take_turn(1) is not None
 
 
 async def test_memory_goes_to_who_has_waited_longest_and_nobody_is_passed_over() -> None:

@@ -13,7 +13,7 @@ from penstock.v1 import cache_pb2, cache_pb2_grpc
 from penstock_node.chunk import Chunk, Payload
 from penstock_node.chunks import ChunkAnswer
 from penstock_node.host_reads import HostReads
-from penstock_node.inflight import Inflight
+from penstock_node.inflight import Inflight, Loan
 from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
 from penstock_node.serve.calls import Calls
@@ -88,26 +88,42 @@ class CacheService(cache_pb2_grpc.CacheServicer):
         wanted = check_range(opened.id.size, request.offset, length)
         yield cache_pb2.ReadResponse(object=wire.object_to_proto(opened))
         for piece in pieces(opened.id.chunk_size, request.offset, wanted):
-            loan = await self._memory.acquire(piece.length)
-            data = await self._read(Chunk(opened.id, opened.volume, piece.index), piece)
+            data, loan = await self._read(Chunk(opened.id, opened.volume, piece.index), piece)
             for at in range(0, piece.length, FRAME_BYTES):
                 yield cache_pb2.ReadResponse(data=bytes(data[at : at + FRAME_BYTES]))
             loan.release()
 
-    async def _read(self, chunk: Chunk, piece: Piece) -> memoryview:
-        """Return the piece's bytes, verified. A bad copy is brought in anew, once."""
+    async def _read(self, chunk: Chunk, piece: Piece) -> tuple[memoryview, Loan]:
+        """Return the piece's bytes, verified, and what their memory is lent by.
+
+        A bad copy is brought in anew, once.
+        """
         for _ in range(2):
-            answer = await self._answer(chunk)
+            answer, loan = await self._answer_with_memory(chunk, piece.length)
             try:
-                # Shielded: it closes the chunk, whether or not the reader is still there.
-                return await asyncio.shield(
-                    asyncio.get_running_loop().run_in_executor(
-                        self._threads, self._take, answer, piece
+                with loan.unless_it_fails():
+                    # Shielded: it closes the chunk, whether or not the reader is still there.
+                    data = await asyncio.shield(
+                        asyncio.get_running_loop().run_in_executor(
+                            self._threads, self._take, answer, piece
+                        )
                     )
-                )
             except CorruptData:
                 await self._recheck(chunk)
+            else:
+                return data, loan
         raise CorruptData(f"chunk {chunk.index} of {chunk.object.key} is bad on this node")
+
+    async def _answer_with_memory(self, chunk: Chunk, size_bytes: int) -> tuple[ChunkAnswer, Loan]:
+        # In this order: what waits for a fill holds nothing that fills may wait for.
+        while True:
+            answer = await self._answer(chunk)
+            with contextlib.ExitStack() as unsent:
+                unsent.callback(answer.close)
+                loan = await self._memory.take_turn(size_bytes)
+                if loan is not None:
+                    unsent.pop_all()
+                    return answer, loan
 
     async def _answer(self, chunk: Chunk) -> ChunkAnswer:
         try:

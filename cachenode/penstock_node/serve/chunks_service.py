@@ -18,9 +18,6 @@ REQUESTS_MAX = 1024
 """In hand at once, most of them waiting for a fill; beyond it, readers are asked to come back."""
 COPIES = 2
 """Of what is sent, in memory until the reader has it: the message, and the message encoded."""
-TURN_S = 1.0
-"""How long a reader waits for memory before it is told to ask again: a node that has much to
-send is slow, never silent."""
 RETRY_AFTER_S = 0.1
 
 
@@ -92,14 +89,13 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
     async def _takes_memory(self, answer: ChunkAnswer, wanted: int, context: Context) -> bool:
         """Wait for memory to send from, given back once the reader has all or is gone.
 
-        Without it the answer is closed.
+        Without it the answer is closed, and the reader asks again: a node that has much to send is
+        slow, never silent.
         """
         with contextlib.ExitStack() as unsent:
             unsent.callback(answer.close)
-            try:
-                async with asyncio.timeout(TURN_S):
-                    loan = await self._memory.acquire(wanted)
-            except TimeoutError:
+            loan = await self._memory.take_turn(wanted)
+            if loan is None:
                 return False
             # The stubs ask for a class of theirs where grpc takes anything to call.
             context.add_done_callback(lambda _: loan.release())  # type: ignore[arg-type]

@@ -188,11 +188,14 @@ class HostChunks:
         if self._memory.wants_in_memory(chunk.id):
             self._memory.promote(chunk.object, chunk.index)
 
-    async def _as_file(self, answer: ChunkAnswer) -> Given:
+    async def _as_file(self, answer: ChunkAnswer) -> Given | None:
+        """Return what a reader is given; None: there is no memory for a copy, it asks again."""
         content = answer.content
         if isinstance(content, StoredChunk):
             return _given(answer)
-        loan = await self._copies.acquire(answer.chunk.length)
+        loan = await self._copies.take_turn(answer.chunk.length)
+        if loan is None:
+            return None
         copy = await self._in_thread(lambda: SealedCopy(content.data, loan))
         return Given(answer.chunk, copy, content.checksums, answer.source)
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from penstock import PenstockError, operator
-from penstock.errors import Conflict
+from penstock.errors import ClusterUnavailable, Conflict
 from penstock_node.testbed.budgets import Budgets
 from penstock_node.testbed.checked_readers import PAUSE_S, CheckedReaders
 from penstock_node.testbed.history import Action, World
@@ -203,8 +203,8 @@ class HistoryRun:
             with operator.connect(self.site.addresses) as connected:
                 try:
                     getattr(connected, verb)(*words, **options)
-                except Conflict:  # Whoever answers has not heard yet that it is back.
-                    return False
+                except (Conflict, ClusterUnavailable):
+                    return False  # Whoever answers has not heard yet that a node, or etcd, is back.
             return True
 
         wait_until(is_done, deadline_s=DEADLINE_S, what=f"{verb} is taken")
