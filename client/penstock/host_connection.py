@@ -101,6 +101,8 @@ class HostConnection:
         self.is_reused = False
         """See `Connection`."""
         self.idle_since = 0.0
+        self._ahead, self._next = b"", Answer(host_pb2.HostResponse())
+        """What has come of the answer after the last one, and its files."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(CONNECT_TIMEOUT_S)
@@ -130,6 +132,8 @@ class HostConnection:
             NodeUnavailable: The node is silent or gone, or the deadline has passed.
             PenstockError: What the node answered.
         """
+        if self._ahead:
+            raise self._nonsense("sends more than it was asked")
         request.tell_working = True
         self.tell(request)
         return self.receive(deadline)
@@ -163,7 +167,7 @@ class HostConnection:
 
     def _receive(self, deadline: Deadline) -> Answer:
         """Return the next answer. Descriptors belong to it before anything else can fail."""
-        answer = Answer(host_pb2.HostResponse())
+        answer, self._next = self._next, Answer(host_pb2.HostResponse())
         try:
             answer.message.ParseFromString(self._receive_frame(answer, deadline)[HEAD_BYTES:])
         except DecodeError as error:
@@ -175,16 +179,21 @@ class HostConnection:
         return answer
 
     def _receive_frame(self, answer: Answer, deadline: Deadline) -> bytes:
-        data = self._receive_some(_RECEIVE_BYTES, answer, deadline)
+        """Return the next message. A reader that is late finds several in the socket."""
+        data, self._ahead, files, are_cut = self._ahead, b"", 0, False
         while len(data) < HEAD_BYTES:
+            files, are_cut = len(answer.files), answer.are_cut
             data += self._receive_some(_RECEIVE_BYTES, answer, deadline)
         wanted = frame_bytes(data)
         if wanted > RESPONSE_BYTES_MAX:
             raise self._nonsense(f"sends a message of {wanted} bytes")
         if len(data) < wanted:
-            data += self._receive_rest(wanted - len(data), answer, deadline)
+            return data + self._receive_rest(wanted - len(data), answer, deadline)
         if len(data) > wanted:
-            raise self._nonsense("sends more than it was asked")
+            # The kernel ends a receive where files come: those of the last are the last message's.
+            data, self._ahead = data[:wanted], data[wanted:]
+            self._next.files, answer.files = answer.files[files:], answer.files[:files]
+            self._next.are_cut, answer.are_cut = answer.are_cut, are_cut
         return data
 
     def _receive_rest(self, missing: int, answer: Answer, deadline: Deadline) -> bytearray:
@@ -234,7 +243,8 @@ class HostConnection:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket; again does nothing."""
+        """Close the socket and what nobody has taken; again does nothing."""
+        _close_all(self._next.files)
         self._socket.close()
 
 

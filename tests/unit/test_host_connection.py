@@ -95,8 +95,10 @@ def waits(sock: socket.socket) -> None:
 def connected(node: ScriptedNode, script: Script) -> Iterator[HostConnection]:
     node.scripts = [script]
     connection = HostConnection(node.path)
-    yield connection
-    connection.close()
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def descriptors() -> int:
@@ -135,7 +137,6 @@ def test_an_error_is_raised_by_its_own_class(node: ScriptedNode) -> None:
     [
         (b"\x05\x00\x00\x00\xff\xff\xff\xff\xff", "what is no message"),
         ((RESPONSE_BYTES_MAX + 1).to_bytes(4, "little"), "a message of"),
-        (frame(CHUNKS) + b"more", "more than it was asked"),
         (frame(CHUNKS)[:-1], "closed the connection"),
         (b"\x01", "closed the connection"),
         (b"", "closed the connection"),
@@ -152,6 +153,85 @@ def test_what_is_no_answer_is_no_node_and_leaves_no_file_open(
             pytest.raises(NodeUnavailable, match=said),
         ):
             connection.ask(REQUEST, Deadline.after(20))
+
+    wait_until(lambda: descriptors() <= before, deadline_s=SOON_S, what="all files are closed")
+
+
+def says(*steps: tuple[bytes, int | None]) -> Script:
+    """Send one message after another, with a file where one is named."""
+
+    def say(sock: socket.socket) -> None:
+        for data, file in steps:
+            sends(data, *(() if file is None else (file,)))(sock)
+
+    return say
+
+
+WORKING = frame(host_pb2.HostResponse(working=host_pb2.HostWorking()))
+
+
+@pytest.mark.parametrize("words", [1, 2, 50])
+def test_a_reader_that_is_late_finds_that_the_node_works_and_the_answer_together(
+    node: ScriptedNode, words: int
+) -> None:
+    before, sent = descriptors(), threading.Event()
+    with Path(__file__).open("rb") as file:
+        steps = [(WORKING, None)] * words + [(frame(CHUNKS), file.fileno())]
+
+        def say(sock: socket.socket) -> None:
+            says(*steps)(sock)
+            sent.set()
+            waits(sock)
+
+        with connected(node, say) as connection:
+            connection.tell(REQUEST)
+            assert sent.wait(20)
+
+            with connection.receive(Deadline.after(20)) as answer:
+                assert answer.message.chunks.epoch == 7
+                assert len(answer.files) == 1
+
+    wait_until(lambda: descriptors() <= before, deadline_s=SOON_S, what="all files are closed")
+
+
+def test_parts_that_came_together_keep_their_own_files(node: ScriptedNode) -> None:
+    sent = threading.Event()
+    parts = [frame(host_pb2.HostResponse(chunks=host_pb2.HostChunks(epoch=i))) for i in range(4)]
+    with Path(__file__).open("rb") as file:
+        steps = [(part, file.fileno() if at % 2 else None) for at, part in enumerate(parts)]
+
+        def say(sock: socket.socket) -> None:
+            says(*steps)(sock)
+            sent.set()
+            waits(sock)
+
+        with connected(node, say) as connection:
+            connection.tell(REQUEST)
+            assert sent.wait(20)
+            found = []
+            for _ in parts:
+                with connection.receive(Deadline.after(20)) as answer:
+                    found.append((answer.message.chunks.epoch, len(answer.files)))
+
+    assert found == [(0, 0), (1, 1), (2, 0), (3, 1)]
+
+
+def test_what_is_sent_beyond_the_answer_spoils_the_connection(node: ScriptedNode) -> None:
+    before, sent = descriptors(), threading.Event()
+    with Path(__file__).open("rb") as file:
+
+        def say(sock: socket.socket) -> None:
+            says((frame(CHUNKS), None), (frame(CHUNKS), file.fileno()))(sock)
+            sent.set()
+            waits(sock)
+
+        with connected(node, say) as connection:
+            connection.tell(REQUEST)
+            assert sent.wait(20)
+            with connection.receive(Deadline.after(20)):
+                pass
+            with pytest.raises(NodeUnavailable, match="more than it was asked"):
+                connection.ask(REQUEST, Deadline.after(20))
 
     wait_until(lambda: descriptors() <= before, deadline_s=SOON_S, what="all files are closed")
 
