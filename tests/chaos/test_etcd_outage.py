@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.errors import ClusterUnavailable
 from penstock.rpc import SET_WEIGHTS, Channels
 from penstock.v1 import operator_pb2
 from penstock_node.testbed.etcd import EtcdServer, etcd_binary
@@ -104,8 +105,15 @@ def test_after_etcd_was_wiped_and_compacted_changes_still_reach_every_node(site:
 
     channels = Channels()
     change = operator_pb2.WeightChange(node="n1", weight=150)
-    channels.call(
-        site.cluster["n2"].address, SET_WEIGHTS, operator_pb2.SetWeightsRequest(changes=[change])
-    )
+    request = operator_pb2.SetWeightsRequest(changes=[change])
+
+    def is_set() -> bool:
+        try:
+            channels.call(site.cluster["n2"].address, SET_WEIGHTS, request)
+        except ClusterUnavailable:  # What was lost is being restored: try again, it says.
+            return False
+        return True
+
+    wait_until(is_set, deadline_s=DEADLINE_S, what="the weight is set")
     wait_until(lambda: site.epochs() == {epoch + 1}, deadline_s=DEADLINE_S, what="all know of it")
     channels.close()
