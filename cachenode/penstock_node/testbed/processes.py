@@ -45,14 +45,14 @@ def _first_ephemeral_port() -> int:
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind(("0.0.0.0", port))  # noqa: S104 - links listen at 127.0.0.2; nobody listens here
         except OSError:
             return False
     return True
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ``count`` different ports that nobody listens on at 127.0.0.1.
+    """Return ``count`` different ports that nobody listens on at any address.
 
     They lie below the range that the kernel gives to outgoing connections: a client that
     reconnects to a stopped server must not be given that server's port, or meet itself there.
