@@ -83,6 +83,7 @@ class Attempt:
         """To be asked once more: its copy may be bad, and only it can tell."""
         self._may_be_sent_on = True
         self._goes_to_holder = True
+        """A new owner has not yet named who has the chunk, nor has that one been asked in vain."""
         self._sent_on_by = ""
         self._asked = ""
         self._unreachable: set[str] = set()
@@ -180,7 +181,7 @@ class Attempt:
                 if outcome.copies > self._copies:
                     self._routing.hot.tell(self._chunk_id, outcome.copies)
                 if self._is_behind(outcome.epoch):
-                    self._nodes.poll_soon()  # It may have the owners change; this piece has landed.
+                    self._nodes.poll_soon()  # In the background: this piece has landed.
             return True
         self._check_wanted()
         self._last_error = outcome

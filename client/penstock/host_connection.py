@@ -110,10 +110,10 @@ class HostConnection:
             _let_the_kernel_wait(self._socket)
             self.welcome = self._greet(token)
         except OSError as error:
-            self._socket.close()
+            self.close()
             raise NodeUnavailable(f"no node answers at {address}: {error}") from error
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
 
     def _greet(self, token: str) -> Welcome:

@@ -134,6 +134,8 @@ def test_a_time_that_is_too_short_says_what_is_left_and_the_drain_goes_on(cached
 
 def test_reads_wait_for_no_chunk_to_move(cached: Cached) -> None:
     """Whoever has what a new owner lacks still is asked for it, block by block as before."""
+    failures = "penstock_chunk_read_failures_total"
+    failed = cached.site.cluster.total(failures)
     cached.move(SLOW)
     cached.penstock("drain", "n2", "--timeout", "0s")
 
@@ -142,6 +144,7 @@ def test_reads_wait_for_no_chunk_to_move(cached: Cached) -> None:
         sources = cache.stats()["source"]
 
     assert sources.keys() == {"disk"}
+    assert cached.site.cluster.total(failures) == failed, "whoever is sent on has not failed"
 
 
 def test_who_is_overtaken_by_another_operator_is_told(cached: Cached) -> None:

@@ -324,3 +324,13 @@ def test_after_one_was_named_other_reads_begin_with_former_owners() -> None:
     assert (first, asked, then) == (rig.owners[1], former, rig.owners[1])
     assert (context.only_if_cached, last.only_if_cached) == (True, False)
     assert not last.goes_to_holder
+
+
+@pytest.mark.parametrize(("epoch", "is_due"), [(1, False), (2, True)])
+def test_a_newer_placement_delays_no_read_and_is_asked_for_soon(epoch: int, is_due: bool) -> None:
+    attempt = Rig().attempt()
+    attempt._nodes._poll_at = FAR_S
+
+    after(attempt, Landed("disk", epoch))  # Nobody can be called here: asking would be an error.
+
+    assert attempt._nodes.poll_is_due() == is_due

@@ -157,14 +157,21 @@ def test_what_is_no_answer_is_no_node_and_leaves_no_file_open(
     wait_until(lambda: descriptors() <= before, deadline_s=SOON_S, what="all files are closed")
 
 
-def says(*steps: tuple[bytes, int | None]) -> Script:
-    """Send one message after another, with a file where one is named."""
+@contextmanager
+def all_sent(node: ScriptedNode, *steps: tuple[bytes, int | None]) -> Iterator[HostConnection]:
+    """Give a connection with one message after another in it, with a file where one is named."""
+    sent = threading.Event()
 
     def say(sock: socket.socket) -> None:
         for data, file in steps:
             sends(data, *(() if file is None else (file,)))(sock)
+        sent.set()
+        waits(sock)
 
-    return say
+    with connected(node, say) as connection:
+        connection.tell(REQUEST)
+        assert sent.wait(20)
+        yield connection
 
 
 WORKING = frame(host_pb2.HostResponse(working=host_pb2.HostWorking()))
@@ -174,41 +181,25 @@ WORKING = frame(host_pb2.HostResponse(working=host_pb2.HostWorking()))
 def test_a_reader_that_is_late_finds_that_the_node_works_and_the_answer_together(
     node: ScriptedNode, words: int
 ) -> None:
-    before, sent = descriptors(), threading.Event()
+    before = descriptors()
     with Path(__file__).open("rb") as file:
         steps = [(WORKING, None)] * words + [(frame(CHUNKS), file.fileno())]
-
-        def say(sock: socket.socket) -> None:
-            says(*steps)(sock)
-            sent.set()
-            waits(sock)
-
-        with connected(node, say) as connection:
-            connection.tell(REQUEST)
-            assert sent.wait(20)
-
-            with connection.receive(Deadline.after(20)) as answer:
-                assert answer.message.chunks.epoch == 7
-                assert len(answer.files) == 1
+        with (
+            all_sent(node, *steps) as connection,
+            connection.receive(Deadline.after(20)) as answer,
+        ):
+            assert answer.message.chunks.epoch == 7
+            assert len(answer.files) == 1
 
     wait_until(lambda: descriptors() <= before, deadline_s=SOON_S, what="all files are closed")
 
 
 def test_parts_that_came_together_keep_their_own_files(node: ScriptedNode) -> None:
-    sent = threading.Event()
     parts = [frame(host_pb2.HostResponse(chunks=host_pb2.HostChunks(epoch=i))) for i in range(4)]
+    found = []
     with Path(__file__).open("rb") as file:
         steps = [(part, file.fileno() if at % 2 else None) for at, part in enumerate(parts)]
-
-        def say(sock: socket.socket) -> None:
-            says(*steps)(sock)
-            sent.set()
-            waits(sock)
-
-        with connected(node, say) as connection:
-            connection.tell(REQUEST)
-            assert sent.wait(20)
-            found = []
+        with all_sent(node, *steps) as connection:
             for _ in parts:
                 with connection.receive(Deadline.after(20)) as answer:
                     found.append((answer.message.chunks.epoch, len(answer.files)))
@@ -217,17 +208,10 @@ def test_parts_that_came_together_keep_their_own_files(node: ScriptedNode) -> No
 
 
 def test_what_is_sent_beyond_the_answer_spoils_the_connection(node: ScriptedNode) -> None:
-    before, sent = descriptors(), threading.Event()
+    before = descriptors()
     with Path(__file__).open("rb") as file:
-
-        def say(sock: socket.socket) -> None:
-            says((frame(CHUNKS), None), (frame(CHUNKS), file.fileno()))(sock)
-            sent.set()
-            waits(sock)
-
-        with connected(node, say) as connection:
-            connection.tell(REQUEST)
-            assert sent.wait(20)
+        steps = [(frame(CHUNKS), None), (frame(CHUNKS), file.fileno())]
+        with all_sent(node, *steps) as connection:
             with connection.receive(Deadline.after(20)):
                 pass
             with pytest.raises(NodeUnavailable, match="more than it was asked"):
