@@ -23,10 +23,10 @@ from penstock_node.testbed.odd_disk import OddDisk
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import LEASE_TTL_S, MIB
 
-HISTORIES = ((1, 2), (2, 1))
+HISTORIES = ((1, 2), (2, 1), (3, 2))
 """Those of the suite: seeds, and copies."""
 STEPS = 20
-LONGEST_S = 20.0
+LONGEST_S = 30.0
 """After so long a history of the suite is brought to its end."""
 STEP_LONGEST_S = 30.0
 """On average, of histories that somebody asked for."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.history import History
 
-NICE = 10
+NICE = 5
 SEEDS_AT_ONCE = 20
 """A process takes so many at a time."""
 
