@@ -246,6 +246,7 @@ class Chunks:
             members=self._cluster.view.members,
             unreachable={owner for owner in owners if away.is_suspected(owner)},
             replicas=self._cluster.replicas_of(chunk.object.key),
+            lapsed=self._cluster.lapsed,
         )
 
     async def _try_suspects(self, suspects: set[str]) -> None:
@@ -269,7 +270,7 @@ class Chunks:
         if await self._peers.answers(member):
             self._cluster.away.trust([member.id])
         else:
-            self._cluster.away.suspect(member.id)
+            self._cluster.finds_away(member.id)
 
     def holds(self, ticket_text: str) -> list[int]:
         """Return the indexes of the chunks of a ticket's object that are here. Blocks briefly."""

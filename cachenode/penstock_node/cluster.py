@@ -8,7 +8,7 @@ Not responsible for: where states come from (`coordination`), what follows from 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -79,6 +79,9 @@ class Cluster:
         self._clock, self._monotonic = clock, monotonic
         self._was_away, self._asks_until = was_away, 0.0
         self._keys = TicketKeys(())
+        self.lapsed: Mapping[str, Member] = {}
+        """Members whose lease has ended, and who were not found silent since: a machine that was
+        starved for that long still has its chunks."""
         self._past_rings: dict[int, Ring] = {}
         """By epoch, the newest first."""
         self._taking = asyncio.Lock()
@@ -137,11 +140,28 @@ class Cluster:
             known = self._past_rings | {before.placement.epoch: self.routing.ring}
         self.routing.update(view)
         self.away.trust(view.new_processes(before))
+        self.lapsed = self._lapsed_in(view, before)
         assert self.routing.ring  # Built here, not by the first reader on the event loop.
         self._past_rings = {
             past.epoch: known.get(past.epoch) or Ring.build(past.nodes, past.points_per_100)
             for past in view.placement.history
         }
+
+    def _lapsed_in(self, view: View, before: View | None) -> dict[str, Member]:
+        known = {**self.lapsed, **(before.members if before else {})}
+        return {
+            node_id: member
+            for node_id, member in known.items()
+            if node_id not in view.members and not self.away.is_suspected(node_id)
+        }
+
+    def finds_away(self, node_id: str) -> None:
+        """Act in the node's stead for a while: it does not answer, although asked more than once.
+
+        If its lease has ended too, until it registers again.
+        """
+        self.away.suspect(node_id)
+        self.lapsed = {each: member for each, member in self.lapsed.items() if each != node_id}
 
     async def reached(self, epoch: int) -> None:
         """Wait until a placement of ``epoch`` or later is in force; bound it with a timeout."""

@@ -11,7 +11,14 @@ from typing import Any
 
 import structlog
 
-from penstock.errors import NodeUnavailable, Overloaded, PenstockError, Retryable
+from penstock.errors import (
+    NodeUnavailable,
+    NotOwner,
+    OriginUnavailable,
+    Overloaded,
+    PenstockError,
+    Retryable,
+)
 from penstock.membership.view import Member
 from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.cluster import Cluster
@@ -23,7 +30,7 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.origin import Origins
 from penstock_node.origin.interface import Buffer
 from penstock_node.ownership import Duty
-from penstock_node.peers import Peers
+from penstock_node.peers import PROBES, Peers
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +39,8 @@ LOOK_TIMEOUT_S = 10.0
 LOOKS_MAX = 5
 """How often one that is silent, but answers a probe, or has too much to do, is asked: the origin
 costs more."""
+LAPSED_PROBES = 3
+"""How often one is asked whose lease has ended, which says already that it was silent for long."""
 FETCH_TIMEOUT_S = 45.0
 """For an owner that may have to read the origin first; less than a client's own patience."""
 FLIGHTS_MAX = 1024
@@ -145,15 +154,20 @@ class Filler:
 
     async def _unless_away(self, first: Member, chunk: Chunk, *, is_guest: bool) -> Arrival | None:
         """Return the chunk from its first owner; None: this one acts in its stead from here on."""
+        has_lapsed = first.id in self._cluster.lapsed
         try:
             return await self._from_first(first, chunk, is_guest=is_guest)
         except NodeUnavailable:
             if is_guest:
                 raise
-            if await self._peers.answers(first):
+            if await self._peers.answers(first, probes=LAPSED_PROBES if has_lapsed else PROBES):
                 raise Overloaded(f"{first.id} takes its time") from None
-            self._cluster.away.suspect(first.id)
+            self._cluster.finds_away(first.id)
             return None
+        except (NotOwner, OriginUnavailable):
+            if not has_lapsed:
+                raise
+            return None  # Cut off, as it seems: from etcd, so it knows no newer owners, or more.
 
     # No frame that an error has passed may hold a loan: whoever keeps the error keeps both.
 
@@ -197,7 +211,7 @@ class Filler:
                     "a node that may have a chunk is silent", node=member.id, error=str(error)
                 )
                 if not was_silent and not await self._peers.answers(member):
-                    self._cluster.away.suspect(member.id)
+                    self._cluster.finds_away(member.id)
                     return None
             except Overloaded as error:  # It may have it.
                 await asyncio.sleep(error.retry_after_s)

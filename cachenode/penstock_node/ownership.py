@@ -15,7 +15,8 @@ class Duty:
     """This node keeps the chunk."""
 
     fills_from: Member | None
-    """The live owner to fill from; None for the first one, which reads the origin."""
+    """The owner to fill from: the first that may answer; None for that one itself, which reads
+    the origin."""
     others: tuple[str, ...] = ()
     """The other live owners that keep a copy."""
     missed_by: tuple[str, ...] = ()
@@ -31,11 +32,14 @@ def duty_of(
     members: Mapping[str, Member],
     unreachable: Collection[str],
     replicas: int,
+    lapsed: Mapping[str, Member] | None = None,
 ) -> Duty | None:
     """Return this node's duty for a chunk, or None when it keeps no copy of it.
 
     Owners that are away or unreachable are passed over, so that the next one acts in their
-    stead: the first live owner reads the origin, the others fill from it.
+    stead: the first live owner reads the origin, the others fill from it. One whose lease has
+    ended and that may answer still keeps its place as the one to fill from: readers who have not
+    learnt of it ask it as before, and only one may read the origin.
 
     Args:
         node_id: This node.
@@ -43,6 +47,7 @@ def duty_of(
         members: Who is alive.
         unreachable: Members that this node itself cannot reach.
         replicas: How many live owners keep the chunk.
+        lapsed: Whose lease has ended, and who have not been found silent since.
     """
     live = [
         owner
@@ -51,8 +56,14 @@ def duty_of(
     ][:replicas]
     if node_id not in live:
         return None
+    may_answer = {**(lapsed or {}), **members}
+    first = next(
+        owner
+        for owner in owners
+        if owner == node_id or (owner in may_answer and owner not in unreachable)
+    )
     return Duty(
-        fills_from=None if live[0] == node_id else members[live[0]],
+        fills_from=None if first == node_id else may_answer[first],
         others=tuple(owner for owner in live if owner != node_id),
         missed_by=tuple(owner for owner in owners[:replicas] if owner not in live),
     )

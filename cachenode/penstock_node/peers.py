@@ -103,20 +103,22 @@ class Peers:
         finally:
             del outcome  # It holds this frame, and with it the chunk's memory.
 
-    async def answers(self, member: Member) -> bool:
+    async def answers(self, member: Member, *, probes: int = PROBES) -> bool:
         """Tell whether ``member`` answers at all; of several who want to know, one asks.
 
-        One that is silent costs `PROBES` times half a second.
+        One that is silent costs ``probes`` times half a second.
         """
         probe = self._probes.get(member.id)
         if probe is None:
-            probe = asyncio.get_running_loop().run_in_executor(self._threads, self._probe, member)
+            probe = asyncio.get_running_loop().run_in_executor(
+                self._threads, self._probe, member, probes
+            )
             self._probes[member.id] = probe
             probe.add_done_callback(lambda _: self._probes.pop(member.id, None))
         return await asyncio.shield(probe)
 
-    def _probe(self, member: Member) -> bool:
-        return any(self._ping(member) for _ in range(PROBES) if not self._is_closed)
+    def _probe(self, member: Member, probes: int) -> bool:
+        return any(self._ping(member) for _ in range(probes) if not self._is_closed)
 
     def _ping(self, member: Member) -> bool:
         known = self._cluster.view.placement

@@ -43,8 +43,13 @@ class Finished:
     errors: str
 
     @property
+    def logs(self) -> str:
+        """What the nodes said, if a claim was not kept."""
+        return "\n".join(path.read_text() for path in sorted(self.home.glob("*-logs/*.log")))
+
+    @property
     def figures(self) -> Any:
-        assert self.status == 0, self.errors
+        assert self.status == 0, f"{self.errors}\n{self.logs}"
         return json.loads(self.output)
 
 

@@ -29,6 +29,7 @@ LOG_MAX = 400
 
 @dataclass(slots=True)
 class _Lease:
+    node_id: str
     ttl_s: float
     ends_at: float
 
@@ -109,11 +110,11 @@ class Store:
 
     # Leases.
 
-    def grant(self, ttl_s: float) -> int:
+    def grant(self, node_id: str, ttl_s: float) -> int:
         """Begin a lease."""
         self._lease_ids += 1
         lease_id = self.store_id * 1_000_000 + self._lease_ids
-        self._leases[lease_id] = _Lease(ttl_s, self.loop.time() + ttl_s)
+        self._leases[lease_id] = _Lease(node_id, ttl_s, self.loop.time() + ttl_s)
         self._look_at(lease_id, ttl_s)
         return lease_id
 
@@ -124,6 +125,12 @@ class Store:
             return False
         lease.ends_at = self.loop.time() + lease.ttl_s
         return True
+
+    def end_leases_of(self, node_id: str) -> None:
+        """Have a node lose its leases, as one that was starved for too long to renew them."""
+        for lease_id, lease in list(self._leases.items()):
+            if lease.node_id == node_id:
+                self.revoke(lease_id)
 
     def revoke(self, lease_id: int) -> None:
         """End a lease, with its keys."""
@@ -232,7 +239,7 @@ class Connection:
 
     async def grant_lease(self, ttl_s: float) -> SimLease:
         await self._reach()
-        return SimLease(self, self.store.grant(ttl_s), ttl_s)
+        return SimLease(self, self.store.grant(self._node_id, ttl_s), ttl_s)
 
     async def watch(self, prefix: str) -> AsyncGenerator[Listing | Changes, None]:
         assert prefix == "", "nodes watch everything"

@@ -158,7 +158,7 @@ class SimPeers(Peers):
             self._network, self._cluster.node_id, member, context, piece, timeout_s=timeout_s
         )
 
-    async def answers(self, member: Member) -> bool:
+    async def answers(self, member: Member, *, probes: int = PROBES) -> bool:
         async def serve(_exchange: Exchange[None]) -> None:
             """Any answer will do."""
 
@@ -167,8 +167,8 @@ class SimPeers(Peers):
                 self._cluster.node_id,
                 member.id,
                 serve,
-                silence_s=PROBES * SILENCE_S,
-                timeout_s=PROBES * SILENCE_S,
+                silence_s=probes * SILENCE_S,
+                timeout_s=probes * SILENCE_S,
             )
         except NodeUnavailable:
             return False

@@ -181,6 +181,7 @@ class History:
             self._replace_disk,
             self._lose_keys,
             self._set_copies,
+            self._end_lease,
         )
         chosen = [act for act in others if self._rng.random() < ACT_SHARE]
         return [self._kill_or_start, self._kill_or_start, *chosen]
@@ -256,6 +257,11 @@ class History:
         if self._rng.random() < 0.3:
             self._cluster.note("the coordinator has lost everything")
             self._cluster.keys.wipe()
+
+    def _end_lease(self) -> None:
+        node = self._some_node()
+        self._cluster.note(node.id, "loses its lease")
+        self._cluster.keys.end_leases_of(node.id)
 
     def _set_copies(self) -> None:
         """Change how many owners keep a chunk. What that asks for comes with the next placement."""

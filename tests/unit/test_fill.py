@@ -13,7 +13,14 @@ from typing import Any, cast
 import pytest
 
 from penstock.checksums import BLOCK_BYTES
-from penstock.errors import NodeUnavailable, NotCached, NotOwner, Overloaded, PenstockError
+from penstock.errors import (
+    NodeUnavailable,
+    NotCached,
+    NotOwner,
+    OriginUnavailable,
+    Overloaded,
+    PenstockError,
+)
 from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
 from penstock.placement import PastPlacement, PlacedNode, Placement
@@ -21,7 +28,7 @@ from penstock_node.chunk import Chunk
 from penstock_node.chunks import ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
-from penstock_node.fill import LOOKS_MAX, Filler
+from penstock_node.fill import LAPSED_PROBES, LOOKS_MAX, Filler
 from penstock_node.flights import Flight
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
@@ -29,7 +36,7 @@ from penstock_node.keeping import Keeping
 from penstock_node.metrics import NodeMetrics
 from penstock_node.origin import Origins
 from penstock_node.ownership import Duty
-from penstock_node.peers import Peers
+from penstock_node.peers import PROBES, Peers
 from penstock_node.store import Store, Tier
 
 FILE = ObjectId("s3://b/model", "v1", 64 * BLOCK_BYTES, BLOCK_BYTES)
@@ -52,7 +59,7 @@ class HandAnswered(Peers):
         self.is_there = True
         self.asked: list[bool] = []
         """Whether each question was for what it has alone."""
-        self.probes: list[str] = []
+        self.probes: list[tuple[str, int]] = []
 
     async def fetch(
         self, member: Member, chunk: Chunk, *, only_if_cached: bool, timeout_s: float
@@ -63,8 +70,8 @@ class HandAnswered(Peers):
             raise answer
         return memoryview(DATA)
 
-    async def answers(self, member: Member) -> bool:
-        self.probes.append(member.id)
+    async def answers(self, member: Member, *, probes: int = PROBES) -> bool:
+        self.probes.append((member.id, probes))
         return self.is_there
 
 
@@ -260,7 +267,7 @@ async def test_it_acts_for_a_node_that_a_reader_names_and_that_it_finds_away(rig
     with pytest.raises(FromTheOrigin):
         await rig.ask("b")
 
-    assert rig.peers.probes == ["b"]
+    assert rig.peers.probes == [("b", PROBES)]
 
 
 async def test_it_does_not_where_it_finds_the_node_well(rig: Rig) -> None:
@@ -275,7 +282,7 @@ async def test_what_its_own_readers_suspect_is_not_enough(rig: Rig) -> None:
     assert not rig.chunks.is_kept(rig.next_in_line)
     with pytest.raises(NotOwner):
         await rig.ask("b")
-    assert rig.peers.probes == ["b"]
+    assert rig.peers.probes == [("b", PROBES)]
 
 
 async def test_once_it_is_found_away_nobody_waits_for_another_probe(rig: Rig) -> None:
@@ -295,6 +302,64 @@ async def test_a_node_that_was_started_anew_is_not_away_any_more(rig: Rig) -> No
     rig.cluster._update(replace(view, members=members))
 
     assert not rig.chunks.is_kept(rig.next_in_line)
+
+
+# When a lease has ended ------------------------------------------------------------------------
+
+
+def end_lease_of_b(rig: Rig) -> None:
+    view = rig.cluster.view
+    members = {name: member for name, member in view.members.items() if name != "b"}
+    rig.cluster._update(replace(view, members=members))
+
+
+async def test_who_acts_for_a_node_that_lost_its_lease_fills_from_it_while_it_answers(
+    rig: Rig,
+) -> None:
+    end_lease_of_b(rig)
+    rig.peers.answering = [None]
+
+    await rig.ask()
+
+    assert rig.peers.asked == [False]
+
+
+@pytest.mark.parametrize("trouble", [NotOwner("behind", epoch=1), OriginUnavailable("cut off")])
+async def test_one_that_is_cut_off_from_more_is_not_waited_for(
+    rig: Rig, trouble: PenstockError
+) -> None:
+    end_lease_of_b(rig)
+    rig.peers.answering = [trouble]
+
+    with pytest.raises(FromTheOrigin):
+        await rig.ask()
+
+
+async def test_once_it_is_found_silent_nobody_asks_it_until_it_registers_again(rig: Rig) -> None:
+    end_lease_of_b(rig)
+    rig.peers.is_there = False
+    rig.peers.answering = [SILENT]
+    with pytest.raises(FromTheOrigin):
+        await rig.ask()
+    assert rig.peers.probes == [("b", LAPSED_PROBES)]
+
+    rig.cluster.away.trust(["b"])  # Its time as a suspect is over.
+    rig.filler._flights.forget_landed()
+    with pytest.raises(FromTheOrigin):
+        await rig.ask()
+
+    assert rig.peers.asked == [False]
+
+
+async def test_one_that_was_found_away_before_its_lease_ended_is_not_asked(rig: Rig) -> None:
+    rig.cluster.finds_away("b")
+    end_lease_of_b(rig)
+    rig.cluster.away.trust(["b"])
+
+    with pytest.raises(FromTheOrigin):
+        await rig.ask()
+
+    assert rig.peers.asked == []
 
 
 # Chunks that another node has to hand over --------------------------------------------------

@@ -43,6 +43,33 @@ def test_with_copies_those_that_are_there_know_who_misses_one() -> None:
     )
 
 
+def lapsed(node: str, names: str, *, replicas: int = 1, unreachable: str = "") -> Duty | None:
+    return duty_of(
+        node,
+        OWNERS,
+        members={name: member for name, member in MEMBERS.items() if name not in names},
+        unreachable=set(unreachable),
+        replicas=replicas,
+        lapsed={name: MEMBERS[name] for name in names},
+    )
+
+
+def test_one_whose_lease_has_ended_keeps_nothing_and_is_filled_from() -> None:
+    assert lapsed("b", "a") == Duty(fills_from=MEMBERS["a"], missed_by=("a",))
+    assert lapsed("c", "a") is None
+    assert lapsed("c", "a", replicas=2) == Duty(
+        fills_from=MEMBERS["a"], others=("b",), missed_by=("a",)
+    )
+    assert lapsed("a", "a") == Duty(fills_from=None)
+
+
+def test_who_is_reached_and_comes_before_it_is_filled_from_instead() -> None:
+    assert lapsed("c", "b", replicas=2) == Duty(
+        fills_from=MEMBERS["a"], others=("a",), missed_by=("b",)
+    )
+    assert lapsed("b", "a", unreachable="a") == Duty(fills_from=None, missed_by=("a",))
+
+
 def test_a_node_that_others_cannot_reach_still_knows_its_own_duty() -> None:
     assert duty("a", unreachable="a") == Duty(fills_from=None)
 

@@ -83,15 +83,17 @@ def _run(parent: Path, stage: Stage, *, keep: bool, as_json: bool) -> None:
         figures = Play(scene, stage).play()
         claims = judge(figures)
         stage.show(tables.claims_table(claims))
+        broken = [claim for claim in claims if not claim.is_kept]
+        logs = save_logs(scene) if broken else None
         lines = _keep(stack, scene, stage) if keep else []
     seconds = time.monotonic() - begun
     if as_json:
         say_json(_to_json(figures, claims, seconds, scene, lines))
     stage.show(tables.ending(seconds, scene.directory, lines))
-    broken = [claim for claim in claims if not claim.is_kept]
     for claim in broken:
         note(f"not so: {claim.text} (measured: {claim.measured})")
     if broken:
+        note(f"what the nodes say of it is in {logs}")
         raise typer.Exit(1)
 
 
@@ -106,6 +108,15 @@ def _set_up(stack: contextlib.ExitStack, parent: Path, *, keep: bool) -> Scene:
     stack.callback(scene.stop)
     stack.callback(_ignore_interrupts)
     return scene
+
+
+def save_logs(scene: Scene) -> Path:
+    """Copy the nodes' logs to where they outlive the demo; return that directory."""
+    logs = scene.directory.with_name(f"{scene.directory.name}-logs")
+    logs.mkdir(mode=0o700)
+    for node in scene.cluster.nodes.values():
+        shutil.copy(node.process.log, logs / f"{node.spec.name}.log")
+    return logs
 
 
 def _keep(stack: contextlib.ExitStack, scene: Scene, stage: Stage) -> list[kept.Lines]:

@@ -34,8 +34,8 @@ CAPACITY_UNIT_BYTES = 200 * MIB
 CAPACITY_RATIOS = (1, 2, 3)
 CHUNK_BYTES = 256 * 1024
 """Small, so that a model of 90.9 MB has hundreds of chunks to share out."""
-LEASE_TTL_S = 3.0
-"""Short, so that a killed node counts as away while one watches."""
+LEASE_TTL_S = 5.0
+"""Short, so that a killed node counts as away while one watches; long enough for a busy machine."""
 _STARTERS = 2
 _ENDING_POLL_S = 0.05
 
