@@ -14,7 +14,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Released together, and useless alone; or its own lower half.
 COMES_WITH = {"pydantic-core": "pydantic", "botocore": "boto3"}
 OURS = {"penstock", "penstock_node"}
-FOR_TESTS = "cachenode/penstock_node/testbed/odd_disk"
+FOR_TESTS = (
+    "cachenode/penstock_node/testbed/odd_disk",
+    "cachenode/penstock_node/testbed/loaders",
+)
 FOR_TORCH = "client/penstock/tensors"
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 

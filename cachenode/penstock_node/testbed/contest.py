@@ -90,6 +90,10 @@ class Contest:
         """Return a contender's speed."""
         return self._figure(name, "GB/s", self._speed, name)
 
+    def seconds(self, name: str) -> Measure:
+        """Return how long a contender takes."""
+        return self._figure(name, "s", _seconds, name)
+
     def server_cpu(self, name: str) -> Measure:
         """Return the processor time of a contender's server."""
         return self._figure(f"{name}: server", "CPU s/GB", self._server_cpu, name)
@@ -103,6 +107,12 @@ class Contest:
     ) -> Measure:
         """Return how many times as fast as ``over`` a contender is."""
         return self._ratio("speed", self._speed, name, over, bound=bound, target=target)
+
+    def time_ratio(
+        self, name: str, over: str, *, bound: Bound = "", target: float = 0.0
+    ) -> Measure:
+        """Return how many times as long as ``over`` a contender takes."""
+        return self._ratio("time", _seconds, name, over, bound=bound, target=target)
 
     def server_cpu_ratio(
         self, name: str, over: str, *, bound: Bound = "", target: float = 0.0
@@ -150,3 +160,7 @@ class Contest:
         pairs = zip(self.samples[name], self.samples[over], strict=True)
         ratios = [quantity(mine) / quantity(other) for mine, other in pairs]
         return Measure.of(title, ratios, bound=bound, target=target, group=self._group)
+
+
+def _seconds(sample: Sample) -> float:
+    return sample.seconds

@@ -1,0 +1,1 @@
+"""What benchmarks of loading models start, and how they ask it."""
