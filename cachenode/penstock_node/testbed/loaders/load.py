@@ -128,7 +128,7 @@ def main() -> None:
     try:
         importlib.import_module(PACKAGES[way])
     except ImportError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         sys.exit(ABSENT)
     begun, total = time.monotonic(), 0
     loaded = dict[str, torch.Tensor]()
@@ -143,7 +143,7 @@ def main() -> None:
         "tensors": len(loaded),
         "sum": total,
     }
-    print(json.dumps(line), flush=True)
+    sys.stdout.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
