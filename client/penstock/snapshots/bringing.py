@@ -178,13 +178,20 @@ class Bringing:
                 partial.discard()
                 self._settle("shared", file, progress)
                 return None
-            handle = handle or self._source.open(file.url)
+            handle = handle or self._open(file)
             if _version_of(handle, file) != file:
                 return handle
             self._fill(partial, handle, file, progress)
             partial.publish(prepare(self._place.base, name), self._tell)
         self._settle("fetched", file, progress)
         return None
+
+    def _open(self, file: FileVersion) -> Handle:
+        """Return the object; which version is the newer one where a listing told another."""
+        handle = self._source.open(file.url)
+        if _version_of(handle, file) == file:
+            return handle
+        return self._source.open(file.url, refresh=True)
 
     def _settle(self, what: str, file: FileVersion, progress: FileProgress) -> None:
         progress.finish()
