@@ -3,6 +3,7 @@
 Not responsible for: how a snapshot is taken (`snapshots.taking`).
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from penstock.core import Core
-from penstock.errors import ObjectChanged
+from penstock.errors import ClusterUnavailable, ObjectChanged
 from penstock.host_connection import HostConnection
 from penstock.object_info import ObjectInfo
 from penstock.opens import Handle
@@ -104,8 +105,11 @@ class _CacheSource:
     def host(self) -> Callable[[], HostConnection] | None:
         """See `Source`."""
         core = self._core()
+        if core.routing.view is None:  # It tells where sockets are.
+            with contextlib.suppress(ClusterUnavailable):
+                core.nodes.view()
         local = core.local_node()
-        if local is None or local.candidate() is None:
+        if local is None or local.is_suspected:
             return None
         return lambda: core.connect(local)
 

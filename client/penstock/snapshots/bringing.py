@@ -41,9 +41,11 @@ from penstock.snapshots.tally import FileProgress, Tally
 from penstock.units import format_size
 
 FILES_AT_ONCE = 4
-WINDOW_BYTES = 16 * 1024 * 1024
+WINDOW_PIECES = 4
 """Read at a time where no node of this machine has files: with four of them at once, as many
 chunks as the library's threads read."""
+WINDOW_BYTES_MAX = 16 * 1024 * 1024
+"""But a piece at least."""
 WINDOWS_AT_ONCE = 4
 COPIES_AT_ONCE = 4
 CHANGES_MAX = 3
@@ -286,7 +288,8 @@ class Bringing:
 
     def _by_reading(self, filling: "_Filling", missing: list[int]) -> None:
         piece_bytes = filling.identity.piece_bytes
-        size_bytes = max(piece_bytes, WINDOW_BYTES - WINDOW_BYTES % piece_bytes)
+        count = max(1, min(WINDOW_PIECES, WINDOW_BYTES_MAX // piece_bytes))
+        size_bytes = count * piece_bytes
         with self._lock:
             buffers = self._windows.setdefault(
                 size_bytes, Buffers(size_bytes, count=WINDOWS_AT_ONCE)
@@ -297,7 +300,7 @@ class Bringing:
             with buffers.borrow() as memory:
                 self._read(filling, window, memory[: window.length], over)
 
-        windows = list(cut_windows(missing, filling.identity, size_bytes // piece_bytes))
+        windows = list(cut_windows(missing, filling.identity, count))
         self._each_part(windows, read, threads=WINDOWS_AT_ONCE, over=over)
 
     def _read(

@@ -77,7 +77,7 @@ class HostFiles:
         deadline = self._deadline()
         while waiting and not self._over.is_set():
             asked, waiting = waiting[:BATCH_MAX], waiting[BATCH_MAX:]
-            with connection.ask(self._request(asked), deadline) as answer:
+            with connection.ask(self._request(connection, asked), deadline) as answer:
                 given, filling = self._take(answer, asked)
                 try:
                     if given:
@@ -92,8 +92,13 @@ class HostFiles:
             if deadline.remaining_s == 0:
                 return
 
-    def _request(self, indexes: Sequence[int]) -> host_pb2.HostRequest:
-        read = host_pb2.HostRead(ticket=self._handle.ticket(), indexes=indexes)
+    def _request(self, connection: HostConnection, indexes: Sequence[int]) -> host_pb2.HostRequest:
+        read = host_pb2.HostRead(
+            ticket=self._handle.ticket(),
+            indexes=indexes,
+            # A node that keeps nothing for others has what it owns: the rest is nearer elsewhere.
+            only_if_cached=not connection.welcome.keeps_copies,
+        )
         return host_pb2.HostRequest(read=read)
 
     def _deadline(self) -> Deadline:

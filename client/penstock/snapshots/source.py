@@ -24,7 +24,7 @@ class Source(Protocol):
         """Fill ``target`` from ``offset``, every block verified."""
 
     def host(self) -> Callable[[], HostConnection] | None:
-        """Return what connects to this machine's node; None: there is none that keeps chunks."""
+        """Return what connects to this machine's node; None: there is none that answers."""
 
     def count(self, source: str, length: int) -> None:
         """Count bytes that came as files of this machine's node."""
