@@ -371,6 +371,16 @@ def test_an_old_commit_makes_room_for_the_new_one_of_its_repository(
     penstock.release_snapshot(third.path)
 
 
+def test_an_origins_own_url_names_the_same_tree(rig: Rig, model: str, tmp_path: Path) -> None:
+    with rig.connect() as cache:
+        cache.snapshot(f"s3://{rig.site.name}/org/tiny", tmp_path / "tree")
+        file = cache.snapshot(f"s3://{rig.site.name}/org/tiny/config.json", tmp_path / "file")
+
+    assert tree(tmp_path / "tree") == MODEL
+    assert file == tmp_path / "file/config.json"
+    assert file.read_bytes() == MODEL["config.json"]
+
+
 async def test_a_snapshot_is_awaited_in_an_asyncio_program(
     rig: Rig, model: str, tmp_path: Path
 ) -> None:
@@ -445,8 +455,6 @@ def test_a_link_that_leads_out_of_the_directory_is_not_followed(
 
 
 def test_an_object_that_is_a_directory_too_is_refused_by_name(rig: Rig, tmp_path: Path) -> None:
-    with OddOrigin():
-        pass
     url = rig.put("twice", {"a/b": b"below"})
     store = rig.site.s3.bucket(rig.site.name)
     store.put("twice/a", b"above")

@@ -72,7 +72,7 @@ def test_a_partial_file_goes_on_where_the_last_process_was(tmp_path: Path) -> No
         write(partial, *missing)
         partial.publish(tmp_path / "target", told.append)
 
-    assert seen == PIECE + 100
+    assert seen == 2 * PIECE, "about: one of the two is short"
     assert missing == [0, 2]
     assert (tmp_path / "target").read_bytes() == DATA
     assert [path.name for path in tmp_path.iterdir()] == ["target"]

@@ -5,7 +5,6 @@ this machine's node, and the rest through the library's reader; a newer version 
 Not responsible for: what is wanted (`plan`), layouts (`places`), room on the disk (`room`).
 """
 
-import errno
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from penstock.checksums import block_checksums
-from penstock.errors import Cancelled, CorruptData, InvalidRequest, NoSpace, ObjectChanged
+from penstock.errors import Cancelled, CorruptData, ObjectChanged
 from penstock.opens import Handle
 from penstock.snapshots.digests import piece_digest
 from penstock.snapshots.host_copy import SPAN_BYTES, Verify, copy_chunk, write_all
@@ -35,10 +34,9 @@ from penstock.snapshots.places import (
     state_of,
 )
 from penstock.snapshots.plan import PlannedFile
-from penstock.snapshots.room import free_bytes
+from penstock.snapshots.room import disk_error
 from penstock.snapshots.source import Source
 from penstock.snapshots.tally import FileProgress, Tally
-from penstock.units import format_size
 
 FILES_AT_ONCE = 4
 WINDOW_PIECES = 4
@@ -156,7 +154,7 @@ class Bringing:
             except ObjectChanged:
                 handle = self._source.open(file.url, refresh=True)
             except OSError as error:
-                raise self._cannot_write(error, version) from error
+                raise disk_error(error, self._place.base / version.path) from error
             if handle is None:
                 return
         raise ObjectChanged(f"{file.url} is overwritten faster than it can be brought")
@@ -330,16 +328,6 @@ class Bringing:
             raise Cancelled
         count = min(threads, len(parts))
         for_each(parts, work, threads=count, over=over, stop=self._over.is_set)
-
-    def _cannot_write(self, error: OSError, file: FileVersion) -> Exception:
-        path = self._place.base / file.path
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = format_size(free_bytes(self._place.base))
-            return NoSpace(
-                f"no space for {path} ({format_size(file.size)}): {free} are free there; free "
-                "some and try again: what has come is kept"
-            )
-        return InvalidRequest(f"cannot write {path}: {error.strerror or error}")
 
 
 class _Filling(NamedTuple):

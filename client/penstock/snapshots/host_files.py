@@ -87,8 +87,9 @@ class HostFiles:
                     for one in given:
                         os.close(one.descriptor)
             connection.tell(DONE)
-            # What is on its way is asked for last: by then it may have come.
-            waiting += filling
+            # First those on their way: no more are begun than a batch has, and none is brought to
+            # be evicted before its turn.
+            waiting = filling + waiting
             if deadline.remaining_s == 0:
                 return
 
@@ -111,6 +112,7 @@ class HostFiles:
             raise NodeUnavailable("the node of this machine answers for other chunks")
         given: list[GivenFile] = []
         filling: list[int] = []
+        retry_after_s = 0.0
         for chunk in chunks:
             match chunk.WhichOneof("state"):
                 case "file" if answer.files:
@@ -118,17 +120,15 @@ class HostFiles:
                 case "filling":
                     filling.append(chunk.index)
                 case "error":
-                    filling += self._asked_again(chunk)
+                    error = error_from_proto(chunk.error)
+                    if isinstance(error, Overloaded):
+                        retry_after_s = max(retry_after_s, error.retry_after_s)
+                        filling.append(chunk.index)
                 case _:
                     pass  # It is given no file, or has no room for one: it reads that chunk.
+        if not given:
+            self._over.wait(retry_after_s)
         return given, filling
-
-    def _asked_again(self, chunk: host_pb2.HostChunk) -> list[int]:
-        error = error_from_proto(chunk.error)
-        if not isinstance(error, Overloaded):
-            return []
-        self._over.wait(error.retry_after_s)
-        return [chunk.index]
 
 
 def _given(answer: Answer, chunk: host_pb2.HostChunk) -> GivenFile:

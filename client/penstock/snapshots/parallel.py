@@ -7,6 +7,7 @@ interrupted is not kept waiting, and is told when nobody works any more.
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -113,9 +114,10 @@ def for_each(
             _wait(thread, shared, stop)
     except BaseException as error:  # An interrupt, in the caller's thread alone.
         shared.fail(error)
+        leave_at = time.monotonic() + LEAVE_S
         for thread in running:
             if thread.ident is not None:
-                thread.join(LEAVE_S)
+                thread.join(max(0.0, leave_at - time.monotonic()))
         raise
     shared.check()
     if over.is_set():

@@ -179,12 +179,17 @@ def partial_path(directory: Path, name: str) -> Path:
 
 
 def landed_bytes(directory: Path, name: str, url: str, version: str, size: int) -> int:
-    """Return how much of a file another process has brought so far, by its journal."""
+    """Return about how much of a file has been brought so far, by the length of its journal."""
     journal = partial_path(directory, name).with_suffix(".pieces")
-    identity = _identity_of(journal)
-    if identity is None or (identity.url, identity.version, identity.size) != (url, version, size):
+    try:
+        with journal.open("rb") as file:
+            head = file.readline(_HEAD_BYTES_MAX)
+            records = (os.fstat(file.fileno()).st_size - len(head)) // _RECORD.size
+        identity = Identity(**json.loads(head))
+    except (OSError, ValueError, TypeError):
         return 0
-    return sum(identity.span(index)[1] for index in read_journal(journal, identity))
+    is_of_it = (identity.url, identity.version, identity.size) == (url, version, size)
+    return min(size, records * identity.piece_bytes) if is_of_it else 0
 
 
 def read_journal(path: Path, identity: Identity) -> dict[int, int]:
@@ -200,14 +205,6 @@ def read_journal(path: Path, identity: Identity) -> dict[int, int]:
     whole = len(records) - len(records) % _RECORD.size  # One may have been cut.
     told = dict(_RECORD.iter_unpack(records[:whole]))
     return {index: digest for index, digest in told.items() if index < identity.piece_count}
-
-
-def _identity_of(journal: Path) -> Identity | None:
-    try:
-        with journal.open("rb") as file:
-            return Identity(**json.loads(file.readline(_HEAD_BYTES_MAX)))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _head(identity: Identity) -> bytes:

@@ -1,9 +1,11 @@
 """Whether a disk has room for what is to come, told before anything is written."""
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 
-from penstock.errors import NoSpace
+from penstock.errors import InvalidRequest, NoSpace, PenstockError
 from penstock.units import format_size
 
 
@@ -27,6 +29,19 @@ def check_space(directory: Path, needed_bytes: int) -> None:
             f"{format_size(needed_bytes - free)}, choose another directory, or bring less with "
             "allow_patterns"
         )
+
+
+def disk_error(error: OSError, path: Path) -> PenstockError:
+    """Return what to raise when ``path`` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        with contextlib.suppress(OSError):
+            free = format_size(free_bytes(path.parent))
+            return NoSpace(
+                f"no space to write {path}: {free} are free there; free some and try again: what "
+                "has come is kept"
+            )
+    where = f" ({error.filename})" if error.filename not in (None, str(path)) else ""
+    return InvalidRequest(f"cannot write {path}: {error.strerror or error}{where}")
 
 
 def allocated_bytes(directory: Path) -> int:

@@ -33,7 +33,7 @@ from penstock.snapshots.places import (
     state_of,
 )
 from penstock.snapshots.plan import Kind, Plan, PlannedFile, make_plan
-from penstock.snapshots.room import check_space
+from penstock.snapshots.room import check_space, disk_error
 from penstock.snapshots.shelves import EXPECTED, Shelves
 from penstock.snapshots.source import Source
 from penstock.snapshots.tally import SnapshotReport, Tally
@@ -105,7 +105,10 @@ def take_snapshot(source: Source, wanted: Wanted) -> SnapshotReport:
     )
     place, root = _place_of(wanted, plan)
     taking = _Taking(source, wanted, plan, place, root)
-    path, removed = taking.run()
+    try:
+        path, removed = taking.run()
+    except OSError as error:
+        raise disk_error(error, place.base) from error
     after = source.bytes_by_source()
     report = SnapshotReport(
         url=wanted.url,
