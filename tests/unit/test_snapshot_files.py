@@ -163,11 +163,13 @@ def test_a_manifest_of_the_past_is_written_anew(tmp_path: Path) -> None:
         manifest.add(record("a", str(version)))
     follower = Manifest(path)
     follower.compact()
-    manifest.refresh()
 
     lines = [line for line in path.read_bytes().splitlines() if line]
     assert [json.loads(line)["version"] for line in lines] == [str(COMPACT_MIN_LINES - 1)]
+    Manifest(path).add(record("b"))
+    manifest.refresh()
     assert manifest.get("a") == record("a", str(COMPACT_MIN_LINES - 1))
+    assert manifest.get("b") == record("b")
 
 
 def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
