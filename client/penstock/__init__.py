@@ -20,6 +20,7 @@ from penstock.errors import (
     InvalidConfiguration,
     InvalidRequest,
     NodeUnavailable,
+    NoSpace,
     NotCached,
     NotOwner,
     NotPermitted,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from penstock.cache import Cache, Tls, connect
     from penstock.object_file import ObjectFile
     from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+    from penstock.snapshot_calls import snapshot
+    from penstock.snapshots.in_use import release_snapshot
+    from penstock.snapshots.tally import SnapshotReport
 
 __all__ = [
     "Cache",
@@ -47,6 +51,7 @@ __all__ = [
     "CorruptData",
     "InvalidConfiguration",
     "InvalidRequest",
+    "NoSpace",
     "NodeUnavailable",
     "NotCached",
     "NotOwner",
@@ -60,10 +65,13 @@ __all__ = [
     "Overloaded",
     "PenstockError",
     "Retryable",
+    "SnapshotReport",
     "TicketExpired",
     "Tls",
     "Uncacheable",
     "connect",
+    "release_snapshot",
+    "snapshot",
 ]
 
 _LAZY = {
@@ -74,6 +82,9 @@ _LAZY = {
     "ChunkLocation": "penstock.object_info",
     "ObjectInfo": "penstock.object_info",
     "ObjectLocation": "penstock.object_info",
+    "SnapshotReport": "penstock.snapshots.tally",
+    "release_snapshot": "penstock.snapshots.in_use",
+    "snapshot": "penstock.snapshot_calls",
 }
 
 

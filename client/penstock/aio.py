@@ -7,11 +7,13 @@ buffer any more.
 
 import asyncio
 import io
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from penstock.cache import Cache, Tls
 from penstock.cache import connect as connect_blocking
@@ -21,6 +23,9 @@ from penstock.object_info import ObjectInfo, ObjectLocation
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+    from penstock.snapshot_calls import SnapshotOptions
+    from penstock.snapshots.tally import SnapshotReport
 
 CALLS_MAX = 64
 """Calls of one cache that run at once; more wait their turn."""
@@ -147,6 +152,27 @@ class AsyncCache:
         """See `Cache.locate`."""
         return await self._run(lambda: self._cache.locate(url, refresh=refresh))
 
+    async def snapshot(
+        self,
+        url: str,
+        directory: str | os.PathLike[str] | None = None,
+        **options: Unpack["SnapshotOptions"],
+    ) -> Path:
+        """See `Cache.snapshot`; ``on_progress`` is called in another thread."""
+        return (await self.take_snapshot(url, directory, **options)).path
+
+    async def take_snapshot(
+        self,
+        url: str,
+        directory: str | os.PathLike[str] | None = None,
+        **options: Unpack["SnapshotOptions"],
+    ) -> "SnapshotReport":
+        """See `Cache.take_snapshot`."""
+        options["stop"] = stop = options.get("stop") or threading.Event()
+        return await self._run(
+            lambda: self._cache.take_snapshot(url, directory, **options), stop=stop
+        )
+
     def stats(self) -> dict[str, dict[str, int]]:
         """See `Cache.stats`."""
         return self._cache.stats()
@@ -168,3 +194,15 @@ async def connect(
         connect_blocking, address, plane=plane, fallback=fallback, token=token, tls=tls
     )
     return AsyncCache(cache)
+
+
+async def snapshot(
+    url: str,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    address: str | None = None,
+    **options: Unpack["SnapshotOptions"],
+) -> Path:
+    """Bring files into a local directory and return its path: see `penstock.snapshot`."""
+    async with await connect(address) as cache:
+        return await cache.snapshot(url, directory, **options)

@@ -33,6 +33,7 @@ from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
 from penstock.rpc import HOLDS, LIST
+from penstock.snapshot_calls import SnapshotCalls
 from penstock.v1 import cache_pb2
 from penstock.wire import listed_from_proto
 
@@ -78,7 +79,7 @@ class Tls:
             raise InvalidConfiguration(f"cannot read a certificate: {error}") from error
 
 
-class Cache:
+class Cache(SnapshotCalls):
     """A connection to a Penstock cluster. Thread-safe, and usable in forked children.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, `NotPermitted`

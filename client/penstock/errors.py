@@ -10,6 +10,7 @@ The tree::
     ├── InvalidRequest        stop: the request itself is wrong
     │   └── InvalidRange        stop: not whole blocks within the chunk
     ├── InvalidConfiguration  stop: a file, flag or environment variable is wrong
+    ├── NoSpace               free some space, or allow more: the message has the numbers
     ├── Conflict              look again: somebody else changed it, or it exists already
     ├── TicketExpired         renew the ticket
     ├── NotOwner              ask the owners of a newer placement
@@ -81,6 +82,12 @@ class InvalidConfiguration(PenstockError):
     """A configuration value is wrong; the message names it and says what to write instead."""
 
     http_status = HTTPStatus.BAD_REQUEST
+
+
+class NoSpace(PenstockError):
+    """A disk or a budget has no room for what was asked for; nothing was removed for it."""
+
+    http_status = HTTPStatus.INSUFFICIENT_STORAGE
 
 
 class Conflict(PenstockError):

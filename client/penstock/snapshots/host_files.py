@@ -1,0 +1,143 @@
+"""Chunks of one object as open files of this machine's node, for whoever copies them.
+
+Responsible for: asking for many chunks at once, and again for those on their way; never more open
+files than a message brings; telling the node when they are closed.
+Not responsible for: copying (`host_copy`). What it does not bring, for whatever reason, is read
+in the usual way, which knows what to do about errors.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from penstock.deadline import Deadline
+from penstock.errors import NodeUnavailable, Overloaded, PenstockError
+from penstock.host_connection import Answer, HostConnection
+from penstock.opens import Handle
+from penstock.planes.host_file import DONE, source_of
+from penstock.v1 import host_pb2
+from penstock.wire import error_from_proto
+
+BATCH_MAX = 32
+"""Chunks asked for, and files open, at once."""
+PROGRESS_TIMEOUT_S = 20.0
+"""Longest without a chunk: then the rest is read in the usual way."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenFile:
+    """One chunk in an open file, which belongs to `HostFiles`."""
+
+    index: int
+    descriptor: int
+    offset: int
+    """Of the chunk's first byte in the file."""
+    length: int
+    checksums: bytes
+    """Of its blocks, as the node has verified them when it brought the chunk in."""
+    source: str
+
+
+class HostFiles:
+    """Files of one object's chunks, over a connection of its own."""
+
+    def __init__(
+        self, connect: Callable[[], HostConnection], handle: Handle, over: threading.Event
+    ) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            connect: Makes a connection to the node.
+            handle: The object.
+            over: Set from another thread to give up.
+        """
+        self._connect, self._handle, self._over = connect, handle, over
+
+    def batches(self, indexes: Sequence[int]) -> Generator[list[GivenFile], None, None]:
+        """Yield files as they come, some at a time; they are closed when the next are asked for.
+
+        It ends early, and tells no error, where the node has something else to say than files.
+        """
+        try:
+            connection = self._connect()
+        except PenstockError:
+            return
+        try:
+            if connection.welcome.gives_files:
+                yield from self._batches(connection, list(indexes))
+        except PenstockError:
+            return
+        finally:
+            connection.close()
+
+    def _batches(
+        self, connection: HostConnection, waiting: list[int]
+    ) -> Generator[list[GivenFile], None, None]:
+        deadline = self._deadline()
+        while waiting and not self._over.is_set():
+            asked, waiting = waiting[:BATCH_MAX], waiting[BATCH_MAX:]
+            with connection.ask(self._request(connection, asked), deadline) as answer:
+                given, filling = self._take(answer, asked)
+                try:
+                    if given:
+                        yield given
+                        deadline = self._deadline()
+                finally:
+                    for one in given:
+                        os.close(one.descriptor)
+            connection.tell(DONE)
+            # First those on their way: no more are begun than a batch has, and none is brought to
+            # be evicted before its turn.
+            waiting = filling + waiting
+            if deadline.remaining_s == 0:
+                return
+
+    def _request(self, connection: HostConnection, indexes: Sequence[int]) -> host_pb2.HostRequest:
+        read = host_pb2.HostRead(
+            ticket=self._handle.ticket(),
+            indexes=indexes,
+            # A node that keeps nothing for others has what it owns: the rest is nearer elsewhere.
+            only_if_cached=not connection.welcome.keeps_copies,
+        )
+        return host_pb2.HostRequest(read=read)
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(PROGRESS_TIMEOUT_S, is_over=self._over.is_set)
+
+    def _take(self, answer: Answer, asked: list[int]) -> tuple[list[GivenFile], list[int]]:
+        """Return the files that came, and the chunks to be asked for again."""
+        chunks = answer.message.chunks.chunks
+        if [chunk.index for chunk in chunks] != asked:
+            raise NodeUnavailable("the node of this machine answers for other chunks")
+        given: list[GivenFile] = []
+        filling: list[int] = []
+        retry_after_s = 0.0
+        for chunk in chunks:
+            match chunk.WhichOneof("state"):
+                case "file" if answer.files:
+                    given.append(_given(answer, chunk))
+                case "filling":
+                    filling.append(chunk.index)
+                case "error":
+                    error = error_from_proto(chunk.error)
+                    if isinstance(error, Overloaded):
+                        retry_after_s = max(retry_after_s, error.retry_after_s)
+                        filling.append(chunk.index)
+                case _:
+                    pass  # It is given no file, or has no room for one: it reads that chunk.
+        if not given:
+            self._over.wait(retry_after_s)
+        return given, filling
+
+
+def _given(answer: Answer, chunk: host_pb2.HostChunk) -> GivenFile:
+    file = chunk.file
+    return GivenFile(
+        chunk.index,
+        answer.take_file(),
+        file.offset,
+        file.length,
+        file.checksums,
+        source_of(file.source),
+    )

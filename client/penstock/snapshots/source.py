@@ -1,0 +1,33 @@
+"""What bringing a snapshot needs of a cache."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from penstock.host_connection import HostConnection
+from penstock.object_info import ObjectInfo
+from penstock.opens import Handle
+
+
+class Source(Protocol):
+    """A cache, as snapshots see it. Thread-safe; errors are `Cache`'s."""
+
+    def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]:
+        """Tell the objects below ``prefix``, a page at a time."""
+
+    def open(self, url: str, *, refresh: bool = False) -> Handle:
+        """Return an object that may be read."""
+
+    def read(
+        self, handle: Handle, target: memoryview, offset: int, *, stop: threading.Event
+    ) -> None:
+        """Fill ``target`` from ``offset``, every block verified."""
+
+    def host(self) -> Callable[[], HostConnection] | None:
+        """Return what connects to this machine's node; None: there is none that answers."""
+
+    def count(self, source: str, length: int) -> None:
+        """Count bytes that came as files of this machine's node."""
+
+    def bytes_by_source(self) -> dict[str, int]:
+        """Return the bytes that came so far, by where nodes had them from."""
