@@ -30,7 +30,7 @@ Place: TypeAlias = tuple[str | int, ...]
 
 # They tell clients whom to call and what to show, and the command line which file to read.
 NOT_CONFIGURATION = frozenset(
-    f"PENSTOCK_{name}" for name in ("ADDRESS", "TOKEN", "CA", "CERT", "KEY", "CONFIG")
+    f"PENSTOCK_{name}" for name in ("ADDRESS", "TOKEN", "CA", "CERT", "KEY", "CONFIG", "SNAPSHOTS")
 )
 # Kubernetes tells each pod of every service in such variables: one named "penstock" is common.
 _SERVICE_LINK = re.compile(r"PENSTOCK_(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_[A-Z]+(_.+)?)?)")

@@ -18,7 +18,7 @@ FOR_TESTS = (
     "cachenode/penstock_node/testbed/odd_disk",
     "cachenode/penstock_node/testbed/loaders",
 )
-FOR_TORCH = "client/penstock/tensors"
+FOR_TORCH = ("client/penstock/tensors", "client/penstock/diffusers.py")
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 
 
@@ -40,7 +40,8 @@ def declared() -> dict[str, set[str]]:
     demo = node | extras["demo"]
     return {
         "client": client,
-        "torch": client | extras["torch"],
+        # What a program that has pipelines has, or may have.
+        "torch": client | extras["torch"] | {"diffusers", "accelerate"},
         "node": node,
         "demo": demo,
         "dev": demo | extras["torch"] | extras["dev"],

@@ -151,6 +151,7 @@ def test_variables_of_clients_and_of_kubernetes_are_no_keys(
 ) -> None:
     monkeypatch.setenv("PENSTOCK_ADDRESS", "127.0.0.1:7400")
     monkeypatch.setenv("PENSTOCK_TOKEN", "t")
+    monkeypatch.setenv("PENSTOCK_SNAPSHOTS", "/data")
     monkeypatch.setenv("PENSTOCK_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("PENSTOCK_SERVICE_PORT_GRPC", "7400")
     monkeypatch.setenv("PENSTOCK_PORT", "tcp://10.0.0.1:7400")
