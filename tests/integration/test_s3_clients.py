@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -272,11 +272,23 @@ def test_a_library_may_put_the_bucket_into_the_host(
     check(site, virtual(client), "keys", bucket=VOLUME, directory=tmp_path)
 
 
-@pytest.mark.parametrize(("set_up", "node"), [(signing, "keys"), (unsigned, "open")])
+@pytest.mark.parametrize(
+    ("set_up", "node", "chunk"),
+    [
+        pytest.param(signing, "keys", "", id="as it is"),
+        # Over 8 MiB it cuts chunks up, and reads the pieces with If-Match.
+        pytest.param(unsigned, "open", str(32 * _MIB), id="in pieces"),
+    ],
+)
 def test_runais_streamer_brings_every_tensor(
-    site: Site, tmp_path: Path, set_up: Any, node: str
+    site: Site, tmp_path: Path, set_up: Any, node: str, chunk: str
 ) -> None:
-    keys = read(site, set_up(RUNAI), node, bucket=VOLUME, directory=tmp_path)
+    setup = set_up(RUNAI)
+    if chunk:
+        variables = {**setup.variables, "RUNAI_STREAMER_CHUNK_BYTESIZE": chunk}
+        setup = replace(setup, variables=variables)
+
+    keys = read(site, setup, node, bucket=VOLUME, directory=tmp_path)
 
     assert keys == [f"{PREFIX}model.safetensors"]
     assert (tmp_path / "tensors").read_bytes() == b"".join(TENSORS.values())
