@@ -663,6 +663,15 @@ def test_writing_is_refused_and_says_why(boto: Any) -> None:
     assert boto.head_object(Bucket="models", Key="big")["ContentLength"] == len(BIG)
 
 
+def test_who_sends_all_of_an_upload_first_reads_why_it_is_refused(site: Site) -> None:
+    connection = http.client.HTTPConnection(*site.address, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("PUT", "/models/x", body=b"x" * 16 * _MIB)
+        answer = connection.getresponse()
+
+        assert (answer.status, code_in(answer.read())) == (405, "MethodNotAllowed")
+
+
 def test_an_origin_that_does_not_answer_is_a_503(boto: Any) -> None:
     status, code, message = error_of(boto.get_object, Bucket="gone", Key="x")
 
