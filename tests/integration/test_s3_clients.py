@@ -149,6 +149,8 @@ def site(
     for name, content in objects.items():
         s3.put(BUCKET, PREFIX + name, content)
     s3.put(BUCKET, "llama 7b/v1+ünder", b"not in the directory")
+    for folder in (PREFIX.rstrip("/"), f"{PREFIX}tokenizer", f"{PREFIX}new"):
+        s3.make_folder(BUCKET, folder)
     (directory / "secret").write_text(SECRET)
     key = {"access_key_id": KEY_ID, "secret_access_key": {"file": str(directory / "secret")}}
     tiers = (TierSpec("owned", 256 * _MIB),)

@@ -130,3 +130,22 @@ async def test_folding_a_thousand_directories_asks_for_each_at_most_once(gateway
     assert folded == [f"shards/{number:03}/" for number in range(len(folded))]
     assert texts(root, "IsTruncated") == ["true"]
     assert gateway.origin.asked <= len(folded) + 1
+
+
+async def test_a_page_without_lines_is_not_the_end(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = gateway.origin
+
+    async def of_folders_first(_prefix: str, *, after: str, limit: int) -> ListPage:
+        assert origin.asked < 5, "it asks for the same again"
+        if after == "":
+            origin.asked += 1
+            return ListPage((), "shards/000/ ")
+        return await MillionKeys.list(origin, _prefix, after=after, limit=limit)
+
+    monkeypatch.setattr(origin, "list", of_folders_first)
+
+    root = await gateway.list("max-keys=2")
+
+    assert texts(root, "Contents/Key") == [key_of(0), key_of(1)]
