@@ -29,6 +29,9 @@ ENVIRONMENT_DELIMITER = "__"
 SOCKET_PATH_BYTES_MAX = 107
 """Of a Unix socket's path on Linux, without the zero at its end."""
 
+DOMAIN_CHARACTERS_MAX = 189
+"""So that the longest bucket, of 63, and a dot still fit before it."""
+
 LOOPBACK_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 Role: TypeAlias = Literal["memory", "local", "owned"]
@@ -36,6 +39,7 @@ S3Auth: TypeAlias = Literal["anonymous", "keys", "ignore"]
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]{3,128}")
+_DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 _SECRET_HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 _REFERENCE_FORMS = 'want { env = "NAME" } or { file = "PATH" }'
 
@@ -88,6 +92,17 @@ def _checked_host(host: str) -> str:
     if not host or "/" in host or any(c.isspace() for c in host):
         raise ValueError("want an address or a host name, without scheme and port")
     return host
+
+
+def _checked_domain(domain: str) -> str:
+    name = domain.lower()
+    is_address = name.rpartition(".")[2].isdigit()
+    if name and (is_address or len(name) > DOMAIN_CHARACTERS_MAX or not _DOMAIN.fullmatch(name)):
+        raise ValueError(
+            "want the name that stands behind the bucket in host names, for example "
+            "s3.penstock.internal, without port"
+        )
+    return name
 
 
 def _checked_secret_host(host: str) -> str:
@@ -311,6 +326,9 @@ class NodeKeys(BaseSettings):
     insecure: bool = False
     join_after: Duration = 0.0
     """Seconds during which a new node keeps weight 0."""
+    s3_domain: Annotated[str, AfterValidator(_checked_domain)] = ""
+    """Virtual-host style: ``bucket.s3_domain`` is that bucket. Empty: path style alone, which goes
+    always. Such names have to lead here: a wildcard record, ``*.s3_domain``, does that."""
     s3_auth: S3Auth = "anonymous"
     """Of the S3 gateway. anonymous: whoever reaches the port reads. keys: whoever signs with one
     of ``s3_keys``. ignore: whoever asks from ``s3_trusted_networks``, whatever the signature."""

@@ -13,7 +13,8 @@ from penstock_node.cluster import Cluster
 from penstock_node.origin import Origins
 
 PAGE_MAX = 1000
-PAGES_REMEMBERED_MAX = 256
+LINES_REMEMBERED_MAX = 50_000
+"""Of all pages together, some 20 MB: a listing of millions of keys goes by and leaves no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class Page:
     objects: tuple[ObjectInfo, ...]
     next_token: str
     """Empty on the last page."""
+
+
+def _lines_in(page: Page) -> int:
+    return 1 + len(page.objects)  # One that is empty takes room too.
 
 
 class Listings:
@@ -39,6 +44,8 @@ class Listings:
         self._origins = origins
         self._clock = clock
         self._pages: OrderedDict[tuple[str, str, int], tuple[float, Page]] = OrderedDict()
+        """What was asked, and until when the answer is believed; the oldest first."""
+        self._line_count = 0
 
     async def page(self, url: str, *, after: str, limit: int) -> Page:
         """Return up to ``limit`` objects below ``url``, after the path ``after``.
@@ -61,11 +68,16 @@ class Listings:
             return known[1]
         asked_at = self._clock()
         page = await self._ask(*key)
+        self._forget(key)
         self._pages[key] = (asked_at + self._cluster.settings.list_ttl_s, page)
-        self._pages.move_to_end(key)
-        if len(self._pages) > PAGES_REMEMBERED_MAX:
-            self._pages.popitem(last=False)
+        self._line_count += _lines_in(page)
+        while self._line_count > LINES_REMEMBERED_MAX:
+            self._forget(next(iter(self._pages)))
         return page
+
+    def _forget(self, key: tuple[str, str, int]) -> None:
+        _, page = self._pages.pop(key, (0.0, None))
+        self._line_count -= _lines_in(page) if page else 0
 
     async def all_below(self, url: str, *, limit: int) -> list[str]:
         """Return the urls of all objects below ``url``.

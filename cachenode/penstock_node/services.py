@@ -118,6 +118,7 @@ class Services:
             reads=self.host_reads,
             metrics=self.metrics,
             access=access_of(self.config),
+            domain=self.config.s3_domain,
             loop=loop,
         )
 

@@ -170,6 +170,27 @@ async def test_a_listing_whose_last_page_is_full_says_that_it_is_the_last(
     assert page.next_after == ""
 
 
+@pytest.mark.parametrize("limit", [1, 2, 1000])
+async def test_folders_that_a_console_made_are_no_objects(
+    stored: Origin, s3: S3Server, request: pytest.FixtureRequest, limit: int
+) -> None:
+    for key in ("a", "empty", "full/a", "z"):
+        put(s3, request, key, b"" if key == "empty" else b"x")
+    for folder in ("bare", "full", "full/inner"):
+        s3.make_folder(BUCKET, f"{request.node.name.partition('[')[0]}/{folder}")
+
+    async def listed(prefix: str) -> list[str]:
+        paths: list[str] = []
+        page = await stored.list(prefix, limit=limit)
+        while page.next_after:
+            paths += [found.path for found in page.objects]
+            page = await stored.list(prefix, after=page.next_after, limit=limit)
+        return paths + [found.path for found in page.objects]
+
+    assert await listed("") == ["a", "empty", "full/a", "z"]
+    assert await listed("full") == ["full/a"]
+
+
 async def test_the_environment_does_not_divert_a_volume(
     s3: S3Server, bucket: str, odd: OddOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -290,7 +290,10 @@ def test_an_object_without_bytes_has_none(site: Site, boto: Any) -> None:
 def test_a_range_beyond_the_end_says_how_long_the_object_is(site: Site, boto: Any) -> None:
     told = error_of(boto.get_object, Bucket="models", Key="big", Range=f"bytes={len(BIG)}-")
 
+    answer, _ = ask(site, "/models/big", headers={"Range": f"bytes={len(BIG)}-"})
+
     assert told == (416, "InvalidRange", f"bytes={len(BIG)}-: the object has {len(BIG)} bytes")
+    assert answer.headers["Content-Range"] == f"bytes */{len(BIG)}"
 
 
 def test_several_ranges_are_answered_with_the_whole(site: Site) -> None:
@@ -371,6 +374,8 @@ def test_buckets_are_the_volumes(site: Site, boto: Any) -> None:
 
     names = [bucket["Name"] for bucket in listed["Buckets"]]
     assert names == ["changing", "files", "gone", "llama", "models", "sd"]
+    (only,) = boto.list_buckets(Prefix="mod")["Buckets"]
+    assert only["Name"] == "models"
     assert boto.head_bucket(Bucket="models")["BucketRegion"] == "us-east-1"
     assert boto.get_bucket_location(Bucket=BUCKET)["LocationConstraint"] is None
     assert error_of(boto.head_bucket, Bucket="nowhere")[0] == 404
@@ -514,7 +519,9 @@ def test_a_listing_of_nothing_is_empty(boto: Any) -> None:
 # What is refused.
 
 
-@pytest.mark.parametrize("key", ["nope", "tree/", "tree", "tree//ab", "../models/big", "a\x7fb"])
+@pytest.mark.parametrize(
+    "key", ["nope", "tree/", "tree", "big/", "tree//ab", "../models/big", "tree/../big", "a\x7fb"]
+)
 def test_a_key_that_is_not_there_is_not_found(site: Site, boto: Any, key: str) -> None:
     assert error_of(boto.get_object, Bucket="models", Key=key)[:2] == (404, "NoSuchKey")
     assert error_of(boto.head_object, Bucket="models", Key=key)[0] == 404
@@ -532,6 +539,15 @@ def test_writing_is_refused_and_says_why(boto: Any) -> None:
     assert {(status, code) for status, code, _ in told} == {(405, "MethodNotAllowed")}
     assert all("only reads" in message for _, _, message in told)
     assert boto.head_object(Bucket="models", Key="big")["ContentLength"] == len(BIG)
+
+
+def test_who_sends_all_of_an_upload_first_reads_why_it_is_refused(site: Site) -> None:
+    connection = http.client.HTTPConnection(*site.address, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("PUT", "/models/x", body=b"x" * 16 * _MIB)
+        answer = connection.getresponse()
+
+        assert (answer.status, code_in(answer.read())) == (405, "MethodNotAllowed")
 
 
 def test_an_origin_that_does_not_answer_is_a_503(boto: Any) -> None:

@@ -49,7 +49,7 @@ def test_the_full_example_loads(tmp_path: Path) -> None:
 
     assert config.cluster == "prod"
     assert config.advertise_host == "gpu-17.internal"
-    assert config.s3_port == 7403
+    assert (config.s3_port, config.s3_domain) == (7403, "s3.penstock.internal")
     assert [(tier.role, tier.capacity) for tier in config.tiers] == [
         ("memory", 64 * 2**30),
         ("local", 4 * 10**12),

@@ -160,6 +160,23 @@ BAD_KEYS = [
         "s3_auth: input should be 'anonymous', 'keys' or 'ignore'",
         id="bad s3_auth",
     ),
+    *(
+        pytest.param(
+            {"s3_domain": domain},
+            "",
+            "s3_domain: want the name that stands behind the bucket",
+            id=f"s3_domain {domain:.20}",
+        )
+        for domain in (
+            "s3.internal:7403",
+            "http://s3.internal",
+            ".s3.internal",
+            "10.0.0.1",
+            "*.s3.internal",
+            "s" * 64,
+            "s." * 95 + "s",
+        )
+    ),
     pytest.param({"allow_file_roots": "/srv"}, "", "allow_file_roots: want a list", id="no list"),
     pytest.param({"tls": "yes"}, "", "tls: want a table", id="no table"),
     pytest.param(

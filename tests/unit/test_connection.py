@@ -8,6 +8,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from penstock_node.transport import connection
 from penstock_node.transport.connection import (
     HELD_MAX_S,
     INTERIM_S,
@@ -18,6 +19,8 @@ from penstock_node.transport.connection import (
 from penstock_node.transport.reply import Octets, Outcome, Reply
 
 BIG = random.Random(2).randbytes(500_000)
+SOME = BIG[:70_000]
+"""More than is received at once, and less than a socket holds."""
 
 Answer = Callable[[bytes], Outcome]
 
@@ -367,7 +370,8 @@ def test_after_the_last_answer_nothing_more_is_taken(rig: Rig, says_so: str) -> 
     rig.send(line + b"\nmore\n")
 
     assert rig.drain() == BIG
-    assert rig.connection.wants is Wants.END
+    rig.reader.close()
+    assert rig.connection.advance() is Wants.END
     assert rig.session.lines == [line]
 
 
@@ -376,8 +380,42 @@ def test_an_answer_that_ends_goes_on_to_its_end(rig: Rig) -> None:
         [Octets(line)], ends=True, then=lambda: Reply([Octets(b" and more")])
     )
 
-    assert rig.send(b"a\nb\n") is Wants.END
+    rig.send(b"a\nb\n")
     assert rig.peek() == b"a and more"
+
+
+def test_who_is_refused_may_finish_sending_and_then_reads_why(rig: Rig) -> None:
+    rig.answer = lambda _line: Reply([Octets(b"refused")], ends=True)
+
+    assert rig.send(b"a\nb\n") is Wants.INPUT
+    assert rig.connection.is_ending
+    for _ in range(3):
+        assert rig.send(SOME) is Wants.INPUT
+
+    assert rig.reader.recv(100) + rig.reader.recv(100) == b"refused"
+    rig.reader.close()
+    assert rig.connection.advance() is Wants.END
+    assert rig.session.lines == [b"a"]
+
+
+def test_who_is_refused_and_sends_without_end_is_cut_off(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DISCARDED_MAX", 2 * len(SOME))
+    rig.answer = lambda _line: Reply([Octets(b"refused")], ends=True)
+
+    told = [rig.send(b"a\n"), *(rig.send(SOME) for _ in range(3))]
+
+    assert told == [Wants.INPUT, Wants.INPUT, Wants.INPUT, Wants.END]
+
+
+def test_what_a_refused_sender_still_sends_is_taken_in_turns(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DISCARDS_A_TURN", 1)
+    rig.answer = lambda _line: Reply([Octets(b"refused")], ends=True)
+
+    assert rig.send(b"a\n" + SOME) is Wants.TURN
 
 
 def test_a_reader_that_leaves_ends_it(rig: Rig) -> None:

@@ -309,6 +309,20 @@ def test_a_head_without_its_body_is_no_idle_connection(
         assert client.is_ended()
 
 
+def test_who_is_refused_and_does_not_leave_is_ended(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECEIVE_S", 0.1)
+    monkeypatch.setattr(module, "SWEEP_S", 0.05)
+    with serving.connect() as client:
+        client.socket.sendall(b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+        assert client.is_ended()
+
+        wait_until(
+            lambda: serving.engine.connection_count == 0, deadline_s=SOON_S, what="it is closed"
+        )
+
+
 def test_a_connection_that_is_idle_for_too_long_is_ended(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,59 @@ def test_a_path_is_a_bucket_and_a_key_decoded_once(target: str, bucket: str, key
     assert (found.bucket, found.key) == (bucket, key)
 
 
+@pytest.mark.parametrize(
+    ("host", "target", "bucket", "key"),
+    [
+        ("models.s3.internal", "/a/b", "models", "a/b"),
+        ("models.s3.internal:7403", "/a%2Fb+c%20d/", "models", "a/b+c d/"),
+        ("Models.S3.Internal.:7403", "/", "models", ""),
+        ("my.models.s3.internal", "//a/../b", "my.models", "/a/../b"),
+        ("models.s3.internal", "/models/a", "models", "models/a"),
+        # Path style goes under every other name.
+        ("s3.internal:7403", "/models/a", "models", "a"),
+        (".s3.internal", "/models/a", "models", "a"),
+        ("evils3.internal", "/models/a", "models", "a"),
+        ("models.s3.internal.evil", "/models/a", "models", "a"),
+        ("10.0.0.1:7403", "/models/a", "models", "a"),
+        ("[fd00::1]:7403", "/models/a", "models", "a"),
+        ("", "/models/a", "models", "a"),
+    ],
+)
+def test_below_the_domain_the_host_is_named_for_the_bucket(
+    host: str, target: str, bucket: str, key: str
+) -> None:
+    found = parse_target(target, host=host, domain="s3.internal")
+
+    assert (found.bucket, found.key) == (bucket, key)
+
+
+@pytest.mark.parametrize(
+    ("target", "bucket", "key"),
+    [
+        ("http://h:7403/models/a%20b?x=1", "models", "a b"),
+        ("HTTPS://H:7403/models/http://h:7403/a", "models", "http://h:7403/a"),
+        ("http://h:7403", "", ""),
+        ("http://h:7403?list-type=2", "", ""),
+    ],
+)
+def test_a_whole_url_is_read_as_its_path(target: str, bucket: str, key: str) -> None:
+    found = parse_target(target, host="h:7403")
+
+    assert (found.bucket, found.key) == (bucket, key)
+    assert found.path == (f"/{bucket}/{key}" if bucket else "/")
+
+
+def test_a_whole_url_names_the_host_that_is_signed() -> None:
+    with pytest.raises(S3Error, match="another host than the Host header"):
+        parse_target("http://other.s3.internal/a", host="models.s3.internal", domain="s3.internal")
+
+
+def test_without_a_domain_no_host_names_a_bucket() -> None:
+    found = parse_target("/models/a", host="b.s3.internal:7403")
+
+    assert (found.bucket, found.key) == ("models", "a")
+
+
 def test_a_query_is_decoded_once_and_its_first_value_counts() -> None:
     found = parse_target("/b?prefix=a+b%2Bc%2525&location&prefix=x&&x=%3F?")
 

@@ -164,6 +164,8 @@ class Origin(Protocol):
     ) -> ListPage:
         """Return up to ``limit`` objects below ``prefix``, at any depth, in order of path.
 
+        A page may be short, or empty, and still have a next one.
+
         Args:
             prefix: Whole segments, ``llama/7b``; empty for the whole volume.
             after: Only paths behind this one.

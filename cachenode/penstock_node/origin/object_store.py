@@ -7,6 +7,7 @@ request may be sent (`gate`).
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import obstore
@@ -37,6 +38,7 @@ from penstock_node.origin.interface import (
     is_strong,
     version_of,
 )
+from penstock_node.origin.markers import without_markers
 from penstock_node.origin.outages import Unanswered
 from penstock_node.origin.stores import Store, origin_host, store_path
 
@@ -130,7 +132,8 @@ class ObjectStoreOrigin:
             self._counters.list_requests += 1
             return await self._list_page(prefix.rstrip("/"), after, limit)
 
-        return await self._attempts(request, prefix, deadline)
+        page = await self._attempts(request, prefix, deadline)
+        return await without_markers(page, partial(self.head, deadline=deadline))
 
     async def _list_page(self, prefix: str, after: str, limit: int) -> ListPage:
         # One more than asked tells whether there is another page.

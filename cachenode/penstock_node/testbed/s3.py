@@ -17,6 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
 
 from obstore.store import S3Store
 
@@ -219,6 +220,12 @@ class S3Server:
     def put(self, bucket: str, key: str, data: bytes | Path) -> None:
         """Write an object: bytes, or a file's."""
         self.bucket(bucket).put(key, data, chunk_size=_PUT_PART_BYTES)
+
+    def make_folder(self, bucket: str, key: str) -> None:
+        """Make a folder as consoles do: an empty object whose key, ``key/``, ends in a slash."""
+        status, text = self._request("s3.port", "PUT", f"/{bucket}/{quote(key)}/", body=b"")
+        if status != HTTPStatus.OK:
+            raise PartFailed(f"{self.endpoint} does not make the folder {key!r}: {text}")
 
     def counters(self) -> S3Counters:
         """Return what the server counted since it started. Reads may take a moment to count."""

@@ -1,7 +1,7 @@
 """One connection, and the protocol that is spoken on it.
 
 Responsible for: bytes in and out of one non-blocking socket, one request after another; saying
-that a request is worked on, for as long as it is.
+that a request is worked on, for as long as it is; that a refusal can be read before the end.
 Not responsible for: waiting for sockets (`engine`). Used by one thread at a time: a worker, or
 while it is parked whoever answers the request; but for `say_working`.
 """
@@ -19,6 +19,9 @@ from typing import Protocol
 from penstock_node.transport.reply import Octets, Outcome, Part, Reply
 
 RECEIVE_BYTES = 64 * 1024
+DISCARDED_MAX = 64 * 1024 * 1024
+"""Of what was refused unread: an upload, say. For `engine.RECEIVE_S` at most."""
+DISCARDS_A_TURN = 64
 REQUESTS_A_TURN = 8
 """Answered before other connections have their turn, of a reader that sends without waiting."""
 INTERIM_S = 0.2
@@ -65,6 +68,8 @@ class Connection:
     """A socket, its session, and what is on the way between them."""
 
     __slots__ = (
+        "_discarded",
+        "_discards",
         "_ends",
         "_inbox",
         "_outbox",
@@ -91,6 +96,9 @@ class Connection:
         self._outbox: deque[Part] = deque()
         self._then: Callable[[], Outcome] | None = None
         self._ends = False
+        self._discards = False
+        """Whether what still comes is thrown away: the last answer was a refusal of it."""
+        self._discarded = 0
         self._saying = threading.Lock()
         self._told_at = 0.0
         """When work on the request in hand began, or its sender was last told; 0: none is."""
@@ -100,6 +108,11 @@ class Connection:
     def is_idle(self) -> bool:
         """Whether it is between requests."""
         return self.wants is Wants.INPUT and not self._inbox
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether all is answered that will be."""
+        return self._ends
 
     def advance(self) -> Wants:
         """Send and receive all that can be without waiting; return what to wait for.
@@ -115,7 +128,7 @@ class Connection:
             if not self._flush():
                 return Wants.OUTPUT
             if self._then is None and self._ends:
-                return Wants.END
+                return self._discard() if self._discards else Wants.END
             outcome = self._next()
             if outcome is None:
                 return Wants.INPUT if not self._ends else Wants.END
@@ -162,12 +175,32 @@ class Connection:
         self._inbox += data
         return self._work(self._step)
 
+    def _discard(self) -> Wants:
+        """Say that no more comes, and take in what is still sent before closing.
+
+        A connection that is closed with bytes unread is reset, and a sender that is still at it
+        may never get to read why it was refused.
+        """
+        self._inbox.clear()
+        if not self._discarded:
+            self.socket.shutdown(socket.SHUT_WR)
+        for _ in range(DISCARDS_A_TURN):
+            try:
+                data = self.socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return Wants.INPUT
+            self._discarded += len(data)
+            if not data or self._discarded > DISCARDED_MAX:
+                return Wants.END
+        return Wants.TURN
+
     def answer(self, reply: Reply) -> None:
         """Take a reply; `advance` sends it."""
         self._is_answered()
         self._outbox.extend(reply.parts)
         self._then = reply.then
         self._ends = self._ends or reply.ends or self._session.is_last
+        self._discards = reply.ends and bool(reply.parts)  # Else it is broken off.
         self.since = time.monotonic()
 
     def _flush(self) -> bool:

@@ -337,7 +337,7 @@ def _held(worker: _Worker) -> bool:
 def _overdue(connections: list[Connection], now: float) -> Iterator[Connection]:
     for connection in connections:
         match connection.wants:
-            case Wants.INPUT if connection.is_idle:
+            case Wants.INPUT if connection.is_idle and not connection.is_ending:
                 limit_s = math.inf if connection.socket.family == socket.AF_UNIX else IDLE_S
             case Wants.INPUT:
                 limit_s = RECEIVE_S

@@ -18,6 +18,11 @@ from penstock_node.serve.s3.errors import S3Error, access_denied, no_such_bucket
 BUCKET_KINDS = ("s3", "gcs")
 """Kinds of origins that have buckets."""
 
+IN_HOST_HINT = (
+    "write /BUCKET/KEY (path style), or for clients that put the bucket into the host's name set "
+    "s3_domain of this node to what follows the bucket there"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
@@ -96,8 +101,8 @@ def find_bucket(volumes: Volumes, name: str, caller: Caller) -> Bucket:
         shelves = [_shelf_of(volume) for volume in volumes if _is_bucket_of(name, volume)]
     if not shelves:
         raise no_such_bucket(
-            f"no volume is called {name!r}, and none's origin is that bucket; "
-            "an operator adds one with: penstock volume add"
+            f"no volume is called {name!r}, and none's origin is that bucket; an operator adds "
+            f"one with: penstock volume add; {IN_HOST_HINT}"
         )
     return Bucket(name, _permitted(shelves, caller))
 

@@ -143,5 +143,6 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
             "InvalidRange",
             f"{text[:100]}: the object has {size} bytes",
+            headers=[("Content-Range", f"bytes */{size}")],
         )
     return start, stop

@@ -18,6 +18,7 @@ from penstock.errors import (
     Retryable,
     Uncacheable,
 )
+from penstock_node.transport.http import Headers
 
 _TABLE: tuple[tuple[type[PenstockError], HTTPStatus, str], ...] = (
     (ObjectNotFound, HTTPStatus.NOT_FOUND, "NoSuchKey"),
@@ -36,26 +37,22 @@ class S3Error(Exception):
     """A request is answered with an error: its status, S3's code, and what to do about it."""
 
     def __init__(
-        self, status: HTTPStatus, code: str, message: str, *, retry_after_s: float | None = None
+        self, status: HTTPStatus, code: str, message: str, *, headers: Headers = ()
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.retry_after_s = retry_after_s
-
-    @property
-    def headers(self) -> list[tuple[str, str]]:
+        self.headers = headers
         """What the answer carries besides the document."""
-        if self.retry_after_s is None:
-            return []
-        return [("Retry-After", str(math.ceil(self.retry_after_s)))]
 
 
 def in_s3_words(error: PenstockError) -> S3Error:
     """Return what a client is told of ``error``."""
     status, code = next((row[1], row[2]) for row in _TABLE if isinstance(error, row[0]))
-    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
-    return S3Error(status, code, str(error), retry_after_s=retry_after_s)
+    headers = []
+    if isinstance(error, Overloaded):
+        headers.append(("Retry-After", str(math.ceil(error.retry_after_s))))
+    return S3Error(status, code, str(error), headers=headers)
 
 
 def access_denied(message: str) -> S3Error:

@@ -24,7 +24,7 @@ from penstock_node.opening import Opener
 from penstock_node.serve.s3.access import Access
 from penstock_node.serve.s3.addressing import Target, parse_target
 from penstock_node.serve.s3.body import ChunkReads, Sending
-from penstock_node.serve.s3.buckets import Bucket, bucket_names, find_bucket
+from penstock_node.serve.s3.buckets import IN_HOST_HINT, Bucket, bucket_names, find_bucket
 from penstock_node.serve.s3.errors import S3Error, in_s3_words, not_implemented
 from penstock_node.serve.s3.exchange import Exchange, error_reply, new_request_id
 from penstock_node.serve.s3.listing import BucketListing
@@ -53,6 +53,7 @@ _OTHER_OPERATIONS = (
     "versioning versions website"
 )
 _SUBRESOURCES = frozenset(_OTHER_OPERATIONS.split())
+_OF_BUCKETS = frozenset({"delimiter", "list-type", "location", "marker", "max-keys", "start-after"})
 
 _log = structlog.get_logger("penstock.s3")
 
@@ -69,6 +70,7 @@ class S3Gateway:
         reads: ChunkReads,
         metrics: NodeMetrics,
         access: Access,
+        domain: str,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Put the parts together.
@@ -80,10 +82,12 @@ class S3Gateway:
             reads: Chunks for this machine's readers, whoever owns them.
             metrics: What is counted.
             access: Who may read.
+            domain: Below which hosts are named for buckets; empty: path style alone.
             loop: Where whatever takes time runs.
         """
         self._cluster = cluster
         self._access = access
+        self._domain = domain
         self._loop = loop
         self._objects = Objects(
             RecentOpens(opener), Sending(reads=reads, metrics=metrics, loop=loop)
@@ -127,7 +131,8 @@ class S3Gateway:
             return self._refused(late, request, request_id)
 
     def _begin(self, request: HttpRequest, *, peer: str, request_id: str) -> Answer:
-        target = parse_target(request.target)
+        host = request.headers.get("host", "")
+        target = parse_target(request.target, host=host, domain=self._domain)
         if request.method not in _METHODS:
             raise _read_only(request.method)
         caller = self._access.admit(request, target, peer=peer)
@@ -144,7 +149,10 @@ class S3Gateway:
     def _service(self, exchange: Exchange) -> Answer:
         if exchange.target.key:
             raise S3Error(HTTPStatus.BAD_REQUEST, "InvalidBucketName", "write /BUCKET/KEY")
-        return exchange.document(bucket_list(bucket_names(self._cluster.volumes, exchange.caller)))
+        _refuse_keys_of_no_bucket(exchange.target)
+        prefix = exchange.target.get("prefix")
+        names = bucket_names(self._cluster.volumes, exchange.caller)
+        return exchange.document(bucket_list(name for name in names if name.startswith(prefix)))
 
     def _bucket(self, exchange: Exchange, bucket: Bucket) -> Answer:
         if exchange.is_head:
@@ -164,6 +172,20 @@ class S3Gateway:
             resource=request.target.partition("?")[0],
             request_id=request_id,
             is_head=request.method == "HEAD",
+        )
+
+
+def _refuse_keys_of_no_bucket(target: Target) -> None:
+    """Refuse a client that puts its bucket into a host that is not below ``s3_domain``.
+
+    It would take the list of buckets for a list of no keys.
+    """
+    asked = sorted(_OF_BUCKETS.intersection(name for name, _ in target.query))
+    if asked:
+        raise S3Error(
+            HTTPStatus.BAD_REQUEST,
+            "InvalidBucketName",
+            f"?{asked[0]} is asked of a bucket, and none is named: {IN_HOST_HINT}",
         )
 
 

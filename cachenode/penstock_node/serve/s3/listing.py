@@ -70,10 +70,10 @@ class BucketListing:
             penstock_url(shelf.volume.name, directory),
             len(penstock_url(shelf.volume.name, "")),
         )
-        token, asked = "", 0
+        token, asked, is_stuck = "", 0, False
         while (behind := _within(shelf, page.cursor)) is not None:
             after = askable(behind)
-            if after != behind:
+            if after != behind or is_stuck:
                 after = token or after
             floor = page.cursor if after != behind else ""
             found = await self._listings.page(url, after=after, limit=KEYS_A_PAGE)
@@ -81,7 +81,8 @@ class BucketListing:
                 page.take(shelf.prefix + info.url[top:], info, floor=floor)
                 if page.is_over:
                     return asked
-            token, asked = found.next_token, asked + 1
+            # A page may be empty and not the last: the cursor stays where it was.
+            token, asked, is_stuck = found.next_token, asked + 1, not found.objects
             if not token:
                 break
             if asked >= pages_max and len(page):
