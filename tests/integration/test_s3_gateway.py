@@ -23,7 +23,7 @@ from obstore.store import S3Store
 
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
-from penstock_node.testbed.processes import free_ports
+from penstock_node.testbed.processes import free_ports, wait_until
 from penstock_node.testbed.s3 import S3Server
 
 BUCKET, SHARED, CHANGING = "gateway-models", "gateway-shared", "gateway-changing"
@@ -640,6 +640,18 @@ def test_a_presigned_url_is_enough_to_read_one_object(site: Site) -> None:
 
     assert (good.status, body.decode()) == (200, "日本/モ")
     assert (bad.status, code_in(told)) == (403, "SignatureDoesNotMatch")
+
+
+def test_a_presigned_url_ends_when_it_says(site: Site) -> None:
+    signer = client(site.endpoint("keys"), key=(KEY_ID, SECRET), signature_version="s3v4")
+    url = signer.generate_presigned_url("list_objects_v2", {"Bucket": "models"}, ExpiresIn=1)
+    host, _, target = url.removeprefix("http://").partition("/")
+
+    def told() -> bytes:
+        return ask(site, f"/{target}", address=host)[1]
+
+    wait_until(lambda: b"<Code>AccessDenied<" in told(), deadline_s=10, what="it ends")
+    assert b"has expired" in told()
 
 
 def test_a_limited_key_reads_its_volumes_alone(site: Site) -> None:
