@@ -17,7 +17,7 @@ from penstock.snapshots.digests import checksum_on_disk, file_checksum, piece_di
 from penstock.snapshots.kernel_copy import KernelCopy
 from penstock.snapshots.locks import lock, try_lock
 from penstock.snapshots.manifest import COMPACT_MIN_LINES, Manifest, Record, matches_disk
-from penstock.snapshots.partial import Identity, Partial, landed_bytes
+from penstock.snapshots.partial import Identity, Partial, landed_bytes, read_journal
 from penstock.snapshots.places import FileVersion, hub_in, plain_in, prepare
 from penstock.snapshots.room import check_space
 from penstock.snapshots.shelves import Candidate, Shelf, _choose
@@ -109,10 +109,13 @@ def test_pieces_of_another_version_are_thrown_away(tmp_path: Path) -> None:
     with opened(tmp_path) as partial:
         partial.begin(IDENTITY)
         write(partial, 0, 1, 2)
+    (journal,) = tmp_path.glob("*.pieces")
+    told = read_journal(journal, IDENTITY), read_journal(journal, newer)
     with opened(tmp_path) as partial:
         missing = partial.begin(newer)
         size = os.fstat(partial.descriptor).st_size
 
+    assert told == ({index: digest(index) for index in range(3)}, {})
     assert (missing, size) == ([0], 0)
 
 
@@ -161,8 +164,8 @@ def test_a_manifest_of_the_past_is_written_anew(tmp_path: Path) -> None:
     manifest = Manifest(path)
     for version in range(COMPACT_MIN_LINES):
         manifest.add(record("a", str(version)))
-    follower = Manifest(path)
-    follower.compact()
+    manifest.refresh()
+    Manifest(path).compact()
 
     lines = [line for line in path.read_bytes().splitlines() if line]
     assert [json.loads(line)["version"] for line in lines] == [str(COMPACT_MIN_LINES - 1)]
@@ -209,7 +212,7 @@ def test_a_shared_lock_becomes_ones_own_only_alone(tmp_path: Path) -> None:
     with one:
         with two:
             assert not one.try_alone()
-            assert try_lock(tmp_path / "lock") is None, "it is shared still"
+        assert try_lock(tmp_path / "lock") is None, "it is shared still"
         assert one.try_alone()
         assert try_lock(tmp_path / "lock", shared=True) is None
 
@@ -353,3 +356,14 @@ def test_what_commits_share_is_gone_only_with_the_last_of_them(tmp_path: Path) -
 
     assert [one.name for one in _choose(candidates(shelf), 4096) or ()] == ["c1"]
     assert [one.name for one in _choose(candidates(shelf), 4097) or ()] == ["c1", "c2"]
+
+
+def test_what_another_program_has_put_into_a_repository_stays(tmp_path: Path) -> None:
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    for name in ("ours", "theirs"):
+        (blobs / name).write_bytes(b"x" * 4096)
+    shelf = Shelf(tmp_path, 2 * 4096, uses={"c1": 1}, blobs={"c1": {"ours"}, "c2": {"theirs"}})
+
+    assert [one.name for one in _choose(candidates(shelf), 4096) or ()] == ["c1"]
+    assert _choose(candidates(shelf), 4097) is None

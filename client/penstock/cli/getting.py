@@ -87,8 +87,8 @@ def get(
     once share the work.
     """
     options: SnapshotOptions = {
-        "allow_patterns": include,
-        "ignore_patterns": exclude,
+        "allow_patterns": include or None,
+        "ignore_patterns": exclude or None,
         "layout": layout,  # type: ignore[typeddict-item]  # refused where it is none
         "repo": repo,
         "revision": revision,

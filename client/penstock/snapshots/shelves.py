@@ -15,7 +15,6 @@ import secrets
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,7 @@ class Shelf:
     uses: dict[str, int] = field(default_factory=dict)
     """Each snapshot, and when it was used last."""
     blobs: dict[str, set[str]] = field(default_factory=dict)
-    """Each commit, and the blobs that it links to."""
+    """Each commit, others than ours among them, and the blobs that it links to."""
 
     @property
     def charged(self) -> int:
@@ -123,11 +122,12 @@ class Shelves:
                 own.expected = 0
                 _expect(own)
                 raise _too_little(own, need_bytes, budget_bytes, shelves, candidates)
+            titles = [candidate.title for candidate in chosen]
             for candidate in chosen:
                 self._remove(candidate)
             own.expected = allocated_bytes(own.base) + need_bytes
             _expect(own)
-            return [candidate.title for candidate in chosen]
+            return titles
 
     def _others(self, own: Path, held: contextlib.ExitStack) -> Iterator[Shelf]:
         for base in sorted(self._root.iterdir()):
@@ -145,8 +145,8 @@ class Shelves:
 
     def _remove(self, candidate: Candidate) -> None:
         shelf, base = candidate.shelf, candidate.shelf.base
-        del shelf.uses[candidate.name]
-        if not shelf.uses:
+        shelf.blobs.pop(candidate.name, None)
+        if not shelf.blobs:
             self._throw_away(base)
             return
         for ref in list((base / "refs").rglob("*")):
@@ -154,7 +154,7 @@ class Shelves:
                 ref.unlink()
         self._throw_away(base / "snapshots" / candidate.name)
         (state_of(base) / USES / candidate.name).unlink(missing_ok=True)
-        kept = set().union(*(shelf.blobs[name] for name in shelf.uses if name in shelf.blobs))
+        kept = _kept_blobs(shelf, set())
         for blob in list((base / "blobs").iterdir()):
             if blob.name not in kept:
                 blob.unlink()
@@ -237,13 +237,14 @@ def _choose(candidates: list[Candidate], excess: int) -> list[Candidate] | None:
 
 def _left_bytes(shelf: Shelf, gone: set[str]) -> int:
     """Return what a base takes without some of its snapshots."""
-    left = shelf.uses.keys() - gone
-    if not left:
-        return 0
     if not gone:
         return shelf.allocated
-    counts = Counter(blob for name in left for blob in shelf.blobs.get(name, ()))
-    return sum(file_bytes(shelf.base / "blobs" / blob) for blob in counts)
+    return sum(file_bytes(shelf.base / "blobs" / blob) for blob in _kept_blobs(shelf, gone))
+
+
+def _kept_blobs(shelf: Shelf, gone: set[str]) -> set[str]:
+    """Return the blobs that commits link to which stay; those that are not ours among them."""
+    return set().union(*(blobs for name, blobs in shelf.blobs.items() if name not in gone))
 
 
 def _too_little(
