@@ -82,7 +82,7 @@ def rig(s3: S3Server, etcd: EtcdServer, tmp_path_factory: pytest.TempPathFactory
                 config={"socket": f"{sockets}/node.sock"},
             ),
         )
-        settings = {"chunk_size": CHUNK, "open_ttl_s": 0.1, "list_ttl_s": 0}
+        settings = {"chunk_size": CHUNK, "list_ttl_s": 0}  # What is open is believed for 10 s.
         directory = tmp_path_factory.mktemp("snapshots")
         with Site(directory, s3, etcd, nodes=nodes, settings=settings) as site:
             yield Rig(site)
@@ -212,12 +212,12 @@ def test_processes_that_want_the_same_bring_each_byte_once(
 ) -> None:
     words = rig.command("get", "-r", model, tmp_path / "shared", "--json")
     running = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
     told = [(process.communicate(timeout=50), process.returncode) for process in running]
     reports = [json.loads(out) for (out, _), _ in told]
 
-    assert [status for _, status in told] == [0, 0, 0]
+    assert [status for _, status in told] == [0, 0]
     assert sum(report["fetched_bytes"] for report in reports) == TOTAL
     assert sum(sum(report["copied"].values()) for report in reports) == TOTAL
     assert all(report["bytes"] == TOTAL for report in reports)
@@ -465,6 +465,7 @@ def test_a_single_object_goes_where_it_is_told(rig: Rig, model: str, tmp_path: P
         (("penstock://models/org/tiny/nothing", "{}"), 1, "no such"),
         (("-r", "penstock://models/org/tiny", "{}/file"), 1, "Not a directory"),
         (("penstock://models/org/tiny/empty", "{}/absent/x"), 1, "there is no directory"),
+        (("penstock://models/org/tiny/empty", "/dev/null"), 1, "no regular file"),
         (("-r", "penstock://models/org/tiny", "{}", "--include", "*.x"), 1, "none of the 4"),
         (("-r", "penstock://models/org/tiny", "{}", "--layout", "odd"), 2, "layout='odd'"),
         (("-r", "penstock://models/org/tiny", "{}", "--budget", "1GB"), 2, "a budget is for"),

@@ -1,10 +1,11 @@
 """What a snapshot's directory keeps: partial files, journals, manifests, layouts and locks."""
 
 import json
-import multiprocessing
 import os
 import random
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -175,25 +176,28 @@ def test_a_manifest_of_the_past_is_written_anew(tmp_path: Path) -> None:
     assert manifest.get("b") == record("b")
 
 
-def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
-    with lock(path, over=threading.Event()):
-        held.set()
-        threading.Event().wait()
+HOLDER = """
+import sys, threading
+from pathlib import Path
+from penstock.snapshots.locks import lock
+
+held = lock(Path(sys.argv[1]), over=threading.Event())
+print("held", flush=True)
+threading.Event().wait()
+"""
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    held = spawn.Event()
-    holder = spawn.Process(target=_hold, args=(tmp_path / "lock", held))
-    holder.start()
-    assert held.wait(30)
-    while_held = try_lock(tmp_path / "lock")
-    holder.kill()
-    with lock(tmp_path / "lock", over=threading.Event()):
+    path = tmp_path / "lock"
+    words = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        said, while_held = holder.stdout.readline(), try_lock(path)
+        holder.kill()
+    with lock(path, over=threading.Event()):
         pass
-    holder.join()
 
-    assert while_held is None
+    assert (said, while_held) == (b"held\n", None)
 
 
 def test_who_waits_for_a_lock_can_give_up(tmp_path: Path) -> None:
@@ -290,6 +294,7 @@ def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "out").symlink_to("/tmp")  # noqa: S108 - nothing is written there
+    os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(InvalidRequest, match="there is a file"):
         prepare(tmp_path, "file/x")
@@ -297,6 +302,8 @@ def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
         prepare(tmp_path, "folder")
     with pytest.raises(InvalidRequest, match="leads out of"):
         prepare(tmp_path, "out/x")
+    with pytest.raises(InvalidRequest, match="no regular file"):
+        prepare(tmp_path, "pipe")
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(tmp_path: Path) -> None:

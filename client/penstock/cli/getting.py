@@ -132,6 +132,8 @@ def _check_usage(url: str, directory: Path | None, options: "SnapshotOptions") -
 
 def _file_at(url: str, destination: str | None) -> tuple[Path, str | None]:
     """Return the directory for a single object, and its name there; None: its own."""
+    from penstock.snapshots.places import check_replaceable
+
     if destination is None:
         return Path(), None
     path = Path(destination)
@@ -139,6 +141,7 @@ def _file_at(url: str, destination: str | None) -> tuple[Path, str | None]:
         return path, None
     if not path.parent.is_dir():
         raise InvalidRequest(f"there is no directory {path.parent} for {path.name}; make it")
+    check_replaceable(path)
     return path.parent, path.name
 
 

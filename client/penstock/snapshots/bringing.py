@@ -181,8 +181,9 @@ class Bringing:
             handle = handle or self._open(file)
             if _version_of(handle, file) != file:
                 return handle
+            target = prepare(self._place.base, name)
             self._fill(partial, handle, file, progress)
-            partial.publish(prepare(self._place.base, name), self._tell)
+            partial.publish(target, self._tell)
         self._settle("fetched", file, progress)
         return None
 

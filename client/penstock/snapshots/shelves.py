@@ -257,12 +257,16 @@ def _too_little(
     removable = {candidate.shelf.base for candidate in candidates}
     others = [shelf for shelf in shelves if shelf is not own]
     busy = [shelf.base.name for shelf in others if shelf.base not in removable]
-    more = f" and {len(busy) - SHOWN_MAX} more" if len(busy) > SHOWN_MAX else ""
-    in_use = f"; in use: {', '.join(busy[:SHOWN_MAX])}{more}" if busy else ""
+    told = [f"{format_size(need_bytes)} are to come"]
+    if own.allocated:
+        told.append(f"{format_size(own.allocated)} of {own.base.name} are here")
+    if others:
+        charged = sum(shelf.charged for shelf in others)
+        told.append(f"other snapshots take {format_size(charged)}")
+    if busy:
+        more = f" and {len(busy) - SHOWN_MAX} more" if len(busy) > SHOWN_MAX else ""
+        told.append(f"in use are {', '.join(busy[:SHOWN_MAX])}{more}")
     return NoSpace(
-        f"{format_size(need_bytes)} are to come to the {format_size(own.allocated)} that are here "
-        f"of {own.base.name}, and other snapshots take "
-        f"{format_size(sum(shelf.charged for shelf in others))}: that is over the budget of "
-        f"{format_size(budget_bytes)}, whatever is removed that nobody uses{in_use}; allow more, "
-        "or bring less"
+        f"{'; '.join(told)}: over the budget of {format_size(budget_bytes)}, whatever is removed "
+        "that nobody uses; allow more, or bring less"
     )
