@@ -106,7 +106,7 @@ def test_whatever_a_crash_leaves_of_file_and_journal_is_checked(tmp_path: Path, 
 
 
 def test_pieces_of_another_version_are_thrown_away(tmp_path: Path) -> None:
-    newer = Identity(IDENTITY.url, '"2"', 100, PIECE)
+    newer = Identity(IDENTITY.url, '"2"', len(DATA), PIECE)
     with opened(tmp_path) as partial:
         partial.begin(IDENTITY)
         write(partial, 0, 1, 2)
@@ -117,7 +117,7 @@ def test_pieces_of_another_version_are_thrown_away(tmp_path: Path) -> None:
         size = os.fstat(partial.descriptor).st_size
 
     assert told == ({index: digest(index) for index in range(3)}, {})
-    assert (missing, size) == ([0], 0)
+    assert (missing, size) == ([0, 1, 2, 3], 0)
 
 
 def test_one_partial_file_has_one_writer(tmp_path: Path) -> None:
