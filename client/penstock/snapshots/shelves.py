@@ -107,7 +107,8 @@ class Shelves:
         with lock(self._locks / _ROOT_LOCK, over=over), contextlib.ExitStack() as held:
             self._empty_trash()
             own = Shelf(place.base, allocated_bytes(place.base))
-            own.expected = max(_expected_of(own.base), own.allocated + need_bytes)
+            before = _expected_of(own.base)  # Of others that bring files into it.
+            own.expected = max(before, own.allocated + need_bytes)
             _expect(own)
             if budget_bytes is None:
                 return []
@@ -119,7 +120,7 @@ class Shelves:
             excess = sum(shelf.charged for shelf in shelves) - budget_bytes
             chosen = _choose(candidates, excess)
             if chosen is None:
-                own.expected = 0
+                own.expected = before
                 _expect(own)
                 raise _too_little(own, need_bytes, budget_bytes, shelves, candidates)
             titles = [candidate.title for candidate in chosen]
