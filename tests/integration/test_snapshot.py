@@ -379,7 +379,7 @@ def looks_untouched(path: Path, data: bytes) -> None:
 def test_a_budget_removes_who_was_used_least_recently_and_nobody_in_use(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PENSTOCK_SNAPSHOTS", str(tmp_path))
+    monkeypatch.setenv("PENSTOCK_SNAPSHOTS", str(tmp_path))  # The same as root=tmp_path.
     urls = [rig.put(f"budget/m{n}", {"file": bytes([n]) * MIB}) for n in range(4)]
     budget = 3 * MIB - MIB // 2  # Two of them, and what is kept of each.
     with rig.connect() as cache:
@@ -388,7 +388,7 @@ def test_a_budget_removes_who_was_used_least_recently_and_nobody_in_use(
             cache.snapshot(urls[2], budget_bytes=budget)
         both_are_there = one.exists() and two.exists()
         penstock.release_snapshot(one)
-        third = cache.take_snapshot(urls[2], budget_bytes=budget)
+        third = cache.take_snapshot(urls[2], root=str(tmp_path), budget_bytes=budget)
         with pytest.raises(penstock.NoSpace, match=r"budget of 100\.0 kB"):
             cache.snapshot(urls[3], budget_bytes=100_000)
 

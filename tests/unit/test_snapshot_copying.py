@@ -115,16 +115,23 @@ def test_who_gives_up_is_told_when_nobody_works_any_more() -> None:
 def test_everything_is_done_once_by_as_many_threads_as_are_allowed() -> None:
     done: list[int] = []
     names: set[str] = set()
+    go = threading.Event()
 
     def work(item: int) -> None:
         names.add(threading.current_thread().name)
+        assert go.wait(10)
         done.append(item)
 
-    for_each(iter(range(500)), work, threads=4, over=threading.Event())
+    def look() -> bool:
+        if len(names) >= 4:
+            go.set()
+        return False
+
+    for_each(iter(range(500)), work, threads=4, over=threading.Event(), stop=look)
     for_each([], work, threads=4, over=threading.Event())
 
     assert sorted(done) == list(range(500))
-    assert len(names) <= 4
+    assert len(names) == 4
 
 
 def test_memory_is_lent_again_and_never_more_of_it() -> None:
