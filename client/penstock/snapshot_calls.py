@@ -5,14 +5,13 @@ Not responsible for: how a snapshot is taken (`snapshots.taking`).
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from penstock.core import Core
 from penstock.errors import ClusterUnavailable, ObjectChanged
-from penstock.host_connection import HostConnection
 from penstock.object_info import ObjectInfo
 from penstock.opens import Handle
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:  # Loaded by those who take snapshots.
     from penstock.snapshots.host_copy import Verify
     from penstock.snapshots.patterns import Patterns
     from penstock.snapshots.plan import Kind
+    from penstock.snapshots.source import HostAccess
     from penstock.snapshots.taking import Layout, OnProgress, Wanted
     from penstock.snapshots.tally import SnapshotReport
 
@@ -103,8 +103,10 @@ class _CacheSource:
             core.opens.forget(handle.opened.url)
             raise
 
-    def host(self) -> Callable[[], HostConnection] | None:
+    def host(self) -> "HostAccess | None":
         """See `Source`."""
+        from penstock.snapshots.source import HostAccess
+
         core = self._core()
         if core.routing.view is None:  # It tells where sockets are.
             with contextlib.suppress(ClusterUnavailable):
@@ -112,7 +114,8 @@ class _CacheSource:
         local = core.local_node()
         if local is None or local.is_suspected:
             return None
-        return lambda: core.connect(local)
+        brings = local.welcome.keeps_copies or _owns_all(core, local.member.id)
+        return HostAccess(lambda: core.connect(local), brings)
 
     def count(self, source: str, length: int) -> None:
         """See `Source`."""
@@ -121,6 +124,11 @@ class _CacheSource:
     def bytes_by_source(self) -> dict[str, int]:
         """See `Source`."""
         return self._cache.stats()["source"]
+
+
+def _owns_all(core: Core, node_id: str) -> bool:
+    view = core.routing.view
+    return view is not None and [node.id for node in view.placement.nodes] == [node_id]
 
 
 def _take(

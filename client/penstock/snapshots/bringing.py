@@ -249,8 +249,8 @@ class Bringing:
 
     def _from_host(self, filling: "_Filling", missing: list[int]) -> list[int]:
         """Copy what this machine's node has in files; return the pieces that are left."""
-        connect = self._source.host()
-        if connect is None:
+        host = self._source.host()
+        if host is None:
             return missing
         left = set(missing)
         kernel = KernelCopy(filling.partial.descriptor)
@@ -259,7 +259,7 @@ class Bringing:
             if self._copy(filling, kernel, file):
                 left.discard(file.index)
 
-        files = HostFiles(connect, filling.handle, self._over)
+        files = HostFiles(host, filling.handle, self._over)
         with closing(files.batches(missing)) as batches:
             for batch in batches:
                 self._each_part(batch, copy, threads=COPIES_AT_ONCE, over=threading.Event())
