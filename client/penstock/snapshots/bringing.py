@@ -97,16 +97,17 @@ class Bringing:
         self._done: dict[str, FileVersion] = {}
         self._busy: list[PlannedFile] = []
 
-    def missing(self, files: Sequence[PlannedFile]) -> list[tuple[PlannedFile, int]]:
-        """Return the files that are not here, each with the bytes that are still to come."""
-        found = []
-        for file in files:
-            version = FileVersion(file.path, file.url, file.version, file.size)
-            name = self._place.name_of(version)
-            if not (file.version and self._is_here(name, version, checked=False)):
-                told = (self._partials, name, file.url, file.version, file.size)
-                found.append((file, max(0, file.size - landed_bytes(*told))))
-        return found
+    def missing_bytes(self, files: Sequence[PlannedFile]) -> int:
+        """Return how much of ``files`` is still to come."""
+        return sum(map(self._missing_bytes, files))
+
+    def _missing_bytes(self, file: PlannedFile) -> int:
+        version = FileVersion(file.path, file.url, file.version, file.size)
+        name = self._place.name_of(version)
+        if file.version and self._is_here(name, version, checked=False):
+            return 0
+        told = (self._partials, name, file.url, file.version, file.size)
+        return file.size - landed_bytes(*told)
 
     def bring(
         self, files: Sequence[PlannedFile], *, stop: Callable[[], bool] = lambda: False

@@ -203,8 +203,7 @@ class _Taking:
         raise InvalidRequest(f"{self._place.base} is removed again and again by others")
 
     def _make_room(self, bringing: Bringing, held: Lock) -> list[str]:
-        missing = bringing.missing(self._plan.wanted)
-        need_bytes = sum(size for _, size in missing)
+        need_bytes = bringing.missing_bytes(self._plan.wanted)
         removed: list[str] = []
         if self._root is not None:
             removed = Shelves(self._root).make_room(
