@@ -5,14 +5,13 @@ Not responsible for: how a snapshot is taken (`snapshots.taking`).
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from penstock.core import Core
 from penstock.errors import ClusterUnavailable, ObjectChanged
-from penstock.host_connection import HostConnection
 from penstock.object_info import ObjectInfo
 from penstock.opens import Handle
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:  # Loaded by those who take snapshots.
     from penstock.snapshots.host_copy import Verify
     from penstock.snapshots.patterns import Patterns
     from penstock.snapshots.plan import Kind
-    from penstock.snapshots.taking import Layout, OnProgress
+    from penstock.snapshots.source import HostAccess
+    from penstock.snapshots.taking import Layout, OnProgress, Wanted
     from penstock.snapshots.tally import SnapshotReport
 
 HOST = "host"
@@ -29,6 +29,7 @@ HOST = "host"
 class SnapshotOptions(TypedDict, total=False):
     """What may be said of a snapshot beside its url and directory; see `snapshot`."""
 
+    root: str | PathLike[str] | None
     layout: "Layout"
     allow_patterns: "Patterns"
     ignore_patterns: "Patterns"
@@ -102,8 +103,10 @@ class _CacheSource:
             core.opens.forget(handle.opened.url)
             raise
 
-    def host(self) -> Callable[[], HostConnection] | None:
+    def host(self) -> "HostAccess | None":
         """See `Source`."""
+        from penstock.snapshots.source import HostAccess
+
         core = self._core()
         if core.routing.view is None:  # It tells where sockets are.
             with contextlib.suppress(ClusterUnavailable):
@@ -111,7 +114,8 @@ class _CacheSource:
         local = core.local_node()
         if local is None or local.is_suspected:
             return None
-        return lambda: core.connect(local)
+        brings = local.welcome.keeps_copies or _owns_all(core, local.member.id)
+        return HostAccess(lambda: core.connect(local), brings)
 
     def count(self, source: str, length: int) -> None:
         """See `Source`."""
@@ -122,13 +126,33 @@ class _CacheSource:
         return self._cache.stats()["source"]
 
 
+def _owns_all(core: Core, node_id: str) -> bool:
+    view = core.routing.view
+    return view is not None and [node.id for node in view.placement.nodes] == [node_id]
+
+
 def _take(
     cache: _Cache, url: str, directory: str | PathLike[str] | None, options: SnapshotOptions
 ) -> "SnapshotReport":
-    from penstock.snapshots.taking import Wanted, take_snapshot
+    from penstock.snapshots.taking import take_snapshot
 
-    wanted = Wanted(url, Path(directory) if directory is not None else None, **options)
-    return take_snapshot(_CacheSource(cache), wanted)
+    return take_snapshot(_CacheSource(cache), wanted_of(url, directory, options))
+
+
+def wanted_of(
+    url: str, directory: str | PathLike[str] | None, options: SnapshotOptions
+) -> "Wanted":
+    """Return what is asked for.
+
+    Raises:
+        InvalidRequest: Options that are none, or do not go together.
+    """
+    from penstock.snapshots.taking import Wanted
+
+    told = dict(options)
+    root: str | PathLike[str] | None = options.get("root")
+    told["root"] = None if root is None else Path(root)
+    return Wanted(url, None if directory is None else Path(directory), **told)  # type: ignore[arg-type]  # of the same names
 
 
 def snapshot(
@@ -150,14 +174,14 @@ def snapshot(
     Args:
         url: ``penstock://volume/path`` of an object, or of a prefix in whole path segments.
         directory: Plain: gets the tree, or the object under its own name. Hub: the cache
-            directory, ``models--org--name`` in it. By default a place of its own below
-            ``PENSTOCK_SNAPSHOTS``, else ``~/.cache/penstock/snapshots``.
+            directory, ``models--org--name`` in it. By default a place of its own in ``root``.
         address: Of the cluster, as for `connect`.
-        **options: ``layout`` is ``plain`` or ``hub``.
+        **options: ``root`` is a directory of many snapshots; by default ``PENSTOCK_SNAPSHOTS``,
+            else ``~/.cache/penstock/snapshots``. ``layout`` is ``plain`` or ``hub``.
             ``allow_patterns`` and ``ignore_patterns`` select files, as in `huggingface_hub`.
             ``repo`` (``ORG/NAME``) and ``revision`` say what a hub's cache calls it; by default
             the end of the url's path, and ``main``.
-            ``budget_bytes`` is for all snapshots in the directory together: those that were used
+            ``budget_bytes`` is for all snapshots in it together: those that were used
             least recently, and that nobody uses, are removed first.
             ``verify`` is ``full``, or ``node`` to trust this machine's node with what the kernel
             copies: it checked each chunk when it brought it in.

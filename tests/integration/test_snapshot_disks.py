@@ -40,6 +40,7 @@ def address(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     origin = directory / "origin"
     origin.mkdir()
     (origin / "model").write_bytes(PAYLOAD)
+    (origin / "cold").write_bytes(PAYLOAD[::-1])
     with (origin / "huge").open("wb") as huge:
         huge.truncate(SIZE_BYTES)
     with tempfile.TemporaryDirectory(prefix="penstock-") as sockets:
@@ -56,6 +57,15 @@ def address(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
             volumes={"data": {"url": f"file://{origin}/"}},
         ) as cluster:
             yield f"unix:{cluster['node'].file.socket}"
+
+
+def test_a_node_alone_brings_what_it_lacks_and_gives_files_of_it(address: str, disk: Path) -> None:
+    with penstock.connect(address) as cache:
+        report = cache.take_snapshot("penstock://data/cold", disk / "cold")
+
+    assert (disk / "cold/cold").read_bytes() == PAYLOAD[::-1]
+    assert report.copied.get("reflink", 0) > 0
+    assert sum(report.copied.values()) == len(PAYLOAD)
 
 
 def used_bytes(disk: Path) -> int:

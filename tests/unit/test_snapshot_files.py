@@ -1,10 +1,11 @@
 """What a snapshot's directory keeps: partial files, journals, manifests, layouts and locks."""
 
 import json
-import multiprocessing
 import os
 import random
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from penstock.snapshots.digests import checksum_on_disk, file_checksum, piece_di
 from penstock.snapshots.kernel_copy import KernelCopy
 from penstock.snapshots.locks import lock, try_lock
 from penstock.snapshots.manifest import COMPACT_MIN_LINES, Manifest, Record, matches_disk
-from penstock.snapshots.partial import Identity, Partial, landed_bytes
+from penstock.snapshots.partial import Identity, Partial, landed_bytes, read_journal
 from penstock.snapshots.places import FileVersion, hub_in, plain_in, prepare
 from penstock.snapshots.room import check_space
 from penstock.snapshots.shelves import Candidate, Shelf, _choose
@@ -105,15 +106,18 @@ def test_whatever_a_crash_leaves_of_file_and_journal_is_checked(tmp_path: Path, 
 
 
 def test_pieces_of_another_version_are_thrown_away(tmp_path: Path) -> None:
-    newer = Identity(IDENTITY.url, '"2"', 100, PIECE)
+    newer = Identity(IDENTITY.url, '"2"', len(DATA), PIECE)
     with opened(tmp_path) as partial:
         partial.begin(IDENTITY)
         write(partial, 0, 1, 2)
+    (journal,) = tmp_path.glob("*.pieces")
+    told = read_journal(journal, IDENTITY), read_journal(journal, newer)
     with opened(tmp_path) as partial:
         missing = partial.begin(newer)
         size = os.fstat(partial.descriptor).st_size
 
-    assert (missing, size) == ([0], 0)
+    assert told == ({index: digest(index) for index in range(3)}, {})
+    assert (missing, size) == ([0, 1, 2, 3], 0)
 
 
 def test_one_partial_file_has_one_writer(tmp_path: Path) -> None:
@@ -161,8 +165,8 @@ def test_a_manifest_of_the_past_is_written_anew(tmp_path: Path) -> None:
     manifest = Manifest(path)
     for version in range(COMPACT_MIN_LINES):
         manifest.add(record("a", str(version)))
-    follower = Manifest(path)
-    follower.compact()
+    manifest.refresh()
+    Manifest(path).compact()
 
     lines = [line for line in path.read_bytes().splitlines() if line]
     assert [json.loads(line)["version"] for line in lines] == [str(COMPACT_MIN_LINES - 1)]
@@ -172,25 +176,28 @@ def test_a_manifest_of_the_past_is_written_anew(tmp_path: Path) -> None:
     assert manifest.get("b") == record("b")
 
 
-def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
-    with lock(path, over=threading.Event()):
-        held.set()
-        threading.Event().wait()
+HOLDER = """
+import sys, threading
+from pathlib import Path
+from penstock.snapshots.locks import lock
+
+held = lock(Path(sys.argv[1]), over=threading.Event())
+print("held", flush=True)
+threading.Event().wait()
+"""
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    held = spawn.Event()
-    holder = spawn.Process(target=_hold, args=(tmp_path / "lock", held))
-    holder.start()
-    assert held.wait(30)
-    while_held = try_lock(tmp_path / "lock")
-    holder.kill()
-    with lock(tmp_path / "lock", over=threading.Event()):
+    path = tmp_path / "lock"
+    words = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        said, while_held = holder.stdout.readline(), try_lock(path)
+        holder.kill()
+    with lock(path, over=threading.Event()):
         pass
-    holder.join()
 
-    assert while_held is None
+    assert (said, while_held) == (b"held\n", None)
 
 
 def test_who_waits_for_a_lock_can_give_up(tmp_path: Path) -> None:
@@ -209,7 +216,7 @@ def test_a_shared_lock_becomes_ones_own_only_alone(tmp_path: Path) -> None:
     with one:
         with two:
             assert not one.try_alone()
-            assert try_lock(tmp_path / "lock") is None, "it is shared still"
+        assert try_lock(tmp_path / "lock") is None, "it is shared still"
         assert one.try_alone()
         assert try_lock(tmp_path / "lock", shared=True) is None
 
@@ -287,6 +294,7 @@ def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "out").symlink_to("/tmp")  # noqa: S108 - nothing is written there
+    os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(InvalidRequest, match="there is a file"):
         prepare(tmp_path, "file/x")
@@ -294,6 +302,8 @@ def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
         prepare(tmp_path, "folder")
     with pytest.raises(InvalidRequest, match="leads out of"):
         prepare(tmp_path, "out/x")
+    with pytest.raises(InvalidRequest, match="no regular file"):
+        prepare(tmp_path, "pipe")
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(tmp_path: Path) -> None:
@@ -353,3 +363,14 @@ def test_what_commits_share_is_gone_only_with_the_last_of_them(tmp_path: Path) -
 
     assert [one.name for one in _choose(candidates(shelf), 4096) or ()] == ["c1"]
     assert [one.name for one in _choose(candidates(shelf), 4097) or ()] == ["c1", "c2"]
+
+
+def test_what_another_program_has_put_into_a_repository_stays(tmp_path: Path) -> None:
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    for name in ("ours", "theirs"):
+        (blobs / name).write_bytes(b"x" * 4096)
+    shelf = Shelf(tmp_path, 2 * 4096, uses={"c1": 1}, blobs={"c1": {"ours"}, "c2": {"theirs"}})
+
+    assert [one.name for one in _choose(candidates(shelf), 4096) or ()] == ["c1"]
+    assert _choose(candidates(shelf), 4097) is None

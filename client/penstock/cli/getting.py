@@ -35,7 +35,7 @@ def get(
         typer.Argument(
             metavar="[DEST]",
             help="A file, or a directory for it; with -r the directory that the tree goes into.",
-            show_default="here, under its own name; with -r a place in PENSTOCK_SNAPSHOTS",
+            show_default="here, under its own name; with -r a place of its own in --root",
         ),
     ] = None,
     *,
@@ -49,6 +49,15 @@ def get(
     exclude: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="No files whose paths match; may be repeated."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PENSTOCK_SNAPSHOTS",
+            metavar="DIR",
+            help="A directory of many snapshots, for trees without a DEST.",
+            show_default="~/.cache/penstock/snapshots",
+        ),
     ] = None,
     layout: Annotated[
         str, typer.Option(metavar="plain|hub", help="hub: DEST is a cache of huggingface_hub.")
@@ -65,7 +74,7 @@ def get(
         typer.Option(
             parser=parse_bytes,
             metavar="SIZE",
-            help="For all snapshots there: those not in use that were used least recently go.",
+            help="For all snapshots in --root: those not in use that were used least recently go.",
         ),
     ] = None,
     verify: Annotated[
@@ -87,8 +96,8 @@ def get(
     once share the work.
     """
     options: SnapshotOptions = {
-        "allow_patterns": include,
-        "ignore_patterns": exclude,
+        "allow_patterns": include or None,
+        "ignore_patterns": exclude or None,
         "layout": layout,  # type: ignore[typeddict-item]  # refused where it is none
         "repo": repo,
         "revision": revision,
@@ -100,6 +109,7 @@ def get(
     }
     if recursive:
         directory = None if destination is None else Path(destination)
+        options["root"] = root if directory is None else None
     else:
         _refuse_tree_options(options)
         directory, options["name"] = _file_at(url, destination)
@@ -122,16 +132,18 @@ def _refuse_tree_options(options: "SnapshotOptions") -> None:
 
 
 def _check_usage(url: str, directory: Path | None, options: "SnapshotOptions") -> None:
-    from penstock.snapshots.taking import Wanted
+    from penstock.snapshot_calls import wanted_of
 
     try:
-        Wanted(url, directory, **options)
+        wanted_of(url, directory, options)
     except InvalidRequest as error:
         raise typer.BadParameter(str(error)) from None
 
 
 def _file_at(url: str, destination: str | None) -> tuple[Path, str | None]:
     """Return the directory for a single object, and its name there; None: its own."""
+    from penstock.snapshots.places import check_replaceable
+
     if destination is None:
         return Path(), None
     path = Path(destination)
@@ -139,6 +151,7 @@ def _file_at(url: str, destination: str | None) -> tuple[Path, str | None]:
         return path, None
     if not path.parent.is_dir():
         raise InvalidRequest(f"there is no directory {path.parent} for {path.name}; make it")
+    check_replaceable(path)
     return path.parent, path.name
 
 

@@ -97,16 +97,17 @@ class Bringing:
         self._done: dict[str, FileVersion] = {}
         self._busy: list[PlannedFile] = []
 
-    def missing(self, files: Sequence[PlannedFile]) -> list[tuple[PlannedFile, int]]:
-        """Return the files that are not here, each with the bytes that are still to come."""
-        found = []
-        for file in files:
-            version = FileVersion(file.path, file.url, file.version, file.size)
-            name = self._place.name_of(version)
-            if not (file.version and self._is_here(name, version, checked=False)):
-                told = (self._partials, name, file.url, file.version, file.size)
-                found.append((file, max(0, file.size - landed_bytes(*told))))
-        return found
+    def missing_bytes(self, files: Sequence[PlannedFile]) -> int:
+        """Return how much of ``files`` is still to come."""
+        return sum(map(self._missing_bytes, files))
+
+    def _missing_bytes(self, file: PlannedFile) -> int:
+        version = FileVersion(file.path, file.url, file.version, file.size)
+        name = self._place.name_of(version)
+        if file.version and self._is_here(name, version, checked=False):
+            return 0
+        told = (self._partials, name, file.url, file.version, file.size)
+        return file.size - landed_bytes(*told)
 
     def bring(
         self, files: Sequence[PlannedFile], *, stop: Callable[[], bool] = lambda: False
@@ -181,8 +182,9 @@ class Bringing:
             handle = handle or self._open(file)
             if _version_of(handle, file) != file:
                 return handle
+            target = prepare(self._place.base, name)
             self._fill(partial, handle, file, progress)
-            partial.publish(prepare(self._place.base, name), self._tell)
+            partial.publish(target, self._tell)
         self._settle("fetched", file, progress)
         return None
 
@@ -248,8 +250,8 @@ class Bringing:
 
     def _from_host(self, filling: "_Filling", missing: list[int]) -> list[int]:
         """Copy what this machine's node has in files; return the pieces that are left."""
-        connect = self._source.host()
-        if connect is None:
+        host = self._source.host()
+        if host is None:
             return missing
         left = set(missing)
         kernel = KernelCopy(filling.partial.descriptor)
@@ -258,7 +260,7 @@ class Bringing:
             if self._copy(filling, kernel, file):
                 left.discard(file.index)
 
-        files = HostFiles(connect, filling.handle, self._over)
+        files = HostFiles(host, filling.handle, self._over)
         with closing(files.batches(missing)) as batches:
             for batch in batches:
                 self._each_part(batch, copy, threads=COPIES_AT_ONCE, over=threading.Event())

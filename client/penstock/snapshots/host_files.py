@@ -8,7 +8,7 @@ in the usual way, which knows what to do about errors.
 
 import os
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from penstock.deadline import Deadline
@@ -16,6 +16,7 @@ from penstock.errors import NodeUnavailable, Overloaded, PenstockError
 from penstock.host_connection import Answer, HostConnection
 from penstock.opens import Handle
 from penstock.planes.host_file import DONE, source_of
+from penstock.snapshots.source import HostAccess
 from penstock.v1 import host_pb2
 from penstock.wire import error_from_proto
 
@@ -42,17 +43,15 @@ class GivenFile:
 class HostFiles:
     """Files of one object's chunks, over a connection of its own."""
 
-    def __init__(
-        self, connect: Callable[[], HostConnection], handle: Handle, over: threading.Event
-    ) -> None:
+    def __init__(self, host: HostAccess, handle: Handle, over: threading.Event) -> None:
         """Ask for nothing yet.
 
         Args:
-            connect: Makes a connection to the node.
+            host: The node.
             handle: The object.
             over: Set from another thread to give up.
         """
-        self._connect, self._handle, self._over = connect, handle, over
+        self._host, self._handle, self._over = host, handle, over
 
     def batches(self, indexes: Sequence[int]) -> Generator[list[GivenFile], None, None]:
         """Yield files as they come, some at a time; they are closed when the next are asked for.
@@ -60,7 +59,7 @@ class HostFiles:
         It ends early, and tells no error, where the node has something else to say than files.
         """
         try:
-            connection = self._connect()
+            connection = self._host.connect()
         except PenstockError:
             return
         try:
@@ -77,7 +76,7 @@ class HostFiles:
         deadline = self._deadline()
         while waiting and not self._over.is_set():
             asked, waiting = waiting[:BATCH_MAX], waiting[BATCH_MAX:]
-            with connection.ask(self._request(connection, asked), deadline) as answer:
+            with connection.ask(self._request(asked), deadline) as answer:
                 given, filling = self._take(answer, asked)
                 try:
                     if given:
@@ -93,12 +92,9 @@ class HostFiles:
             if deadline.remaining_s == 0:
                 return
 
-    def _request(self, connection: HostConnection, indexes: Sequence[int]) -> host_pb2.HostRequest:
+    def _request(self, indexes: Sequence[int]) -> host_pb2.HostRequest:
         read = host_pb2.HostRead(
-            ticket=self._handle.ticket(),
-            indexes=indexes,
-            # A node that keeps nothing for others has what it owns: the rest is nearer elsewhere.
-            only_if_cached=not connection.welcome.keeps_copies,
+            ticket=self._handle.ticket(), indexes=indexes, only_if_cached=not self._host.brings
         )
         return host_pb2.HostRequest(read=read)
 

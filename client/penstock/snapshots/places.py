@@ -184,9 +184,23 @@ def prepare(directory: Path, name: str) -> Path:
         ) from None
     if not target.parent.resolve().is_relative_to(directory.resolve()):
         raise InvalidRequest(f"{target} leads out of {directory} by a link; remove the link")
-    if target.is_dir() and not target.is_symlink():
+    if target.is_dir():
         raise InvalidRequest(f"{target} is to be a file, and there is a directory; move that away")
+    check_replaceable(target)
     return target
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse a name under which there is a device or a pipe.
+
+    Raises:
+        InvalidRequest: It names the verb that writes to such.
+    """
+    if target.exists() and not target.is_file():
+        raise InvalidRequest(
+            f"{target} is no regular file, and would be replaced; write to it with: "
+            f"penstock read URL -o {target}"
+        )
 
 
 def _link(path: Path, to: str) -> None:

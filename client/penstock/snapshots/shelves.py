@@ -15,7 +15,6 @@ import secrets
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,7 @@ class Shelf:
     uses: dict[str, int] = field(default_factory=dict)
     """Each snapshot, and when it was used last."""
     blobs: dict[str, set[str]] = field(default_factory=dict)
-    """Each commit, and the blobs that it links to."""
+    """Each commit, others than ours among them, and the blobs that it links to."""
 
     @property
     def charged(self) -> int:
@@ -108,7 +107,8 @@ class Shelves:
         with lock(self._locks / _ROOT_LOCK, over=over), contextlib.ExitStack() as held:
             self._empty_trash()
             own = Shelf(place.base, allocated_bytes(place.base))
-            own.expected = max(_expected_of(own.base), own.allocated + need_bytes)
+            before = _expected_of(own.base)  # Of others that bring files into it.
+            own.expected = max(before, own.allocated + need_bytes)
             _expect(own)
             if budget_bytes is None:
                 return []
@@ -120,14 +120,15 @@ class Shelves:
             excess = sum(shelf.charged for shelf in shelves) - budget_bytes
             chosen = _choose(candidates, excess)
             if chosen is None:
-                own.expected = 0
+                own.expected = before
                 _expect(own)
                 raise _too_little(own, need_bytes, budget_bytes, shelves, candidates)
+            titles = [candidate.title for candidate in chosen]
             for candidate in chosen:
                 self._remove(candidate)
             own.expected = allocated_bytes(own.base) + need_bytes
             _expect(own)
-            return [candidate.title for candidate in chosen]
+            return titles
 
     def _others(self, own: Path, held: contextlib.ExitStack) -> Iterator[Shelf]:
         for base in sorted(self._root.iterdir()):
@@ -145,8 +146,8 @@ class Shelves:
 
     def _remove(self, candidate: Candidate) -> None:
         shelf, base = candidate.shelf, candidate.shelf.base
-        del shelf.uses[candidate.name]
-        if not shelf.uses:
+        shelf.blobs.pop(candidate.name, None)
+        if not shelf.blobs:
             self._throw_away(base)
             return
         for ref in list((base / "refs").rglob("*")):
@@ -154,7 +155,7 @@ class Shelves:
                 ref.unlink()
         self._throw_away(base / "snapshots" / candidate.name)
         (state_of(base) / USES / candidate.name).unlink(missing_ok=True)
-        kept = set().union(*(shelf.blobs[name] for name in shelf.uses if name in shelf.blobs))
+        kept = _kept_blobs(shelf, set())
         for blob in list((base / "blobs").iterdir()):
             if blob.name not in kept:
                 blob.unlink()
@@ -237,13 +238,14 @@ def _choose(candidates: list[Candidate], excess: int) -> list[Candidate] | None:
 
 def _left_bytes(shelf: Shelf, gone: set[str]) -> int:
     """Return what a base takes without some of its snapshots."""
-    left = shelf.uses.keys() - gone
-    if not left:
-        return 0
     if not gone:
         return shelf.allocated
-    counts = Counter(blob for name in left for blob in shelf.blobs.get(name, ()))
-    return sum(file_bytes(shelf.base / "blobs" / blob) for blob in counts)
+    return sum(file_bytes(shelf.base / "blobs" / blob) for blob in _kept_blobs(shelf, gone))
+
+
+def _kept_blobs(shelf: Shelf, gone: set[str]) -> set[str]:
+    """Return the blobs that commits link to which stay; those that are not ours among them."""
+    return set().union(*(blobs for name, blobs in shelf.blobs.items() if name not in gone))
 
 
 def _too_little(
@@ -256,12 +258,16 @@ def _too_little(
     removable = {candidate.shelf.base for candidate in candidates}
     others = [shelf for shelf in shelves if shelf is not own]
     busy = [shelf.base.name for shelf in others if shelf.base not in removable]
-    more = f" and {len(busy) - SHOWN_MAX} more" if len(busy) > SHOWN_MAX else ""
-    in_use = f"; in use: {', '.join(busy[:SHOWN_MAX])}{more}" if busy else ""
+    told = [f"{format_size(need_bytes)} are to come"]
+    if own.allocated:
+        told.append(f"{format_size(own.allocated)} of {own.base.name} are here")
+    if others:
+        charged = sum(shelf.charged for shelf in others)
+        told.append(f"other snapshots take {format_size(charged)}")
+    if busy:
+        more = f" and {len(busy) - SHOWN_MAX} more" if len(busy) > SHOWN_MAX else ""
+        told.append(f"in use are {', '.join(busy[:SHOWN_MAX])}{more}")
     return NoSpace(
-        f"{format_size(need_bytes)} are to come to the {format_size(own.allocated)} that are here "
-        f"of {own.base.name}, and other snapshots take "
-        f"{format_size(sum(shelf.charged for shelf in others))}: that is over the budget of "
-        f"{format_size(budget_bytes)}, whatever is removed that nobody uses{in_use}; allow more, "
-        "or bring less"
+        f"{'; '.join(told)}: over the budget of {format_size(budget_bytes)}, whatever is removed "
+        "that nobody uses; allow more, or bring less"
     )

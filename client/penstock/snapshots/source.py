@@ -2,11 +2,21 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.host_connection import HostConnection
 from penstock.object_info import ObjectInfo
 from penstock.opens import Handle
+
+
+@dataclass(frozen=True, slots=True)
+class HostAccess:
+    """This machine's node, as one that gives files."""
+
+    connect: Callable[[], HostConnection]
+    brings: bool
+    """Whether it is asked for chunks that it does not have yet; if not, their owners are nearer."""
 
 
 class Source(Protocol):
@@ -23,8 +33,8 @@ class Source(Protocol):
     ) -> None:
         """Fill ``target`` from ``offset``, every block verified."""
 
-    def host(self) -> Callable[[], HostConnection] | None:
-        """Return what connects to this machine's node; None: there is none that answers."""
+    def host(self) -> HostAccess | None:
+        """Return how to reach this machine's node; None: there is none that answers."""
 
     def count(self, source: str, length: int) -> None:
         """Count bytes that came as files of this machine's node."""

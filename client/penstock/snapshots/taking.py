@@ -56,6 +56,7 @@ class Wanted:
 
     url: str
     directory: Path | None = None
+    root: Path | None = None
     layout: Layout = "plain"
     allow_patterns: Patterns = None
     ignore_patterns: Patterns = None
@@ -85,10 +86,12 @@ class Wanted:
                 raise InvalidRequest(f"{name}={value!r}: want one of {', '.join(known)}")
         if self.layout == "plain" and (self.repo or self.revision):
             raise InvalidRequest("repo and revision are for the layout hub")
+        if self.directory is not None and self.root is not None:
+            raise InvalidRequest("directory and root are two places: name one of them")
         if self.layout == "plain" and self.directory and self.budget_bytes is not None:
             raise InvalidRequest(
-                "a budget is for a directory of many snapshots: leave the directory out (it is "
-                "PENSTOCK_SNAPSHOTS then), or take the layout hub"
+                "a budget is for a directory of many snapshots: name that as root (--root) in "
+                "place of this one's own, or take the layout hub"
             )
 
 
@@ -142,7 +145,7 @@ def default_root() -> Path:
 
 def _place_of(wanted: Wanted, plan: Plan) -> tuple[Place, Path | None]:
     """Return where it goes, and the directory of many snapshots that this is in, if any."""
-    root = wanted.directory or default_root()
+    root = wanted.root or wanted.directory or default_root()
     if wanted.layout == "hub":
         if not plan.is_tree:
             raise InvalidRequest(f"{wanted.url} is an object; the layout hub is for repositories")
@@ -200,8 +203,7 @@ class _Taking:
         raise InvalidRequest(f"{self._place.base} is removed again and again by others")
 
     def _make_room(self, bringing: Bringing, held: Lock) -> list[str]:
-        missing = bringing.missing(self._plan.wanted)
-        need_bytes = sum(size for _, size in missing)
+        need_bytes = bringing.missing_bytes(self._plan.wanted)
         removed: list[str] = []
         if self._root is not None:
             removed = Shelves(self._root).make_room(
