@@ -260,6 +260,8 @@ class VolumeSection(Section):
     ``bytes_per_s``; see `penstock.origin_limits`."""
     replicas: int | None = None
     """How many owners keep a chunk; None for the cluster's setting."""
+    writable: bool = False
+    """Whether `penstock put` may write there."""
     catalogued: bool = False
     origins: tuple[OriginSection, ...] = ()
 
@@ -277,6 +279,7 @@ class VolumeSection(Section):
             self.secret or None,
             replicas=self.replicas,
             limits=limits,
+            writable=self.writable,
         )
 
 

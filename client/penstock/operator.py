@@ -272,6 +272,7 @@ class Operator:
                 told.secret or None,
                 replicas=told.replicas or None,
                 limits=limits_from(json.loads(told.limits_json or "{}"), where=told.name),
+                writable=told.writable,
             )
             for told in answer.volumes
         )
@@ -294,6 +295,7 @@ class Operator:
             secret=volume.secret or "",
             limits_json=json.dumps(volume.limits.to_json()),
             replicas=volume.replicas or 0,
+            writable=volume.writable,
         )
         request = operator_pb2.PutVolumeRequest(volume=message, replace=replace)
         self._nodes.call(PUT_VOLUME, request, timeout_s=CHANGE_TIMEOUT_S)
