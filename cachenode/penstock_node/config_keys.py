@@ -322,7 +322,8 @@ class NodeKeys(BaseSettings):
     admin_open: bool = False
     """Metrics and the web page without a token."""
     inflight_max: Size = BYTES_MAX_DEFAULT
-    """Payload in this process's memory at once, on its way in or out; what is more waits."""
+    """Payload in this process's memory at once, on its way in or out; what is more waits. What is
+    put has as much again of its own: a node that nobody puts through never uses it."""
     allow_file_roots: tuple[AbsolutePath, ...] = ()
     etcd: EtcdSection | None = None
     """None: a cluster of one."""

@@ -34,9 +34,10 @@ from penstock.errors import (
 )
 
 if TYPE_CHECKING:
-    from penstock.cache import Cache, Tls, connect
+    from penstock.cache import Cache, connect
     from penstock.object_file import ObjectFile
     from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+    from penstock.tls import Tls
 
 __all__ = [
     "Cache",
@@ -68,7 +69,7 @@ __all__ = [
 
 _LAZY = {
     "Cache": "penstock.cache",
-    "Tls": "penstock.cache",
+    "Tls": "penstock.tls",
     "connect": "penstock.cache",
     "ObjectFile": "penstock.object_file",
     "ChunkLocation": "penstock.object_info",

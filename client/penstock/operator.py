@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock.address import seed_addresses
-from penstock.cache import Tls
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_results import (
@@ -45,6 +44,7 @@ from penstock.rpc import (
     UNCORDON,
     Channels,
 )
+from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
 from penstock.volumes import Volume
 from penstock.wire import view_from_proto
