@@ -124,9 +124,13 @@ class Gate:
 
     async def pace(self, *, requests: int, size_bytes: int) -> None:
         """Wait until so much may be sent by a put, whose attempts are not counted here."""
-        if requests:
-            await self._requests.wait(requests)
-        await self._bytes.wait(size_bytes)
+        self._waiting += 1
+        try:
+            if requests:
+                await self._requests.wait(requests)
+            await self._bytes.wait(size_bytes)
+        finally:
+            self._waiting -= 1
 
     async def turn(self, call: Call, size_bytes: int) -> None:
         """See `Call.turn`."""
