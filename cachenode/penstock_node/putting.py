@@ -7,8 +7,10 @@ Not responsible for: writing (`origin`), messages (`serve.put_service`).
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -156,23 +158,21 @@ class Puts:
             PenstockError: Why the put has failed.
         """
         put = self._get(name)
-        try:
+        with _until_it_breaks_off(put):
             if data:
                 put.parts.give(index, data)
             return await put.parts.taken(index, timeout_s=WAIT_S)
-        except asyncio.CancelledError:
-            # The connection is gone, and its sender with it.
-            put.parts.fail(Cancelled(f"{put.url}: its sender is gone"))
-            raise
 
-    def keep(self, name: str) -> None:
-        """Take note that the sender lives.
+    async def keep(self, name: str) -> None:
+        """Take note that the sender lives; returns after a moment, or when the put has ended.
 
         Raises:
             InvalidRequest: There is no such put.
             PenstockError: Why the put has failed.
         """
         put = self._get(name)
+        with _until_it_breaks_off(put):
+            await self._ended(put)
         if put.parts.failure is not None:
             raise put.parts.failure
 
@@ -283,6 +283,16 @@ class Puts:
             )
         if self._running:
             await asyncio.wait(self._running, timeout=STOP_S)
+
+
+@contextlib.contextmanager
+def _until_it_breaks_off(put: _Put) -> Iterator[None]:
+    """Give ``put`` up if the call is cancelled: its connection is gone, and its sender with it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        put.parts.fail(Cancelled(f"{put.url}: its sender is gone"))
+        raise
 
 
 def _read_only(volume: Volume) -> NotPermitted:

@@ -38,8 +38,10 @@ PART_BYTES = 4 * 1024 * 1024
 START_PATIENCE_S = 60.0
 """How long a put waits for nodes that have too much to do."""
 SEND_TIMEOUT_S = 30.0
-KEEP_EVERY_S = 5.0
-"""Nodes take a sender that is silent for six times as long for gone."""
+KEEP_AFTER_S = 0.2
+"""What is put by then is not kept alive."""
+KEEP_AGAIN_S = 1.0
+"""After a node did not answer."""
 FINISH_PATIENCE_S = 600.0
 """For an origin that puts thousands of parts together."""
 ABORT_TIMEOUT_S = 3.0
@@ -227,15 +229,24 @@ class _Put:
 
     @contextlib.contextmanager
     def kept_alive(self) -> Iterator[None]:
-        """Tell the node all the time that this side lives: what is put may come slowly."""
+        """Have a call under way all the time, which tells the node that this side lives.
+
+        What is put may come slowly; and a node hears of a process that ends by a call of its that
+        breaks off.
+        """
         ended = threading.Event()
 
         def keep() -> None:
             request = put_pb2.KeepPutRequest(put=self._name)
-            while not ended.wait(KEEP_EVERY_S):
-                # What has failed is told to whoever sends the next part.
-                with contextlib.suppress(PenstockError):
-                    self._nodes.ask(self._member, KEEP_PUT, request)
+            pause_s = KEEP_AFTER_S
+            while not ended.wait(pause_s):
+                try:
+                    self._nodes.ask(self._member, KEEP_PUT, request, timeout_s=SEND_TIMEOUT_S)
+                    pause_s = 0.0
+                except NodeUnavailable:
+                    pause_s = KEEP_AGAIN_S
+                except PenstockError:
+                    return  # It is told to whoever sends the next part.
 
         threading.Thread(target=keep, name="penstock-put-keep", daemon=True).start()
         try:

@@ -41,7 +41,7 @@ class PutService(put_pb2_grpc.PutsServicer):
         self, request: put_pb2.KeepPutRequest, context: Context
     ) -> put_pb2.KeepPutResponse:
         """Hear that the sender lives."""
-        self._puts.keep(request.put)
+        await self._puts.keep(request.put)
         return put_pb2.KeepPutResponse()
 
     @answers

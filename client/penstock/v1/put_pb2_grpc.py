@@ -7,8 +7,8 @@ from penstock.v1 import put_pb2 as penstock_dot_v1_dot_put__pb2
 
 class PutsStub(object):
     """One object is put through one node: all calls after `Start` go to the node that answered it. All
-    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or whose
-    `Send` is broken off, is taken for gone: nothing of its object is left at the origin.
+    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or of
+    which a `Send` or a `Keep` is broken off, is taken for gone: nothing is left at the origin.
     """
 
     def __init__(self, channel):
@@ -46,8 +46,8 @@ class PutsStub(object):
 
 class PutsServicer(object):
     """One object is put through one node: all calls after `Start` go to the node that answered it. All
-    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or whose
-    `Send` is broken off, is taken for gone: nothing of its object is left at the origin.
+    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or of
+    which a `Send` or a `Keep` is broken off, is taken for gone: nothing is left at the origin.
     """
 
     def Start(self, request, context):
@@ -65,7 +65,8 @@ class PutsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Keep(self, request, context):
-        """Tells that the sender lives, though it has nothing to send at this moment.
+        """Tells that the sender lives, though it may have nothing to send. Answers after a moment, or
+        once the put has ended: one such call is always under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,8 +123,8 @@ def add_PutsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Puts(object):
     """One object is put through one node: all calls after `Start` go to the node that answered it. All
-    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or whose
-    `Send` is broken off, is taken for gone: nothing of its object is left at the origin.
+    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or of
+    which a `Send` or a `Keep` is broken off, is taken for gone: nothing is left at the origin.
     """
 
     @staticmethod

@@ -21,8 +21,8 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 
 class PutsStub:
     """One object is put through one node: all calls after `Start` go to the node that answered it. All
-    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or whose
-    `Send` is broken off, is taken for gone: nothing of its object is left at the origin.
+    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or of
+    which a `Send` or a `Keep` is broken off, is taken for gone: nothing is left at the origin.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -42,7 +42,9 @@ class PutsStub:
         penstock.v1.put_pb2.KeepPutRequest,
         penstock.v1.put_pb2.KeepPutResponse,
     ]
-    """Tells that the sender lives, though it has nothing to send at this moment."""
+    """Tells that the sender lives, though it may have nothing to send. Answers after a moment, or
+    once the put has ended: one such call is always under way.
+    """
 
     Finish: grpc.UnaryUnaryMultiCallable[
         penstock.v1.put_pb2.FinishPutRequest,
@@ -58,8 +60,8 @@ class PutsStub:
 
 class PutsAsyncStub:
     """One object is put through one node: all calls after `Start` go to the node that answered it. All
-    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or whose
-    `Send` is broken off, is taken for gone: nothing of its object is left at the origin.
+    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or of
+    which a `Send` or a `Keep` is broken off, is taken for gone: nothing is left at the origin.
     """
 
     Start: grpc.aio.UnaryUnaryMultiCallable[
@@ -78,7 +80,9 @@ class PutsAsyncStub:
         penstock.v1.put_pb2.KeepPutRequest,
         penstock.v1.put_pb2.KeepPutResponse,
     ]
-    """Tells that the sender lives, though it has nothing to send at this moment."""
+    """Tells that the sender lives, though it may have nothing to send. Answers after a moment, or
+    once the put has ended: one such call is always under way.
+    """
 
     Finish: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.put_pb2.FinishPutRequest,
@@ -94,8 +98,8 @@ class PutsAsyncStub:
 
 class PutsServicer(metaclass=abc.ABCMeta):
     """One object is put through one node: all calls after `Start` go to the node that answered it. All
-    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or whose
-    `Send` is broken off, is taken for gone: nothing of its object is left at the origin.
+    are unary, so that a process may fork at any time. A sender that says nothing for 30 s, or of
+    which a `Send` or a `Keep` is broken off, is taken for gone: nothing is left at the origin.
     """
 
     @abc.abstractmethod
@@ -120,7 +124,9 @@ class PutsServicer(metaclass=abc.ABCMeta):
         request: penstock.v1.put_pb2.KeepPutRequest,
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.put_pb2.KeepPutResponse, collections.abc.Awaitable[penstock.v1.put_pb2.KeepPutResponse]]:
-        """Tells that the sender lives, though it has nothing to send at this moment."""
+        """Tells that the sender lives, though it may have nothing to send. Answers after a moment, or
+        once the put has ended: one such call is always under way.
+        """
 
     @abc.abstractmethod
     def Finish(
