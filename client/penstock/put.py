@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from penstock.put_source import OpenSource, Source
 
 PART_BYTES = 4 * 1024 * 1024
-START_PATIENCE_S = 60.0
-"""How long a put waits for nodes that have too much to do."""
+START_PATIENCE_S = 600.0
+"""How long a put waits for nodes that others put through."""
 SEND_TIMEOUT_S = 30.0
 KEEP_AFTER_S = 0.2
 """What is put by then is not kept alive."""

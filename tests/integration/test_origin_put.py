@@ -143,6 +143,7 @@ async def test_what_is_there_is_kept_where_nothing_may_be(place: Origin, size: i
 
     assert await read(place, "model") == b"first"
     assert await names(place) == ["model"]
+    assert place.counters.bytes_written == len(b"first")  # It is refused before it is sent.
 
 
 @pytest.mark.parametrize("size", [5, len(DATA)])

@@ -25,9 +25,13 @@ from typer.testing import CliRunner, Result
 
 import penstock
 import penstock.aio
+from penstock.checksums import block_checksums
 from penstock.cli.app import app
 from penstock.cli.progress import Unwatched
 from penstock.cli.put_tree import TreePut
+from penstock.errors import CorruptData
+from penstock.rpc import ABORT_PUT, FINISH_PUT, SEND_PART, START_PUT, Channels
+from penstock.v1 import put_pb2
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
@@ -40,7 +44,7 @@ PART = 64 * 1024
 OPEN_TTL_S = 2.0
 SLOW_BYTES_PER_S = 8 * MIB
 """So that what is put is still on its way when something ends."""
-DATA = random.Random(8).randbytes(20 * MIB + 321)
+DATA = random.Random(8).randbytes(9 * MIB + 321)
 SIZES = [0, 1, PART, PART + 1, 8 * MIB, len(DATA)]
 ENDS_WITHIN_S = 20
 
@@ -151,7 +155,7 @@ async def test_a_cancelled_put_leaves_nothing(cluster: LocalCluster, direct: Any
             loop.call_soon_threadsafe(begun.set)
 
         putting = asyncio.create_task(
-            cache.put("penstock://slow/cancelled", DATA, on_progress=tell)
+            cache.put("penstock://slow/cancelled", DATA * 6, on_progress=tell)
         )
         await begun.wait()
         putting.cancel()
@@ -230,10 +234,29 @@ def test_a_file_that_changes_while_it_is_sent_is_not_put(
         os.utime(file, ns=(1, 1))
 
     with pytest.raises(penstock.Conflict, match="changed while it was sent"):
-        cache.put("penstock://s3/changing", file, on_progress=touch)
+        cache.put("penstock://s3/changing", file, on_progress=touch, part_bytes=CHUNK)
 
     assert keys(direct, "s3/changing") == []
     wait_until(lambda: uploads(direct) == [], deadline_s=30, what="nothing is left")
+
+
+def test_of_writers_at_the_same_time_one_is_last_and_none_is_mixed(
+    cluster: LocalCluster, cache: penstock.Cache
+) -> None:
+    url = "penstock://s3/contested"
+
+    def put(number: int) -> str:
+        try:
+            return str(cache.put(url, bytes([number]) * (100_000 + number)).size)
+        except penstock.Conflict as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as threads:
+        told = set(threads.map(put, range(40)))
+
+    data = cache.read(url, refresh=True)
+    assert data == bytes([data[0]]) * (100_000 + data[0])
+    assert all(each.isdecimal() or "overwritten by somebody else" in each for each in told)
 
 
 # Refusals -----------------------------------------------------------------------------------
@@ -274,6 +297,26 @@ def test_parts_have_bounds(cache: penstock.Cache, part_bytes: int) -> None:
         cache.put("penstock://s3/bounds", io.BytesIO(DATA), part_bytes=part_bytes)
 
 
+def test_wrong_bytes_are_not_passed_on(cluster: LocalCluster, direct: Any) -> None:
+    channels = Channels()
+    address = cluster["n1"].address
+    start = put_pb2.StartPutRequest(url="penstock://s3/wrong", size=PART, part_bytes=PART)
+    name = channels.call(address, START_PUT, start).put
+
+    part = put_pb2.SendPartRequest(put=name, data=DATA[:PART], checksums=block_checksums(DATA[:9]))
+    with pytest.raises(CorruptData):
+        channels.call(address, SEND_PART, part)
+    end = put_pb2.FinishPutRequest(put=name, parts=1, size=PART)
+    answer = channels.call(address, FINISH_PUT, end)
+    channels.call(address, ABORT_PUT, put_pb2.AbortPutRequest(put=name))
+
+    assert not answer.HasField("object")
+    with pytest.raises(penstock.Cancelled):
+        channels.call(address, FINISH_PUT, end)
+    assert keys(direct, "s3/wrong") == []
+    channels.close()
+
+
 # What ends in the middle --------------------------------------------------------------------
 
 
@@ -282,7 +325,7 @@ def put_under_way(
     cluster: LocalCluster, direct: Any, name: str, tmp_path: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A `penstock put` of which the origin has some parts already."""
-    (tmp_path / "file").write_bytes(DATA * 3)
+    (tmp_path / "file").write_bytes(DATA * 6)
     words = ["put", str(tmp_path / "file"), f"penstock://slow/{name}"]
     address = ",".join(node.address for node in cluster.running)
     command = [sys.executable, "-m", "penstock", *words, "--address", address]
@@ -362,7 +405,7 @@ def test_a_put_whose_node_ends_fails_and_can_be_put_again(
     assert len(left) == (1 if end is NodeProcess.kill else 0)
     for upload in left:
         direct.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
-    assert again == DATA * 3
+    assert again == DATA * 6
 
 
 # The verb -----------------------------------------------------------------------------------
@@ -531,6 +574,7 @@ def test_a_directory_that_is_given_up_leaves_nothing(
             if uploads(direct):
                 raise KeyboardInterrupt
 
+    (tree / "deep" / "er" / "large").write_bytes(DATA * 6)
     with pytest.raises(KeyboardInterrupt):
         TreePut(cache, tree, "penstock://slow/bar", if_absent=False, watcher=Impatient()).run()
 

@@ -10,9 +10,10 @@ may lead in a circle. Object stores know no directories, so empty ones are nothi
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from penstock.cli.progress import Unwatched
 
 FILES_AT_ONCE = 8
+BYTES_AT_ONCE = 128 * 1024 * 1024
+"""Of small files eight, of large ones two: each of those is sent in parts, and nodes have memory
+for three or four."""
+LARGE_BYTES = BYTES_AT_ONCE // 2
 TOLD_MAX = 1000
 """Failures that are told one by one; more are only counted."""
 TICK_S = 0.1
@@ -92,6 +97,8 @@ class EmptyDirectory:
 
 
 Entry: TypeAlias = Found | LeftOut | EmptyDirectory
+UnderWay: TypeAlias = dict[Future[None], int]
+"""Files that are being put, and how many bytes of each count."""
 
 
 def walk(root: Path) -> Iterator[Entry]:
@@ -144,6 +151,10 @@ def _entry(entry: os.DirEntry[str], name: str) -> Entry:
     return Found(Path(entry.path), name, status.st_size)
 
 
+def _has_room(under_way: UnderWay, size: int) -> bool:
+    return len(under_way) < FILES_AT_ONCE and sum(under_way.values()) + size <= BYTES_AT_ONCE
+
+
 class TreePut:
     """One directory on its way below one url."""
 
@@ -165,17 +176,18 @@ class TreePut:
         self._wanted = sum(entry.size for entry in walk(self._root) if isinstance(entry, Found))
         self._watcher.begin(self._wanted)
         threads = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="penstock-tree")
-        under_way: set[Future[None]] = set()
+        under_way: UnderWay = {}
         try:
             for entry in walk(self._root):
                 if self._report.is_cut_short:
                     break
                 if isinstance(entry, Found):
-                    under_way.add(threads.submit(self._put, entry))
-                    under_way = self._wait(under_way, at_most=FILES_AT_ONCE)
+                    size = min(entry.size, LARGE_BYTES)
+                    self._wait(under_way, until=partial(_has_room, under_way, size))
+                    under_way[threads.submit(self._put, entry)] = size
                 else:
                     self._note(entry)
-            self._wait(under_way, at_most=0)
+            self._wait(under_way, until=lambda: not under_way)
         except BaseException:
             self._stop.set()
             threads.shutdown(wait=False, cancel_futures=True)
@@ -185,13 +197,13 @@ class TreePut:
         self._show()
         return self._report
 
-    def _wait(self, under_way: set[Future[None]], *, at_most: int) -> set[Future[None]]:
-        while len(under_way) > at_most:
-            ended, under_way = wait(under_way, timeout=TICK_S, return_when=FIRST_COMPLETED)
+    def _wait(self, under_way: "UnderWay", *, until: Callable[[], bool]) -> None:
+        while not until():
+            ended, _ = wait(under_way, timeout=TICK_S, return_when=FIRST_COMPLETED)
             for file in ended:
+                del under_way[file]
                 file.result()
             self._show()
-        return under_way
 
     def _show(self) -> None:
         self._watcher.grow(self._wanted)
