@@ -167,8 +167,8 @@ async def test_a_cancelled_put_leaves_nothing(cluster: LocalCluster, direct: Any
 
 
 def test_more_than_a_node_has_memory_for_waits_its_turn(cache: penstock.Cache) -> None:
-    """A node takes 64 MiB here, and each of these holds as much."""
-    names = [f"penstock://s3/many/{number}" for number in range(4)]
+    """A node lends 64 MiB here, each of these takes half of it and more, for over a second."""
+    names = [f"penstock://slow/many/{number}" for number in range(6)]
 
     with ThreadPoolExecutor(len(names)) as threads:
         infos = list(threads.map(lambda url: cache.put(url, DATA), names))
@@ -363,6 +363,10 @@ def test_a_sender_that_ends_leaves_nothing(
     wait_until(lambda: uploads(direct) == [], deadline_s=60, what="nothing is left")
     assert putting.returncode == status
     assert keys(direct, f"slow/{name}") == []
+    # Not by its silence, after half a minute.
+    reason = "gave it up" if status > 0 else "is gone"
+    logs = [(node.directory / "node.log").read_text() for node in cluster.running]
+    assert any(f"slow/{name}: its sender {reason}" in log for log in logs)
     with pytest.raises(penstock.ObjectNotFound):
         cache.stat(f"penstock://slow/{name}", refresh=True)
 
