@@ -275,6 +275,8 @@ class VolumeSection(Section):
     ``bytes_per_s``; see `penstock.origin_limits`."""
     replicas: int | None = None
     """How many owners keep a chunk; None for the cluster's setting."""
+    writable: bool = False
+    """Whether `penstock put` may write there."""
     catalogued: bool = False
     origins: tuple[OriginSection, ...] = ()
 
@@ -292,6 +294,7 @@ class VolumeSection(Section):
             self.secret or None,
             replicas=self.replicas,
             limits=limits,
+            writable=self.writable,
         )
 
 
@@ -337,7 +340,8 @@ class NodeKeys(BaseSettings):
     admin_open: bool = False
     """Metrics and the web page without a token."""
     inflight_max: Size = BYTES_MAX_DEFAULT
-    """Payload in this process's memory at once, on its way in or out; what is more waits."""
+    """Payload in this process's memory at once, on its way in or out; what is more waits. What is
+    put has as much again of its own: a node that nobody puts through never uses it."""
     allow_file_roots: tuple[AbsolutePath, ...] = ()
     etcd: EtcdSection | None = None
     """None: a cluster of one."""

@@ -42,6 +42,7 @@ from penstock_node.operations import Operations
 from penstock_node.origin import Origins
 from penstock_node.peers import Peers
 from penstock_node.ports import Ports
+from penstock_node.putting import Puts
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
@@ -247,6 +248,12 @@ class Node:
         """Begin to answer; until the node has joined, readers are sent to other nodes."""
         self.operations = self._operations()
         self.calls = Calls(cluster=self.cluster, opener=self.opener, listings=self.listings)
+        self.puts = Puts(
+            cluster=self.cluster,
+            origins=self.origins,
+            opener=self.opener,
+            bytes_max=self.config.inflight_max,
+        )
         self.chunks = self._chunks()
         self.host_reads = self._host_reads()
         self._stack.push_async_callback(self.host_reads.close)
@@ -266,6 +273,7 @@ class Node:
         self._stack.push_async_callback(self._stop_admin, admin)
         await self.ports.grpc.start()
         self._stack.push_async_callback(self.ports.grpc.stop)
+        self._stack.push_async_callback(self.puts.close)
 
     async def _stop_admin(self, admin: asyncio.Task[None]) -> None:
         self.ports.admin.stop()
@@ -301,6 +309,7 @@ class Node:
             host_reads=self.host_reads,
             handover=self.handover,
             operations=self.operations,
+            puts=self.puts,
             calls=self.calls,
             inflight=self.inflight,
             metrics=self.metrics,

@@ -83,6 +83,7 @@ def _origin_metrics(origins: Origins) -> Iterable[Metric]:
                 ("get", told.get_requests),
                 ("head", told.head_requests),
                 ("list", told.list_requests),
+                ("put", told.put_requests),
             )
         ],
         "volume",
@@ -92,6 +93,12 @@ def _origin_metrics(origins: Origins) -> Iterable[Metric]:
         "penstock_origin_bytes",
         "Payload read from origins.",
         [((volume,), told.bytes_read) for volume, told in by_volume.items()],
+        "volume",
+    )
+    yield counter(
+        "penstock_origin_written_bytes",
+        "Payload given to origins to be written, published or not.",
+        [((volume,), told.bytes_written) for volume, told in by_volume.items()],
         "volume",
     )
     yield counter(

@@ -22,6 +22,7 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.ports import Ports
+from penstock_node.putting import Puts
 from penstock_node.serve.bulk import BulkService
 from penstock_node.serve.cache_service import CacheService
 from penstock_node.serve.calls import Calls
@@ -31,6 +32,7 @@ from penstock_node.serve.host import HostService
 from penstock_node.serve.host_chunks import HostChunks
 from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
+from penstock_node.serve.put_service import PutService
 from penstock_node.serve.s3.access import access_of
 from penstock_node.serve.s3.gateway import S3Gateway
 from penstock_node.store.store import Store
@@ -53,6 +55,7 @@ class Services:
     host_reads: HostReads
     handover: Handover
     operations: Operations
+    puts: Puts
     calls: Calls
     inflight: Inflight
     metrics: NodeMetrics
@@ -81,6 +84,7 @@ class Services:
                 self.operations, cluster=self.cluster, coordination=self.coordination
             ),
             handover=HandoverService(giving=self.handover.giving, copying=self.handover.copying),
+            puts=PutService(self.puts),
         )
 
     def start_engine(self) -> Engine:

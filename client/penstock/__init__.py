@@ -35,12 +35,13 @@ from penstock.errors import (
 )
 
 if TYPE_CHECKING:
-    from penstock.cache import Cache, Tls, connect
+    from penstock.cache import Cache, connect
     from penstock.object_file import ObjectFile
     from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
     from penstock.snapshot_calls import snapshot
     from penstock.snapshots.in_use import release_snapshot
     from penstock.snapshots.tally import SnapshotReport
+    from penstock.tls import Tls
 
 __all__ = [
     "Cache",
@@ -76,7 +77,7 @@ __all__ = [
 
 _LAZY = {
     "Cache": "penstock.cache",
-    "Tls": "penstock.cache",
+    "Tls": "penstock.tls",
     "connect": "penstock.cache",
     "ObjectFile": "penstock.object_file",
     "ChunkLocation": "penstock.object_info",

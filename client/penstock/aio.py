@@ -15,15 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-from penstock.cache import Cache, Tls
+from penstock.cache import Cache
 from penstock.cache import connect as connect_blocking
 from penstock.host_view import Verify
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
+from penstock.put import PART_BYTES
+from penstock.tls import Tls
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+    from penstock.put_source import Source
     from penstock.snapshot_calls import SnapshotOptions
     from penstock.snapshots.tally import SnapshotReport
 
@@ -147,6 +150,29 @@ class AsyncCache:
         while (page := await self._run(lambda: next(pages, None))) is not None:
             for info in page:
                 yield info
+
+    async def put(
+        self,
+        url: str,
+        source: "Source",
+        *,
+        if_absent: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+        part_bytes: int = PART_BYTES,
+    ) -> ObjectInfo:
+        """See `Cache.put`; ``on_progress`` is called in a thread."""
+        stop = threading.Event()
+        return await self._run(
+            lambda: self._cache.put(
+                url,
+                source,
+                if_absent=if_absent,
+                on_progress=on_progress,
+                part_bytes=part_bytes,
+                stop=stop,
+            ),
+            stop=stop,
+        )
 
     async def locate(self, url: str, *, refresh: bool = False) -> ObjectLocation:
         """See `Cache.locate`."""

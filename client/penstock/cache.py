@@ -1,4 +1,4 @@
-"""The cache as a program sees it: open, read, list, locate.
+"""The cache as a program sees it: open, read, list, locate, put.
 
 Responsible for: the public blocking interface, and being safe to use after a fork.
 Not responsible for: how bytes come (`reader`), where they are (`routing`).
@@ -10,17 +10,12 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-
-import grpc
 
 from penstock.address import seed_addresses
 from penstock.core import FALLBACKS, PLANES, Core, Options
 from penstock.errors import (
-    InvalidConfiguration,
     InvalidRequest,
     NodeUnavailable,
     NotPermitted,
@@ -32,51 +27,19 @@ from penstock.object_file import ObjectFile
 from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
+from penstock.put import PART_BYTES
 from penstock.rpc import HOLDS, LIST
 from penstock.snapshot_calls import SnapshotCalls
+from penstock.tls import Tls
 from penstock.v1 import cache_pb2
 from penstock.wire import listed_from_proto
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+    from penstock.put_source import Source
+
 LIST_PAGE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Certificates for gRPC, as paths of PEM files."""
-
-    ca: Path | None = None
-    """Who signs the nodes' certificates; None for those that this system trusts."""
-    cert: Path | None = None
-    """Who this client is, where nodes want to know; with ``key``."""
-    key: Path | None = None
-
-    @classmethod
-    def from_environment(cls) -> "Tls | None":
-        """Return what ``PENSTOCK_CA``, ``…_CERT`` and ``…_KEY`` name; None without any."""
-        paths = {
-            name: Path(value)
-            for name in ("ca", "cert", "key")
-            if (value := os.environ.get(f"PENSTOCK_{name.upper()}"))
-        }
-        return cls(**paths) if paths else None
-
-    def credentials(self) -> object:
-        """Return gRPC's credentials.
-
-        Raises:
-            InvalidConfiguration: A file cannot be read.
-        """
-        try:
-            return grpc.ssl_channel_credentials(
-                root_certificates=self.ca.read_bytes() if self.ca else None,
-                private_key=self.key.read_bytes() if self.key else None,
-                certificate_chain=self.cert.read_bytes() if self.cert else None,
-            )
-        except OSError as error:
-            raise InvalidConfiguration(f"cannot read a certificate: {error}") from error
 
 
 class Cache(SnapshotCalls):
@@ -288,6 +251,46 @@ class Cache(SnapshotCalls):
             token = page.next_page_token
             if not token:
                 return
+
+    def put(
+        self,
+        url: str,
+        source: "Source",
+        *,
+        if_absent: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+        part_bytes: int = PART_BYTES,
+        stop: threading.Event | None = None,
+    ) -> ObjectInfo:
+        """Write an object through to its origin, whole or not at all, and return what it is now.
+
+        This cache opens it from now on, all others within ``open_ttl_s``; whoever has the one
+        before open is told `ObjectChanged`. Nothing is cached of it until it is read.
+
+        Args:
+            url: Of the object, in a volume that is ``writable``.
+            source: A path, bytes, or a binary stream, read to its end from where it stands.
+            if_absent: Refuse to replace an object.
+            on_progress: Called with the bytes that are on their way to the origin so far.
+            part_bytes: Of what is sent at once, four times in parallel; at most 8 MiB.
+            stop: Set from another thread to give up.
+
+        Raises:
+            NotPermitted: The volume is read-only, or its origin refuses.
+            Conflict: There is an object, and ``if_absent``; or a file changed meanwhile.
+            NodeUnavailable: The node that carried it is gone; put it again.
+        """
+        core = self._open_core()
+        opened = core.putter.put(
+            url,
+            source,
+            if_absent=if_absent,
+            on_progress=on_progress,
+            part_bytes=part_bytes,
+            stop=stop,
+        )
+        core.opens.was_put(opened)
+        return opened.info(plane=core.plane_name)
 
     def locate(self, url: str, *, refresh: bool = False) -> ObjectLocation:
         """Tell for each chunk of the object which nodes own it and which hold it now."""

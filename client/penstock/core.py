@@ -25,6 +25,7 @@ from penstock.planes.grpc import GrpcPlane
 from penstock.planes.host import HostPlane
 from penstock.planes.landing import Landing
 from penstock.planes.plane import Plane
+from penstock.put import Putter
 from penstock.reader import WORKERS_MAX, Reader
 from penstock.routing import Routing
 from penstock.rpc import Channels
@@ -83,6 +84,7 @@ class Core:
             self.host_connections, path=_socket_path(options), members=self._members
         )
         self._uses_local = options.uses_local_node and options.plane in ("auto", "host")
+        self.putter = Putter(self.nodes, local_id=self._local_id)
         self.reader = Reader(
             nodes=self.nodes,
             routing=self.routing,
@@ -118,6 +120,10 @@ class Core:
     def local_node(self) -> LocalNode | None:
         """Return this machine's node, if it is to be used, there is one and it answers."""
         return self._local_nodes.find() if self._uses_local else None
+
+    def _local_id(self) -> str | None:
+        local = self.local_node()
+        return local.member.id if local is not None else None
 
     def connect(self, local: LocalNode) -> HostConnection:
         """Return a connection of the caller's own to this machine's node.

@@ -110,11 +110,23 @@ class Opens:
             return error_from_proto(result.error)
         opened = object_from_proto(result.object)
         with self._lock:
-            self._remembered[url] = (asked_at + opened.fresh_for_s, opened)
-            self._remembered.move_to_end(url)
-            if len(self._remembered) > REMEMBERED_MAX:
-                self._remembered.popitem(last=False)
+            self._remember(url, opened, asked_at)
         return opened
+
+    def _remember(self, url: str, opened: OpenedObject, asked_at: float) -> None:
+        self._remembered[url] = (asked_at + opened.fresh_for_s, opened)
+        self._remembered.move_to_end(url)
+        if len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+
+    def was_put(self, opened: OpenedObject) -> None:
+        """Believe ``opened``, and nothing else of that object by whatever url it was opened."""
+        with self._lock:
+            known = list(self._remembered.items())
+            for url, (_, other) in known:
+                if other.id.key == opened.id.key:
+                    del self._remembered[url]
+            self._remember(opened.url, opened, time.monotonic())
 
     def forget(self, url: str) -> None:
         """Believe no longer what is known of ``url``."""

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock.address import seed_addresses
-from penstock.cache import Tls
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_results import (
@@ -45,6 +44,7 @@ from penstock.rpc import (
     UNCORDON,
     Channels,
 )
+from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
 from penstock.volumes import Volume
 from penstock.wire import view_from_proto
@@ -272,6 +272,7 @@ class Operator:
                 told.secret or None,
                 replicas=told.replicas or None,
                 limits=limits_from(json.loads(told.limits_json or "{}"), where=told.name),
+                writable=told.writable,
             )
             for told in answer.volumes
         )
@@ -294,6 +295,7 @@ class Operator:
             secret=volume.secret or "",
             limits_json=json.dumps(volume.limits.to_json()),
             replicas=volume.replicas or 0,
+            writable=volume.writable,
         )
         request = operator_pb2.PutVolumeRequest(volume=message, replace=replace)
         self._nodes.call(PUT_VOLUME, request, timeout_s=CHANGE_TIMEOUT_S)

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from penstock.errors import NodeUnavailable
 from penstock.fork_gate import ForkGate
-from penstock.v1 import cache_pb2, handover_pb2, operator_pb2, placement_pb2
+from penstock.v1 import cache_pb2, handover_pb2, operator_pb2, placement_pb2, put_pb2
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
 
 Request = TypeVar("Request", bound=Message)
@@ -126,6 +126,11 @@ REMOVE_VOLUME = Method(
     operator_pb2.RemoveVolumeResponse,
 )
 EVICT = Method("/penstock.v1.Operator/Evict", operator_pb2.EvictRequest, operator_pb2.EvictResponse)
+START_PUT = Method("/penstock.v1.Puts/Start", put_pb2.StartPutRequest, put_pb2.StartPutResponse)
+SEND_PART = Method("/penstock.v1.Puts/Send", put_pb2.SendPartRequest, put_pb2.SendPartResponse)
+KEEP_PUT = Method("/penstock.v1.Puts/Keep", put_pb2.KeepPutRequest, put_pb2.KeepPutResponse)
+FINISH_PUT = Method("/penstock.v1.Puts/Finish", put_pb2.FinishPutRequest, put_pb2.FinishPutResponse)
+ABORT_PUT = Method("/penstock.v1.Puts/Abort", put_pb2.AbortPutRequest, put_pb2.AbortPutResponse)
 
 
 _fork_gate = ForkGate()

@@ -44,6 +44,7 @@ class Volume:
         secret: Which ``[secrets]`` of the nodes' configuration it is read with; None for none.
         replicas: How many owners keep a chunk; None for the cluster's setting.
         limits: What each node may ask of its origin.
+        writable: Whether nodes may write there. No cache writes to a bucket by accident.
     """
 
     name: str
@@ -52,13 +53,14 @@ class Volume:
     secret: str | None = None
     replicas: int | None = None
     limits: VolumeLimits = NO_LIMITS
+    writable: bool = False
 
     def __post_init__(self) -> None:
         """Check and canonicalise.
 
         Raises:
             InvalidRequest: The name, the url, an option, the secret's name or the number of
-                replicas is wrong.
+                replicas is wrong, or nobody can write there.
         """
         if not _NAME.fullmatch(self.name):
             raise InvalidRequest(f"{self.name!r} cannot name a volume; want {_NAME.pattern}")
@@ -70,6 +72,8 @@ class Volume:
         if self.replicas is not None and self.replicas not in range(1, REPLICAS_MAX + 1):
             wanted = f"want 1 to {REPLICAS_MAX}"
             raise InvalidRequest(f"volume {self.name!r}: replicas={self.replicas}: {wanted}")
+        if self.writable and self.kind == "http":
+            raise InvalidRequest(f"volume {self.name!r}: http servers cannot be written: {url}")
         self._check_endpoint()
 
     def _check_endpoint(self) -> None:
@@ -142,6 +146,7 @@ class Volume:
             "secret": self.secret,
             "limits": self.limits.to_json(),
             "replicas": self.replicas,
+            "writable": self.writable,
         }
         return json.dumps(value, sort_keys=True).encode()
 
@@ -164,8 +169,15 @@ class Volume:
         replicas = data.get("replicas")
         if type(replicas) not in (int, type(None)):
             raise InvalidRequest(f"volume {name!r}: replicas={replicas!r}: want a whole number")
-        limits = limits_from(data.get("limits", {}), where=f"volume {name!r}")
-        return cls(name, data["url"], options, secret or None, replicas=replicas, limits=limits)
+        return cls(
+            name,
+            data["url"],
+            options,
+            secret or None,
+            replicas=replicas,
+            limits=limits_from(data.get("limits", {}), where=f"volume {name!r}"),
+            writable=data.get("writable") is True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

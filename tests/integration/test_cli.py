@@ -329,6 +329,7 @@ def test_volumes_are_added_shown_replaced_and_removed(cli: Cli, origin: Path) ->
         "secret": None,
         "replicas": None,
         "limits": {},
+        "writable": False,
     }
     assert read.exit_code == 0, read.output
     assert replaced.stdout == f"penstock://llama/ is file://{origin}/many/\n"
@@ -343,7 +344,7 @@ def test_volumes_are_added_shown_replaced_and_removed(cli: Cli, origin: Path) ->
 
 def test_a_volume_keeps_all_that_it_was_given(cli: Cli) -> None:
     words = ["--option", "region=eu-west-1", "--option", "timeout=5s", "--secret", "keys"]
-    words += ["--replicas", "2"]
+    words += ["--replicas", "2", "--writable"]
 
     added = answer(cli("volume", "add", "far", "s3://bucket/a", *words, "--json"))
     shown = answer(cli("volume", "ls", "--json"))["volumes"]
@@ -353,6 +354,7 @@ def test_a_volume_keeps_all_that_it_was_given(cli: Cli) -> None:
     assert added["secret"] == "keys"
     assert added["options"] == {"region": "eu-west-1", "timeout": "5s"}
     assert added["replicas"] == 2
+    assert added["writable"] is True
     assert added in shown
     assert table[1][:4] == ["far", "s3://bucket/a/", "keys", "2"]
 

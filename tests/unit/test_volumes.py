@@ -293,3 +293,21 @@ def test_a_volumes_options_cannot_be_changed_from_outside() -> None:
     options["region"] = "us"
 
     assert volume.options == {"region": "eu"}
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_whether_it_is_writable_survives_etcd(writable: bool) -> None:
+    volume = Volume("models", "s3://bucket/p", writable=writable)
+
+    assert Volume.from_json("models", volume.to_json()).writable is writable
+
+
+@pytest.mark.parametrize("more", [b"", b', "writable": false', b', "writable": "true"'])
+def test_nothing_is_writable_that_does_not_say_so(more: bytes) -> None:
+    assert Volume("models", "s3://bucket/").writable is False
+    assert Volume.from_json("models", b'{"url": "s3://bucket/"%s}' % more).writable is False
+
+
+def test_what_nobody_can_write_is_not_writable() -> None:
+    with pytest.raises(InvalidRequest, match="http servers cannot be written"):
+        Volume("web", "https://models.example/", writable=True)

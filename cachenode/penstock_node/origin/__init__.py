@@ -1,9 +1,11 @@
-"""Origins: reading the objects of volumes where they really lie.
+"""Origins: reading and writing the objects of volumes where they really lie.
 
-Responsible for: conditional range reads that never mix versions, listings, retries and
-deadlines, where credentials may go. Knows nothing of chunks, caches or the cluster.
+Responsible for: conditional range reads that never mix versions, listings, writes that appear
+whole or not at all, retries and deadlines, where credentials may go. Knows nothing of chunks,
+caches or the cluster.
 """
 
+from penstock_node.origin.cut import put_memory_bytes
 from penstock_node.origin.interface import (
     ListedObject,
     ListPage,
@@ -24,4 +26,5 @@ __all__ = [
     "OriginMeta",
     "Origins",
     "SecretSettings",
+    "put_memory_bytes",
 ]

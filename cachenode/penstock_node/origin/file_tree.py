@@ -1,7 +1,7 @@
-"""A directory tree read without ever following a symbolic link.
+"""A directory tree read, and added to, without ever following a symbolic link.
 
-Responsible for: opening a path so that no link can lead out of the root, and walking a tree in
-the order of its paths. Blocking; `files` calls it from threads.
+Responsible for: opening a path so that no link can lead out of the root, making directories
+likewise, and walking a tree in the order of its paths. Blocking; `files` calls it from threads.
 A path is walked component by component from a directory's descriptor, so there is no moment
 between looking and opening in which somebody could put a link.
 """
@@ -24,6 +24,9 @@ _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Non-blocking: opening a pipe that stands in the tree would wait for its writer for ever.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+UNFINISHED_PREFIX = ".penstock-put-"
+"""Of names of files that are being written: no objects, whoever left them there."""
 
 
 class FileTree:
@@ -57,10 +60,47 @@ class FileTree:
             os.close(descriptor)
 
     @contextlib.contextmanager
+    def made_directory(self, path: str) -> Iterator[int]:
+        """Open the directory that the file at ``path`` lies in; make what is missing of it.
+
+        Raises:
+            InvalidRequest: Nothing can be put at ``path``: a part of it is a file.
+            ObjectNotFound: The volume itself is missing.
+        """
+        check_path(path)
+        *parents, name = path.split("/")
+        if any(_is_unfinished(part) for part in (*parents, name)):
+            raise InvalidRequest(f"{path!r}: names that begin {UNFINISHED_PREFIX} are not objects'")
+        try:
+            with self.directory(()) as volume:
+                descriptor = os.open(".", _DIRECTORY, dir_fd=volume)
+        except FileNotFoundError:
+            raise ObjectNotFound(f"{self._volume.url}: there is no such directory") from None
+        try:
+            for part in parents:
+                inner = self._made(part, descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor
+        except NotADirectoryError:
+            raise InvalidRequest(
+                f"{describe(self._volume, path)}: a part of the path is a file; name another"
+            ) from None
+        finally:
+            os.close(descriptor)
+
+    def _made(self, name: str, directory: int) -> int:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=directory)
+        return self._open(name, _DIRECTORY, directory)
+
+    @contextlib.contextmanager
     def file(self, path: str) -> Iterator[int]:
         """Open the regular file at ``path``."""
         check_path(path)
         *parents, name = path.split("/")
+        if _is_unfinished(name):
+            raise ObjectNotFound(f"{describe(self._volume, path)} is being written")
         with self.directory(parents) as directory:
             descriptor = self._open(name, _FILE, directory)
         try:
@@ -109,7 +149,13 @@ def _is_link(name: str, directory: int) -> bool:
     return stat.S_ISLNK(status.st_mode)
 
 
+def _is_unfinished(name: str) -> bool:
+    return name.startswith(UNFINISHED_PREFIX)
+
+
 def _is_path(name: str) -> bool:
+    if _is_unfinished(name):
+        return False
     try:
         check_path(name)
     except InvalidRequest:

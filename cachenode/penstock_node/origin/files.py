@@ -1,15 +1,17 @@
 """Objects that are files: ``file://`` volumes below the allowed roots.
 
-Responsible for: reading exactly one version of a file, pages of a tree, and doing it in threads:
-disks block. Not responsible for: what may be opened at all (`file_tree`).
+Responsible for: reading exactly one version of a file, pages of a tree, writing files, and doing
+it in threads: disks block. Not responsible for: what may be opened at all (`file_tree`), how a
+file appears whole (`new_file`).
 """
 
 import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +35,7 @@ from penstock_node.origin.interface import (
     OriginMeta,
     describe,
 )
+from penstock_node.origin.new_file import NewFile
 from penstock_node.origin.outages import Unanswered
 
 T = TypeVar("T")
@@ -143,6 +146,22 @@ class FileOrigin:
             lambda: self._list(prefix.strip("/"), after, limit), prefix, deadline
         )
 
+    async def put(
+        self, path: str, parts: AsyncIterator[bytes], *, size: int | None, if_absent: bool
+    ) -> str:
+        """See `Origin`."""
+        made = partial(NewFile, self._volume, self._tree, path, if_absent=if_absent)
+        new = await self._run(made, path, None)
+        try:
+            async for part in parts:
+                self._counters.put_requests += 1
+                self._counters.bytes_written += len(part)
+                await self._run(partial(new.write, part), path, None, size_bytes=len(part))
+            return _meta(await self._run(new.publish, path, None)).version
+        finally:
+            # The loop's own threads: these may be closed, as the volume has changed meanwhile.
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, new.close))
+
     def _head(self, path: str) -> OriginMeta:
         with self._tree.file(path) as descriptor:
             return _meta(os.fstat(descriptor))
@@ -195,7 +214,7 @@ class FileOrigin:
         except NotADirectoryError:
             raise ObjectNotFound(f"{what}: a part of the path is a file") from None
         except PermissionError as error:
-            raise NotPermitted(f"{what}: this node's user may not read it") from error
+            raise NotPermitted(f"{what}: this node's user may not") from error
         except OSError as error:
             reason = error.strerror or str(error)
             unavailable = OriginUnavailable(f"{what}: {reason}")

@@ -122,6 +122,16 @@ class Gate:
         finally:
             self._outages.left(admission)
 
+    async def pace(self, *, requests: int, size_bytes: int) -> None:
+        """Wait until so much may be sent by a put, whose attempts are not counted here."""
+        self._waiting += 1
+        try:
+            if requests:
+                await self._requests.wait(requests)
+            await self._bytes.wait(size_bytes)
+        finally:
+            self._waiting -= 1
+
     async def turn(self, call: Call, size_bytes: int) -> None:
         """See `Call.turn`."""
         self._outages.check(call.admission)

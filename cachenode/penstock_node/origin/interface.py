@@ -6,12 +6,12 @@ Version rules, in this order: a strong etag as the origin gives it; else
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from penstock.deadline import Deadline
-from penstock.errors import Uncacheable
+from penstock.errors import Conflict, Uncacheable
 from penstock.objects import VERSION_BYTES_MAX
 from penstock.origin_limits import VolumeLimits
 from penstock.volumes import Volume
@@ -97,13 +97,16 @@ class OriginCounters:
     list_requests: int = 0
     bytes_read: int = 0
     """Payload that arrived and was the right version."""
+    put_requests: int = 0
+    bytes_written: int = 0
+    """Payload given to be written, whether or not it was published."""
     refused_calls: int = 0
     """Not made, as the origin did not answer."""
 
     @property
     def requests(self) -> int:
         """All requests; retries count again."""
-        return self.get_requests + self.head_requests + self.list_requests
+        return self.get_requests + self.head_requests + self.list_requests + self.put_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,10 @@ class SecretSettings:
 
 
 class Origin(Protocol):
-    """One volume, read where it lies.
+    """One volume, read and written where it lies.
 
-    Every call ends within its deadline, `OriginLimits.deadline_s` if none is given, and may be
-    cancelled. All raise `OriginUnavailable` when the origin does not answer or answers with
+    Every call but `put` ends within its deadline, `OriginLimits.deadline_s` if none is given, and
+    may be cancelled. All raise `OriginUnavailable` when the origin does not answer or answers with
     errors after all attempts, and at once while it is known not to; `Overloaded` when their turn
     does not come in time; and `NotPermitted` when it refuses us.
     """
@@ -173,6 +176,32 @@ class Origin(Protocol):
             deadline: When to give up.
         """
 
+    async def put(
+        self, path: str, parts: AsyncIterator[bytes], *, size: int | None, if_absent: bool
+    ) -> str:
+        """Write an object, which appears whole, in one step, or not at all.
+
+        Takes as long as ``parts`` do. To give up let ``parts`` raise, and wait: what was sent is
+        taken away from the origin, and that error is raised. A task that is cancelled takes
+        nothing away.
+
+        Args:
+            path: Of the object; another there is replaced.
+            parts: Its bytes.
+            size: How many these are; None if nobody knows yet.
+            if_absent: Refuse if there is an object. The origin decides that itself for what it
+                takes in one request; for more it is asked before the first byte and after the
+                last one.
+
+        Returns:
+            What the origin calls the version; empty if it does not say.
+
+        Raises:
+            Conflict: There is an object, and ``if_absent``.
+            InvalidRequest: More than the origin takes, or a place where no object can be.
+            Exception: What ``parts`` raised.
+        """
+
     def close(self) -> None:
         """Release threads. Calls in flight may still end well; no new ones."""
 
@@ -195,6 +224,13 @@ def version_of(*, etag: str | None, modified_us: int, size: int, url: str) -> st
     raise Uncacheable(
         f"{url}: the origin gives neither a strong etag nor Last-Modified, so an overwrite could "
         "not be seen; make it send one, or read it without the cache"
+    )
+
+
+def exists_already(volume: Volume, path: str) -> Conflict:
+    """Return what a put is told that wanted no object to be there."""
+    return Conflict(
+        f"{describe(volume, path)} exists already; put it without if_absent to replace it"
     )
 
 

@@ -2,10 +2,10 @@
 
 Responsible for: requests, their attempts, and comparing every answer with what was asked.
 Not responsible for: making the store (`stores`), naming failures (`errors`), whether and when a
-request may be sent (`gate`).
+request may be sent (`gate`), writing (`object_writer`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -39,6 +39,7 @@ from penstock_node.origin.interface import (
     version_of,
 )
 from penstock_node.origin.markers import without_markers
+from penstock_node.origin.object_writer import ObjectWriter
 from penstock_node.origin.outages import Unanswered
 from penstock_node.origin.stores import Store, origin_host, store_path
 
@@ -62,12 +63,16 @@ class ObjectStoreOrigin:
         volume: Volume,
         store: Store,
         *,
+        open_writing_store: Callable[[], Store],
         gate: Gate,
         limits: OriginLimits,
         counters: OriginCounters,
     ) -> None:
         self._volume = volume
         self._store = cast("Any", store)
+        self._writer = ObjectWriter(
+            volume, open_store=open_writing_store, head=self.head, gate=gate, counters=counters
+        )
         self._limits = limits
         self._counters = counters
         self._host = origin_host(volume)
@@ -117,6 +122,12 @@ class ObjectStoreOrigin:
             return await self._body(answer, stop - start)
 
         return await self._attempts(request, path, deadline, size_bytes=stop - start)
+
+    async def put(
+        self, path: str, parts: AsyncIterator[bytes], *, size: int | None, if_absent: bool
+    ) -> str:
+        """See `Origin`."""
+        return await self._writer.put(path, parts, size=size, if_absent=if_absent)
 
     async def list(
         self, prefix: str, *, after: str = "", limit: int, deadline: Deadline | None = None

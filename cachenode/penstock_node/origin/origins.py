@@ -13,7 +13,8 @@ from penstock_node.origin.files import THREADS_MAX, FileOrigin
 from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import Origin, OriginCounters, OriginLimits, SecretSettings
 from penstock_node.origin.object_store import ObjectStoreOrigin
-from penstock_node.origin.stores import open_store
+from penstock_node.origin.object_writer import retries, writing_limits
+from penstock_node.origin.stores import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,19 @@ class Origins:
                 volume, allowed=self._file_roots, gate=gate, limits=limits, counters=counters
             )
         secret = self._secrets.get(volume.secret) if volume.secret else None
-        store = open_store(volume, secret, limits=limits)
-        return ObjectStoreOrigin(volume, store, gate=gate, limits=limits, counters=counters)
+
+        def open_writing_store() -> Store:
+            bounds = writing_limits(limits)
+            return open_store(volume, secret, limits=bounds, retries=retries(limits))
+
+        return ObjectStoreOrigin(
+            volume,
+            open_store(volume, secret, limits=limits),
+            open_writing_store=open_writing_store,
+            gate=gate,
+            limits=limits,
+            counters=counters,
+        )
 
     def retain(self, names: Iterable[str]) -> None:
         """Forget the origins of volumes that are gone; their counters stay."""

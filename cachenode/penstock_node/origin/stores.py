@@ -35,6 +35,8 @@ _USUAL_DOMAINS = {
 _METADATA_HOSTS = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal"
 """Where a machine's own role comes from."""
 _DEFAULT_REGION = "us-east-1"
+NO_RETRIES: Mapping[str, Any] = {"max_retries": 0}
+"""Attempts are counted in one place only, and for reads that is ours."""
 _STATIC_KEYS = frozenset({"access_key_id", "secret_access_key", "session_token"})
 
 
@@ -205,7 +207,13 @@ def _credentials(volume: Volume, secret: SecretSettings | None) -> Credentials:
     return found
 
 
-def open_store(volume: Volume, secret: SecretSettings | None, *, limits: OriginLimits) -> Store:
+def open_store(
+    volume: Volume,
+    secret: SecretSettings | None,
+    *,
+    limits: OriginLimits,
+    retries: Mapping[str, Any] = NO_RETRIES,
+) -> Store:
     """Return the store of a volume. Nothing is sent yet.
 
     Without a secret, a volume at its scheme's usual host is read with the credentials that the
@@ -226,8 +234,7 @@ def open_store(volume: Volume, secret: SecretSettings | None, *, limits: OriginL
             limits=limits,
             finds_credentials=not anonymous and "access_key_id" not in credentials,
         ),
-        # Attempts are counted in one place only, and that is ours.
-        "retry_config": {"max_retries": 0},
+        "retry_config": dict(retries),
     }
     config: dict[str, Any] = dict(volume.origin_options.store)
     if anonymous:

@@ -132,6 +132,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                     secret=volume.secret or "",
                     limits_json=json.dumps(volume.limits.to_json()),
                     replicas=volume.replicas or 0,
+                    writable=volume.writable,
                 )
                 for volume in self._cluster.volumes
             ]
@@ -152,6 +153,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             message.secret or None,
             replicas=message.replicas or None,
             limits=limits,
+            writable=message.writable,
         )
         await self._coordination.operations.put_volume(
             volume.name, json.loads(volume.to_json()), replace=request.replace

@@ -13,6 +13,7 @@ from penstock.cli import (
     getting,
     maintenance,
     objects,
+    putting,
     reading,
     settings,
     volumes,
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Environment: PENSTOCK_ADDRESS, PENSTOCK_TOKEN; PENSTOCK_CA, PENSTOCK_CERT and "
     "PENSTOCK_KEY (PEM files) for TLS.",
 )
-for group in (objects, reading, getting, cluster, weights, maintenance, settings, volumes):
+for group in (objects, reading, getting, putting, cluster, weights, maintenance, settings, volumes):
     group.add_to(app)
 
 

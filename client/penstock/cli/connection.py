@@ -16,8 +16,9 @@ import typer
 from penstock.errors import InvalidConfiguration, InvalidRequest, PenstockError
 
 if TYPE_CHECKING:
-    from penstock.cache import Cache, Tls
+    from penstock.cache import Cache
     from penstock.operator import Operator
+    from penstock.tls import Tls
 
 Address = Annotated[
     str | None,
@@ -102,7 +103,7 @@ def tls_from_environment() -> "Tls | None":
         )
     if not ca:
         return None
-    from penstock.cache import Tls
+    from penstock.tls import Tls
 
     return Tls(Path(ca), Path(cert) if cert else None, Path(key) if key else None)
 

@@ -18,6 +18,7 @@ _COLUMNS = (
     Column("replicas"),
     Column("options"),
     Column("limits"),
+    Column("writable"),
 )
 
 
@@ -55,6 +56,9 @@ def add(
             "bytes_per_s.",
         ),
     ] = None,
+    writable: Annotated[
+        bool, typer.Option("--writable", help="Let `penstock put` write there.")
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a volume of this name.")
     ] = False,
@@ -68,7 +72,9 @@ def add(
     from penstock.volumes import Volume
 
     checked = limits_from(limits, where=f"volume {name!r}")
-    volume = Volume(name, url, options, secret, replicas=replicas, limits=checked)
+    volume = Volume(
+        name, url, options, secret, replicas=replicas, limits=checked, writable=writable
+    )
     with open_operator(address) as operator:
         operator.put_volume(volume, replace=replace)
     if as_json:
@@ -135,13 +141,15 @@ def _to_json(volume: "Volume") -> dict[str, object]:
         "secret": volume.secret,
         "replicas": volume.replicas,
         "limits": volume.limits.to_json(),
+        "writable": volume.writable,
     }
 
 
 def _row(volume: "Volume") -> tuple[str, ...]:
     options, limits = _pairs(volume.options), _pairs(volume.limits.to_json())
     replicas = str(volume.replicas or "-")
-    return (volume.name, volume.url, volume.secret or "-", replicas, options, limits)
+    writable = "yes" if volume.writable else "-"
+    return (volume.name, volume.url, volume.secret or "-", replicas, options, limits, writable)
 
 
 def _pairs(values: Mapping[str, object]) -> str:

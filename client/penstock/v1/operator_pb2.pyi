@@ -558,6 +558,7 @@ class Volume(google.protobuf.message.Message):
     SECRET_FIELD_NUMBER: builtins.int
     REPLICAS_FIELD_NUMBER: builtins.int
     LIMITS_JSON_FIELD_NUMBER: builtins.int
+    WRITABLE_FIELD_NUMBER: builtins.int
     name: builtins.str
     url: builtins.str
     options_json: builtins.str
@@ -567,6 +568,8 @@ class Volume(google.protobuf.message.Message):
     """How many owners keep a chunk; 0 for the cluster's setting."""
     limits_json: builtins.str
     """A JSON object of what each node may ask of the origin; see the library's `VolumeLimits`."""
+    writable: builtins.bool
+    """Whether nodes may write there."""
     def __init__(
         self,
         *,
@@ -576,8 +579,9 @@ class Volume(google.protobuf.message.Message):
         secret: builtins.str = ...,
         replicas: builtins.int = ...,
         limits_json: builtins.str = ...,
+        writable: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limits_json", b"limits_json", "name", b"name", "options_json", b"options_json", "replicas", b"replicas", "secret", b"secret", "url", b"url"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limits_json", b"limits_json", "name", b"name", "options_json", b"options_json", "replicas", b"replicas", "secret", b"secret", "url", b"url", "writable", b"writable"]) -> None: ...
 
 global___Volume = Volume
 
