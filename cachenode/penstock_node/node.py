@@ -46,6 +46,7 @@ from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
 from penstock_node.store.store import Store
+from penstock_node.warming import Warming
 
 _log = structlog.get_logger(__name__)
 
@@ -250,6 +251,7 @@ class Node:
         self.chunks = self._chunks()
         self.host_reads = self._host_reads()
         self._stack.push_async_callback(self.host_reads.close)
+        self.warming = self._warming()
         services = self._services()
         services.add_to_grpc()
         self.engine = services.start_engine()
@@ -299,6 +301,7 @@ class Node:
             listings=self.listings,
             chunks=self.chunks,
             host_reads=self.host_reads,
+            warming=self.warming,
             handover=self.handover,
             operations=self.operations,
             calls=self.calls,
@@ -330,6 +333,15 @@ class Node:
             nodes=self.library.nodes,
             inflight=self.inflight,
             threads=self.call_threads,
+        )
+
+    def _warming(self) -> Warming:
+        return Warming(
+            node_id=self.id,
+            chunks=self.chunks,
+            host_reads=self.host_reads,
+            store=self.store,
+            threads=self.disk_threads,
         )
 
     async def _join(self) -> None:

@@ -33,9 +33,11 @@ from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.s3.access import access_of
 from penstock_node.serve.s3.gateway import S3Gateway
+from penstock_node.serve.warmup_service import WarmupService
 from penstock_node.store.store import Store
 from penstock_node.transport.engine import Engine
 from penstock_node.transport.http import HttpSession
+from penstock_node.warming import Warming
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Services:
     listings: Listings
     chunks: Chunks
     host_reads: HostReads
+    warming: Warming
     handover: Handover
     operations: Operations
     calls: Calls
@@ -80,6 +83,7 @@ class Services:
             operator=OperatorService(
                 self.operations, cluster=self.cluster, coordination=self.coordination
             ),
+            warmup=WarmupService(self.warming, cluster=self.cluster),
             handover=HandoverService(giving=self.handover.giving, copying=self.handover.copying),
         )
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from penstock.cache import Cache, Tls, connect
     from penstock.object_file import ObjectFile
     from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+    from penstock.warmup import WarmupFailure, WarmupProgress, WarmupReport
 
 __all__ = [
     "Cache",
@@ -63,6 +64,9 @@ __all__ = [
     "TicketExpired",
     "Tls",
     "Uncacheable",
+    "WarmupFailure",
+    "WarmupProgress",
+    "WarmupReport",
     "connect",
 ]
 
@@ -74,6 +78,9 @@ _LAZY = {
     "ChunkLocation": "penstock.object_info",
     "ObjectInfo": "penstock.object_info",
     "ObjectLocation": "penstock.object_info",
+    "WarmupFailure": "penstock.warmup",
+    "WarmupProgress": "penstock.warmup",
+    "WarmupReport": "penstock.warmup",
 }
 
 

@@ -8,7 +8,7 @@ buffer any more.
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -18,6 +18,7 @@ from penstock.cache import connect as connect_blocking
 from penstock.host_view import Verify
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
+from penstock.warmup import Target, WarmupProgress, WarmupReport
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -142,6 +143,23 @@ class AsyncCache:
     async def locate(self, url: str, *, refresh: bool = False) -> ObjectLocation:
         """See `Cache.locate`."""
         return await self._run(lambda: self._cache.locate(url, refresh=refresh))
+
+    async def warmup(
+        self,
+        urls: Iterable[str],
+        *,
+        to: Target = "owners",
+        dry_run: bool = False,
+        on_progress: Callable[[WarmupProgress], None] = lambda _progress: None,
+    ) -> WarmupReport:
+        """See `Cache.warmup`; ``on_progress`` is called in another thread."""
+        stop = threading.Event()
+        return await self._run(
+            lambda: self._cache.warmup(
+                urls, to=to, dry_run=dry_run, on_progress=on_progress, stop=stop
+            ),
+            stop=stop,
+        )
 
     def stats(self) -> dict[str, dict[str, int]]:
         """See `Cache.stats`."""

@@ -1,4 +1,4 @@
-"""The cache as a program sees it: open, read, list, locate.
+"""The cache as a program sees it: open, read, list, locate, warm up.
 
 Responsible for: the public blocking interface, and being safe to use after a fork.
 Not responsible for: how bytes come (`reader`), where they are (`routing`).
@@ -9,7 +9,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,18 +22,20 @@ from penstock.core import FALLBACKS, PLANES, Core, Options
 from penstock.errors import (
     InvalidConfiguration,
     InvalidRequest,
-    NodeUnavailable,
     NotPermitted,
     ObjectChanged,
 )
 from penstock.host_view import Verify, view_object
-from penstock.membership.view import Member, View
+from penstock.locating import locate
+from penstock.membership.view import View
 from penstock.object_file import ObjectFile
-from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
-from penstock.rpc import HOLDS, LIST
+from penstock.rpc import LIST
 from penstock.v1 import cache_pb2
+from penstock.warming import Warming
+from penstock.warmup import Target, WarmupProgress, WarmupReport
 from penstock.wire import listed_from_proto
 
 if TYPE_CHECKING:
@@ -282,17 +284,41 @@ class Cache:
 
     def locate(self, url: str, *, refresh: bool = False) -> ObjectLocation:
         """Tell for each chunk of the object which nodes own it and which hold it now."""
-        core = self._open_core()
-        opened = core.opens.open(url, refresh=refresh).opened
-        view = core.nodes.view()
-        held = _held_by(core, view, opened.ticket)
-        chunks = []
-        for index in range(opened.id.chunk_count):
-            chunk_id = opened.id.chunk_id(index)
-            owners = core.routing.ring.owners(chunk_id, opened.replicas)
-            holders = tuple(node for node, indexes in held.items() if index in indexes)
-            chunks.append(ChunkLocation(index, chunk_id, tuple(owners), holders))
-        return ObjectLocation(url, opened.id, tuple(chunks))
+        return locate(self._open_core(), url, refresh=refresh)
+
+    def warmup(
+        self,
+        urls: Iterable[str],
+        *,
+        to: Target = "owners",
+        dry_run: bool = False,
+        on_progress: Callable[[WarmupProgress], None] = lambda _progress: None,
+        stop: threading.Event | None = None,
+    ) -> WarmupReport:
+        """Have objects brought into the cache, each chunk once; wait until all are there.
+
+        What is there already costs nothing, so that one that was stopped is gone on with by
+        calling this again. No payload comes to this program.
+
+        Args:
+            urls: Objects, and prefixes: everything below them. Gone through once.
+            to: ``owners``; ``self``: into the tiers of this machine's node; ``hosts``: into those
+                of every node, for its machine's readers.
+            dry_run: Bring nothing in; what would be counts as cold.
+            on_progress: Called a few times a second, and at the end.
+            stop: Set from another thread to have no more brought in and get the report so far.
+
+        Raises:
+            InvalidRequest: No node has tiers for what ``to`` asks.
+        """
+        return Warming(
+            self._open_core(),
+            self.list_pages,
+            target=to,
+            dry_run=dry_run,
+            on_progress=on_progress,
+            stop=stop or threading.Event(),
+        ).run([urls] if isinstance(urls, str) else urls)
 
     def shares(self) -> dict[str, float]:
         """Return the share of the key space whose first owner each node is, from 0 to 1."""
@@ -310,23 +336,6 @@ class Cache:
             totals["plane"][plane] = totals["plane"].get(plane, 0) + size
             totals["source"][source] = totals["source"].get(source, 0) + size
         return totals
-
-
-def _held_by(core: Core, view: View, ticket: str) -> dict[str, set[int]]:
-    """Return the chunks that each member holds; one that does not answer holds none."""
-    request = cache_pb2.HoldsRequest(ticket=ticket)
-
-    def ask(member: Member) -> set[int]:
-        try:
-            return set(core.channels.call(member.grpc_address, HOLDS, request).indexes)
-        except NodeUnavailable:
-            return set()
-
-    members = sorted(view.members.values(), key=lambda member: member.id)
-    return {
-        member.id: indexes
-        for member, indexes in zip(members, core.pool.map(ask, members), strict=True)
-    }
 
 
 _caches: "weakref.WeakSet[Cache]" = weakref.WeakSet()

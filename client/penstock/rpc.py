@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from penstock.errors import NodeUnavailable
 from penstock.fork_gate import ForkGate
-from penstock.v1 import cache_pb2, handover_pb2, operator_pb2, placement_pb2
+from penstock.v1 import cache_pb2, handover_pb2, operator_pb2, placement_pb2, warmup_pb2
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
 
 Request = TypeVar("Request", bound=Message)
@@ -126,6 +126,7 @@ REMOVE_VOLUME = Method(
     operator_pb2.RemoveVolumeResponse,
 )
 EVICT = Method("/penstock.v1.Operator/Evict", operator_pb2.EvictRequest, operator_pb2.EvictResponse)
+WARM = Method("/penstock.v1.Warmup/Warm", warmup_pb2.WarmRequest, warmup_pb2.WarmResponse)
 
 
 _fork_gate = ForkGate()
