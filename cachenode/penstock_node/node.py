@@ -40,13 +40,14 @@ from penstock_node.node_metrics import node_gauges
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
+from penstock_node.pace import Pace
 from penstock_node.peers import Peers
+from penstock_node.pinned import Pinned
 from penstock_node.ports import Ports
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
 from penstock_node.store.store import Store
-from penstock_node.warming import Warming
 
 _log = structlog.get_logger(__name__)
 
@@ -251,7 +252,7 @@ class Node:
         self.chunks = self._chunks()
         self.host_reads = self._host_reads()
         self._stack.push_async_callback(self.host_reads.close)
-        self.warming = self._warming()
+        self.pinned = self._pinned()
         services = self._services()
         services.add_to_grpc()
         self.engine = services.start_engine()
@@ -301,7 +302,7 @@ class Node:
             listings=self.listings,
             chunks=self.chunks,
             host_reads=self.host_reads,
-            warming=self.warming,
+            pinned=self.pinned,
             handover=self.handover,
             operations=self.operations,
             calls=self.calls,
@@ -335,13 +336,13 @@ class Node:
             threads=self.call_threads,
         )
 
-    def _warming(self) -> Warming:
-        return Warming(
-            node_id=self.id,
+    def _pinned(self) -> Pinned:
+        return Pinned(
+            cluster=self.cluster,
             chunks=self.chunks,
-            host_reads=self.host_reads,
             store=self.store,
             threads=self.disk_threads,
+            pace=Pace(lambda: self.cluster.settings.handoff_bytes_per_s),
         )
 
     async def _join(self) -> None:
@@ -352,6 +353,7 @@ class Node:
         self._begin("follow the cluster", self._follow())
         self._begin("tell the owned capacity", self._tell_capacity())
         self._begin("hand over", self.handover.run(self._announce_settled))
+        self._begin("keep what is pinned", self.pinned.run())
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Have something done for as long as the node runs; if it fails, so does the node."""

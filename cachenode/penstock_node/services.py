@@ -21,6 +21,8 @@ from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
+from penstock_node.pinned import Pinned
+from penstock_node.pinning import Pinning
 from penstock_node.ports import Ports
 from penstock_node.serve.bulk import BulkService
 from penstock_node.serve.cache_service import CacheService
@@ -53,7 +55,7 @@ class Services:
     listings: Listings
     chunks: Chunks
     host_reads: HostReads
-    warming: Warming
+    pinned: Pinned
     handover: Handover
     operations: Operations
     calls: Calls
@@ -81,10 +83,32 @@ class Services:
             ),
             placements=PlacementsService(self.calls),
             operator=OperatorService(
-                self.operations, cluster=self.cluster, coordination=self.coordination
+                self.operations,
+                pinning=self._pinning(),
+                cluster=self.cluster,
+                coordination=self.coordination,
             ),
-            warmup=WarmupService(self.warming, cluster=self.cluster),
+            warmup=WarmupService(self._warming(), cluster=self.cluster),
             handover=HandoverService(giving=self.handover.giving, copying=self.handover.copying),
+        )
+
+    def _warming(self) -> Warming:
+        return Warming(
+            node_id=self.cluster.node_id,
+            chunks=self.chunks,
+            host_reads=self.host_reads,
+            store=self.store,
+            threads=self.disk_threads,
+        )
+
+    def _pinning(self) -> Pinning:
+        return Pinning(
+            cluster=self.cluster,
+            coordination=self.coordination,
+            opener=self.opener,
+            listings=self.listings,
+            operations=self.operations,
+            pinned=self.pinned,
         )
 
     def start_engine(self) -> Engine:

@@ -86,6 +86,44 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True)
+class PinStatus:
+    """What was at a url when it was pinned, and how much of it the nodes hold."""
+
+    url: str
+    objects: int
+    bytes: int
+    """Without copies."""
+    cost_bytes: int
+    """With all copies, as they were when it was pinned."""
+    pinned_at: float
+    """In seconds since 1970."""
+    kept_bytes: int = 0
+    """What the nodes that answered are to keep of it, with copies; 0: they do not know yet."""
+    held_bytes: int = 0
+    """What of that they hold, at their last look: seconds ago."""
+
+    @property
+    def share_held(self) -> float:
+        """Of what is to be kept, 0 to 1."""
+        if not self.kept_bytes:
+            return 0.0 if self.bytes else 1.0
+        return self.held_bytes / self.kept_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """Pins, and how much may be pinned."""
+
+    pins: tuple[PinStatus, ...]
+    budget_bytes: int
+    """What all pins may take, with copies."""
+    pinned_bytes: int
+    """What they take."""
+    unreachable: tuple[str, ...] = ()
+    """Nodes that could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainStatus:
     """How far a node is that hands everything over."""
 

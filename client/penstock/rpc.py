@@ -126,6 +126,14 @@ REMOVE_VOLUME = Method(
     operator_pb2.RemoveVolumeResponse,
 )
 EVICT = Method("/penstock.v1.Operator/Evict", operator_pb2.EvictRequest, operator_pb2.EvictResponse)
+PIN = Method("/penstock.v1.Operator/Pin", operator_pb2.PinRequest, operator_pb2.PinResponse)
+UNPIN = Method("/penstock.v1.Operator/Unpin", operator_pb2.UnpinRequest, operator_pb2.UnpinResponse)
+LIST_PINS = Method(
+    "/penstock.v1.Operator/ListPins", operator_pb2.ListPinsRequest, operator_pb2.ListPinsResponse
+)
+NODE_PINS = Method(
+    "/penstock.v1.Operator/NodePins", operator_pb2.NodePinsRequest, operator_pb2.NodePinsResponse
+)
 WARM = Method("/penstock.v1.Warmup/Warm", warmup_pb2.WarmRequest, warmup_pb2.WarmResponse)
 
 

@@ -12,6 +12,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.moves import Moved
 from penstock_node.operations import Operations
+from penstock_node.pinning import Pinning
 from penstock_node.serve.rpc import Context, answers
 
 
@@ -19,9 +20,15 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
     """Translates requests of operators and their answers."""
 
     def __init__(
-        self, operations: Operations, *, cluster: Cluster, coordination: Coordination
+        self,
+        operations: Operations,
+        *,
+        pinning: Pinning,
+        cluster: Cluster,
+        coordination: Coordination,
     ) -> None:
         self._operations = operations
+        self._pinning = pinning
         self._cluster = cluster
         self._coordination = coordination
 
@@ -179,6 +186,34 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         return operator_pb2.EvictResponse(
             chunks=evicted.chunks, bytes=evicted.bytes, unreachable=evicted.unreachable
         )
+
+    @answers
+    async def Pin(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.PinRequest, context: Context
+    ) -> operator_pb2.PinResponse:
+        """Keep what is at some urls now."""
+        return await self._pinning.pin(request.urls)
+
+    @answers
+    async def Unpin(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.UnpinRequest, context: Context
+    ) -> operator_pb2.UnpinResponse:
+        """Keep it no longer."""
+        return await self._pinning.unpin(request.urls)
+
+    @answers
+    async def ListPins(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.ListPinsRequest, context: Context
+    ) -> operator_pb2.ListPinsResponse:
+        """Answer with all pins, and how much of each is held."""
+        return await self._pinning.list()
+
+    @answers
+    async def NodePins(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.NodePinsRequest, context: Context
+    ) -> operator_pb2.NodePinsResponse:
+        """Answer with what this node alone keeps of each."""
+        return self._pinning.here()
 
 
 def _changes(changes: Iterable[operator_pb2.WeightChange]) -> dict[str, int | None]:

@@ -107,7 +107,8 @@ class Store:
     def raise_readings(self, chunk_id: bytes, readings: float) -> None:
         """Have the object of a chunk that may be here count as read at least so often of late."""
         for tier in self._tiers:
-            tier.raise_readings(chunk_id, readings)
+            if tier.ledger is not None:
+                tier.ledger.raise_readings(chunk_id, readings)
 
     def begin_put(
         self, obj: ObjectId, index: int, payload: Payload, *, owned: bool, reason: Reason

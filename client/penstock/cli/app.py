@@ -12,6 +12,7 @@ from penstock.cli import (
     cluster,
     maintenance,
     objects,
+    pins,
     reading,
     settings,
     volumes,
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Environment: PENSTOCK_ADDRESS, PENSTOCK_TOKEN; PENSTOCK_CA, PENSTOCK_CERT and "
     "PENSTOCK_KEY (PEM files) for TLS.",
 )
-for group in (objects, reading, warming, cluster, weights, maintenance, settings, volumes):
+for group in (objects, reading, warming, pins, cluster, weights, maintenance, settings, volumes):
     group.add_to(app)
 
 

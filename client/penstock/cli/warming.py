@@ -88,7 +88,7 @@ def warmup(
         cache = stack.enter_context(open_cache(address))
         bar = stack.enter_context(watched("warming up"))
         wanted = _chained(urls or (), listed)
-        report, interrupt = _run(cache, wanted, bar, to=to, dry_run=dry_run)
+        report, interrupt = run_warmup(cache, wanted, bar, to=to, dry_run=dry_run)
     _say_report(report, as_json=as_json, dry_run=dry_run)
     if interrupt is not None:
         note("interrupted; the same command goes on with what is left")
@@ -129,8 +129,13 @@ def _chained(named: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
     yield from listed
 
 
-def _run(
-    cache: "Cache", urls: Iterable[str], bar: "Unwatched", *, to: Target, dry_run: bool
+def run_warmup(
+    cache: "Cache",
+    urls: Iterable[str],
+    bar: "Unwatched",
+    *,
+    to: Target = "owners",
+    dry_run: bool = False,
 ) -> "tuple[WarmupReport, KeyboardInterrupt | None]":
     """Warm up in a thread of its own: an interrupt ends it, and what was done is told."""
     stop = threading.Event()

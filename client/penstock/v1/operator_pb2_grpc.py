@@ -84,6 +84,26 @@ class OperatorStub(object):
                 request_serializer=penstock_dot_v1_dot_operator__pb2.EvictRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_operator__pb2.EvictResponse.FromString,
                 )
+        self.Pin = channel.unary_unary(
+                '/penstock.v1.Operator/Pin',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.PinRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.PinResponse.FromString,
+                )
+        self.Unpin = channel.unary_unary(
+                '/penstock.v1.Operator/Unpin',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.UnpinRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.UnpinResponse.FromString,
+                )
+        self.ListPins = channel.unary_unary(
+                '/penstock.v1.Operator/ListPins',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.ListPinsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.ListPinsResponse.FromString,
+                )
+        self.NodePins = channel.unary_unary(
+                '/penstock.v1.Operator/NodePins',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.NodePinsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.NodePinsResponse.FromString,
+                )
 
 
 class OperatorServicer(object):
@@ -180,6 +200,32 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pin(self, request, context):
+        """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unpin(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPins(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NodePins(self, request, context):
+        """This node alone: what `ListPins` gathers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -252,6 +298,26 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Evict,
                     request_deserializer=penstock_dot_v1_dot_operator__pb2.EvictRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_operator__pb2.EvictResponse.SerializeToString,
+            ),
+            'Pin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pin,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.PinRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.PinResponse.SerializeToString,
+            ),
+            'Unpin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unpin,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.UnpinRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.UnpinResponse.SerializeToString,
+            ),
+            'ListPins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPins,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.ListPinsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.ListPinsResponse.SerializeToString,
+            ),
+            'NodePins': grpc.unary_unary_rpc_method_handler(
+                    servicer.NodePins,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.NodePinsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.NodePinsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -498,5 +564,73 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Evict',
             penstock_dot_v1_dot_operator__pb2.EvictRequest.SerializeToString,
             penstock_dot_v1_dot_operator__pb2.EvictResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Pin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Pin',
+            penstock_dot_v1_dot_operator__pb2.PinRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.PinResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Unpin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Unpin',
+            penstock_dot_v1_dot_operator__pb2.UnpinRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.UnpinResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListPins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/ListPins',
+            penstock_dot_v1_dot_operator__pb2.ListPinsRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.ListPinsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def NodePins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/NodePins',
+            penstock_dot_v1_dot_operator__pb2.NodePinsRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.NodePinsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

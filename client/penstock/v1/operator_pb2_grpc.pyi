@@ -96,6 +96,28 @@ class OperatorStub:
     ]
     """Drops cached chunks of objects; the origin is not touched."""
 
+    Pin: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.PinRequest,
+        penstock.v1.operator_pb2.PinResponse,
+    ]
+    """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none."""
+
+    Unpin: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.UnpinRequest,
+        penstock.v1.operator_pb2.UnpinResponse,
+    ]
+
+    ListPins: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListPinsRequest,
+        penstock.v1.operator_pb2.ListPinsResponse,
+    ]
+
+    NodePins: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodePinsRequest,
+        penstock.v1.operator_pb2.NodePinsResponse,
+    ]
+    """This node alone: what `ListPins` gathers."""
+
 class OperatorAsyncStub:
     Status: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.operator_pb2.StatusRequest,
@@ -173,6 +195,28 @@ class OperatorAsyncStub:
         penstock.v1.operator_pb2.EvictResponse,
     ]
     """Drops cached chunks of objects; the origin is not touched."""
+
+    Pin: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.PinRequest,
+        penstock.v1.operator_pb2.PinResponse,
+    ]
+    """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none."""
+
+    Unpin: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.UnpinRequest,
+        penstock.v1.operator_pb2.UnpinResponse,
+    ]
+
+    ListPins: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListPinsRequest,
+        penstock.v1.operator_pb2.ListPinsResponse,
+    ]
+
+    NodePins: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodePinsRequest,
+        penstock.v1.operator_pb2.NodePinsResponse,
+    ]
+    """This node alone: what `ListPins` gathers."""
 
 class OperatorServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -279,5 +323,35 @@ class OperatorServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.operator_pb2.EvictResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.EvictResponse]]:
         """Drops cached chunks of objects; the origin is not touched."""
+
+    @abc.abstractmethod
+    def Pin(
+        self,
+        request: penstock.v1.operator_pb2.PinRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.PinResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.PinResponse]]:
+        """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none."""
+
+    @abc.abstractmethod
+    def Unpin(
+        self,
+        request: penstock.v1.operator_pb2.UnpinRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.UnpinResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.UnpinResponse]]: ...
+
+    @abc.abstractmethod
+    def ListPins(
+        self,
+        request: penstock.v1.operator_pb2.ListPinsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.ListPinsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.ListPinsResponse]]: ...
+
+    @abc.abstractmethod
+    def NodePins(
+        self,
+        request: penstock.v1.operator_pb2.NodePinsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.NodePinsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.NodePinsResponse]]:
+        """This node alone: what `ListPins` gathers."""
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
