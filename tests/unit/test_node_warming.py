@@ -154,8 +154,9 @@ async def test_what_is_missing_is_brought_in_and_told_once_a_tier_has_it(
 
 
 async def test_what_is_here_is_told_at_once_while_the_rest_comes_in(
-    make: Callable[..., Rig],
+    make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 300.0)
     rig = make()
     await rig.warm_through(FIRST)
 
