@@ -48,6 +48,7 @@ from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
 from penstock_node.store.store import Store
+from penstock_node.warmups import Warmups
 
 _log = structlog.get_logger(__name__)
 
@@ -252,7 +253,13 @@ class Node:
         self.chunks = self._chunks()
         self.host_reads = self._host_reads()
         self._stack.push_async_callback(self.host_reads.close)
-        self.pinned = self._pinned()
+        self.pinned = Pinned(
+            cluster=self.cluster,
+            chunks=self.chunks,
+            store=self.store,
+            threads=self.disk_threads,
+            pace=Pace(lambda: self.cluster.settings.handoff_bytes_per_s),
+        )
         services = self._services()
         services.add_to_grpc()
         self.engine = services.start_engine()
@@ -292,6 +299,8 @@ class Node:
         )
 
     def _services(self) -> Services:
+        warmups = Warmups(self.library, node_id=self.id)
+        self._stack.push_async_callback(asyncio.to_thread, warmups.stop)
         return Services(
             config=self.config,
             ports=self.ports,
@@ -303,6 +312,7 @@ class Node:
             chunks=self.chunks,
             host_reads=self.host_reads,
             pinned=self.pinned,
+            warmups=warmups,
             handover=self.handover,
             operations=self.operations,
             calls=self.calls,
@@ -334,15 +344,6 @@ class Node:
             nodes=self.library.nodes,
             inflight=self.inflight,
             threads=self.call_threads,
-        )
-
-    def _pinned(self) -> Pinned:
-        return Pinned(
-            cluster=self.cluster,
-            chunks=self.chunks,
-            store=self.store,
-            threads=self.disk_threads,
-            pace=Pace(lambda: self.cluster.settings.handoff_bytes_per_s),
         )
 
     async def _join(self) -> None:

@@ -40,6 +40,7 @@ from penstock_node.store.store import Store
 from penstock_node.transport.engine import Engine
 from penstock_node.transport.http import HttpSession
 from penstock_node.warming import Warming
+from penstock_node.warmups import Warmups
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Services:
     chunks: Chunks
     host_reads: HostReads
     pinned: Pinned
+    warmups: Warmups
     handover: Handover
     operations: Operations
     calls: Calls
@@ -88,7 +90,7 @@ class Services:
                 cluster=self.cluster,
                 coordination=self.coordination,
             ),
-            warmup=WarmupService(self._warming(), cluster=self.cluster),
+            warmup=WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start),
             handover=HandoverService(giving=self.handover.giving, copying=self.handover.copying),
         )
 

@@ -161,6 +161,10 @@ class AsyncCache:
             stop=stop,
         )
 
+    async def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
+        """See `Cache.start_warmup`."""
+        return await self._run(lambda: self._cache.start_warmup(urls, to=to))
+
     def stats(self) -> dict[str, dict[str, int]]:
         """See `Cache.stats`."""
         return self._cache.stats()

@@ -26,22 +26,19 @@ from penstock.errors import (
     ObjectChanged,
 )
 from penstock.host_view import Verify, view_object
+from penstock.listing import list_pages
 from penstock.locating import locate
 from penstock.membership.view import View
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
-from penstock.rpc import LIST
-from penstock.v1 import cache_pb2
+from penstock.warm_calls import start_warmup
 from penstock.warming import Warming
 from penstock.warmup import Target, WarmupProgress, WarmupReport
-from penstock.wire import listed_from_proto
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-LIST_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,15 +269,7 @@ class Cache:
 
     def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]:
         """As `list`, a page of up to 1,000 at a time: one request each."""
-        token = ""
-        while True:
-            page = self._open_core().nodes.call(
-                LIST, cache_pb2.ListRequest(url=prefix, page_token=token, page_size=LIST_PAGE)
-            )
-            yield [listed_from_proto(listed) for listed in page.objects]
-            token = page.next_page_token
-            if not token:
-                return
+        return list_pages(self._open_core().nodes, prefix)
 
     def locate(self, url: str, *, refresh: bool = False) -> ObjectLocation:
         """Tell for each chunk of the object which nodes own it and which hold it now."""
@@ -313,12 +302,22 @@ class Cache:
         """
         return Warming(
             self._open_core(),
-            self.list_pages,
             target=to,
             dry_run=dry_run,
             on_progress=on_progress,
             stop=stop or threading.Event(),
         ).run([urls] if isinstance(urls, str) else urls)
+
+    def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
+        """As `warmup`, by a node in the background; return which one, at once.
+
+        It ends with that node's process; what has come by then is there. Its log tells the end.
+
+        Raises:
+            InvalidRequest: More urls than one request takes, or no node has tiers for ``to``.
+            Overloaded: The node has enough of them to do.
+        """
+        return start_warmup(self._open_core(), list(urls), target=to)
 
     def shares(self) -> dict[str, float]:
         """Return the share of the key space whose first owner each node is, from 0 to 1."""

@@ -134,6 +134,9 @@ LIST_PINS = Method(
 NODE_PINS = Method(
     "/penstock.v1.Operator/NodePins", operator_pb2.NodePinsRequest, operator_pb2.NodePinsResponse
 )
+START_WARMUP = Method(
+    "/penstock.v1.Warmup/Start", warmup_pb2.StartRequest, warmup_pb2.StartResponse
+)
 WARM = Method("/penstock.v1.Warmup/Warm", warmup_pb2.WarmRequest, warmup_pb2.WarmResponse)
 
 

@@ -17,14 +17,18 @@ from penstock.errors import (
     PenstockError,
     TicketExpired,
 )
-from penstock.membership.view import View
-from penstock.rpc import WARM
+from penstock.membership.view import Member, View
+from penstock.rpc import START_WARMUP, WARM
 from penstock.v1 import warmup_pb2
 from penstock.warm_lines import WarmChunk, WarmObject
+from penstock.warmup import Target
 from penstock.wire import error_from_proto
 
 TIMEOUT_S = 30.0
 """Nodes answer within a second, unless they have to find out whether others are away."""
+
+URLS_MAX = 10_000
+"""That a node takes at once."""
 
 Outcome: TypeAlias = Literal["held", "filled", "filling", "absent"] | PenstockError
 
@@ -39,18 +43,20 @@ _OUTCOMES: Mapping[int, Literal["held", "filled", "filling", "absent"]] = {
 class WarmCalls:
     """Asks nodes; see the module. Thread-safe."""
 
-    def __init__(self, core: Core, *, for_host: bool, dry_run: bool) -> None:
+    def __init__(self, core: Core, *, for_host: bool, dry_run: bool, own_node: str = "") -> None:
         """Put the parts together.
 
         Args:
             core: The library's.
             for_host: Nodes are to bring chunks in for their own machines' readers.
             dry_run: They are to tell what is there, and bring nothing in.
+            own_node: This machine's, where it is known.
         """
         self._core = core
         self._nodes, self._routing = core.nodes, core.routing
         self._for_host = for_host
         self._dry_run = dry_run
+        self._own_node = own_node
 
     def view(self) -> View:
         """Return who is in the cluster.
@@ -66,14 +72,9 @@ class WarmCalls:
         Raises:
             InvalidRequest: There is none, or it has no such tier.
         """
-        local = self._core.local_node()
-        if local is None:
-            raise InvalidRequest(
-                "no node of this machine answers on a socket: name it as unix:PATH, or warm the "
-                "owners or hosts"
-            )
-        self._call(local.member.id, warmup_pb2.WarmRequest(for_host=True))
-        return local.member.id
+        node_id = self._own_node or local_node(self._core).id
+        self._call(node_id, warmup_pb2.WarmRequest(for_host=True))
+        return node_id
 
     def hosts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the nodes that have tiers for their machines' readers, and those without.
@@ -184,3 +185,33 @@ class WarmCalls:
 def _outcome(told: warmup_pb2.WarmedChunk) -> Outcome:
     known = _OUTCOMES.get(told.state)
     return known if known is not None else error_from_proto(told.error)
+
+
+def local_node(core: Core) -> Member:
+    """Return this machine's node, as the cluster knows it.
+
+    Raises:
+        InvalidRequest: There is none.
+        ClusterUnavailable: No node answers.
+    """
+    members = core.nodes.view().members
+    local = core.local_node()
+    if local is None or local.member.id not in members:
+        raise InvalidRequest(
+            "no node of this machine answers on a socket: name it as unix:PATH, or warm the "
+            "owners or hosts"
+        )
+    return members[local.member.id]
+
+
+def start_warmup(core: Core, urls: Sequence[str], *, target: Target) -> str:
+    """Have a node warm up by itself; see `Cache.start_warmup`."""
+    if len(urls) > URLS_MAX:
+        raise InvalidRequest(
+            f"{len(urls)} urls: at most {URLS_MAX} without waiting; name prefixes, or wait"
+        )
+    request = warmup_pb2.StartRequest(urls=urls, target=target)
+    if target == "self":
+        address = local_node(core).grpc_address
+        return core.channels.call(address, START_WARMUP, request, timeout_s=TIMEOUT_S).node
+    return core.nodes.call(START_WARMUP, request, timeout_s=TIMEOUT_S).node

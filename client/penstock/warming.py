@@ -14,13 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from penstock.core import Core
 from penstock.errors import ClusterUnavailable, NodeUnavailable, ObjectChanged, PenstockError
+from penstock.listing import list_pages
 from penstock.opens import Handle
 from penstock.warm_calls import Outcome, WarmCalls
 from penstock.warm_lines import Lines, Tally, WarmChunk, WarmObject
-from penstock.warm_objects import ListPages, NotOpened, WarmObjects
+from penstock.warm_objects import NotOpened, WarmObjects
 from penstock.warm_trouble import delay_s, is_hopeless
 from penstock.warmup import Target, WarmupProgress, WarmupReport
 
@@ -48,19 +50,25 @@ class Warming:
     def __init__(
         self,
         core: Core,
-        list_pages: ListPages,
         *,
         target: Target,
         dry_run: bool,
         on_progress: Progress,
         stop: threading.Event,
+        own_node: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Describe it; nothing is asked yet. The arguments are those of `Cache.warmup`."""
-        self._list_pages = list_pages
+        """Describe it; nothing is asked yet. The other arguments are those of `Cache.warmup`.
+
+        Args:
+            own_node: The node that ``self`` means, where it is known.
+        """
+        self._list_pages = partial(list_pages, core.nodes)
         self._opens = core.opens
         self._routing = core.routing
-        self._calls = WarmCalls(core, for_host=target != "owners", dry_run=dry_run)
+        self._calls = WarmCalls(
+            core, for_host=target != "owners", dry_run=dry_run, own_node=own_node
+        )
         self._target = target
         self._on_progress = on_progress
         self._stop = stop

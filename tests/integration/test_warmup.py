@@ -27,6 +27,7 @@ from penstock.warmup import WarmupProgress, WarmupReport
 from penstock_node.testbed.cluster import NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.held_origin import HeldOrigin
+from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import MIB, Site, StoredObject
 
@@ -379,6 +380,33 @@ def test_a_list_of_urls_is_read_from_a_file_or_from_standard_input(
     assert (told["objects"], told["cold_bytes"], told["warm_bytes"]) == (3, SMALL, 2 * SMALL)
 
 
+def test_a_node_does_it_alone_for_who_does_not_wait(site: Site, cache: penstock.Cache) -> None:
+    stored, beside = site.put("alone.bin", size=SMALL), site.put("alone-2.bin", size=SMALL)
+
+    told = run(site, stored.url, "--no-wait", "--json")
+    with penstock.connect(f"unix:{site.cluster['n1'].file.socket}") as local:
+        mine = local.start_warmup([beside.url], to="self")
+
+    assert json.loads(told.stdout)["node"] in OWNERS
+    assert mine == "n1"
+    wait_until(
+        lambda: (
+            all(owners == held for owners, held in holders(cache, stored))
+            and all("n1" in held for _, held in holders(cache, beside))
+        ),
+        deadline_s=SOON_S,
+        what="nodes have brought both in",
+    )
+
+
+def test_a_node_takes_some_at_once_and_none_that_make_no_sense(site: Site) -> None:
+    with site.cluster.connect() as cache:
+        with pytest.raises(InvalidRequest, match="10001 urls"):
+            cache.start_warmup(["penstock://models/x"] * 10_001)
+        with pytest.raises(InvalidRequest, match="want at most"):
+            cache.start_warmup(["penstock://models/x"], to="nobody")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
@@ -386,6 +414,7 @@ def test_a_list_of_urls_is_read_from_a_file_or_from_standard_input(
         (("models/x",), 2, "not a url"),
         (("penstock://models/x", "--to", "nobody"), 2, "owners, self, hosts"),
         (("--from-file", "/no/such/list"), 1, "cannot read /no/such/list"),
+        (("penstock://models/x", "--no-wait", "--dry-run"), 2, "a dry run is waited for"),
     ],
 )
 def test_wrong_use_says_what_to_write(

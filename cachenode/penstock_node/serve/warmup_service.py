@@ -1,5 +1,7 @@
 """Warming up: `penstock.v1.Warmup`."""
 
+from collections.abc import Callable, Sequence
+
 from penstock.errors import InvalidRequest, Overloaded
 from penstock.v1 import warmup_pb2, warmup_pb2_grpc
 from penstock.wire import error_to_proto
@@ -26,8 +28,22 @@ _STATES: dict[State, warmup_pb2.WarmedChunk.State.ValueType] = {
 class WarmupService(warmup_pb2_grpc.WarmupServicer):
     """Translates requests to warm up and their answers."""
 
-    def __init__(self, warming: Warming, *, cluster: Cluster) -> None:
+    def __init__(
+        self,
+        warming: Warming,
+        *,
+        cluster: Cluster,
+        start: Callable[[Sequence[str], str], None],
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            warming: Brings chunks in.
+            cluster: Verifies tickets.
+            start: Begins a warm-up that nobody waits for, of some urls to a target.
+        """
         self._warming = warming
+        self._start = start
         self._cluster = cluster
         self._in_hand = 0
 
@@ -55,6 +71,14 @@ class WarmupService(warmup_pb2_grpc.WarmupServicer):
         finally:
             self._in_hand -= 1
         return warmup_pb2.WarmResponse(chunks=map(_told, warmed), epoch=self._cluster.epoch)
+
+    @answers
+    async def Start(  # noqa: N802 - gRPC's name
+        self, request: warmup_pb2.StartRequest, context: Context
+    ) -> warmup_pb2.StartResponse:
+        """Begin a warm-up that this node does by itself."""
+        self._start(request.urls, request.target)
+        return warmup_pb2.StartResponse(node=self._cluster.node_id)
 
     def _chunks(self, request: warmup_pb2.WarmRequest) -> list[Chunk]:
         count = sum(len(part.indexes) for part in request.parts)

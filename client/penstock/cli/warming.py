@@ -70,6 +70,9 @@ def warmup(
             help="A url a line, after those named; - is standard input.",
         ),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Or have a node do it in the background.")
+    ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what is cached and what would be brought in.")
     ] = False,
@@ -83,11 +86,16 @@ def warmup(
     """
     if not urls and from_file is None:
         raise typer.BadParameter("name a URL, or a list of them with --from-file")
+    if dry_run and not wait:
+        raise typer.BadParameter("a dry run is waited for", param_hint="--no-wait")
     with contextlib.ExitStack() as stack:
         listed = stack.enter_context(_listed(from_file)) if from_file else ()
         cache = stack.enter_context(open_cache(address))
-        bar = stack.enter_context(watched("warming up"))
         wanted = _chained(urls or (), listed)
+        if not wait:
+            _say_started(cache.start_warmup(wanted, to=to), as_json=as_json)
+            return
+        bar = stack.enter_context(watched("warming up"))
         report, interrupt = run_warmup(cache, wanted, bar, to=to, dry_run=dry_run)
     _say_report(report, as_json=as_json, dry_run=dry_run)
     if interrupt is not None:
@@ -95,6 +103,13 @@ def warmup(
         raise interrupt
     if report.failed_objects:
         raise typer.Exit(1)
+
+
+def _say_started(node: str, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"node": node})
+    else:
+        say(f"{node} warms it up; see how far it is with: penstock warmup --dry-run")
 
 
 @contextlib.contextmanager

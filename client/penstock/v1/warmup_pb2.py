@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from penstock.v1 import cache_pb2 as penstock_dot_v1_dot_cache__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penstock/v1/warmup.proto\x12\x0bpenstock.v1\x1a\x17penstock/v1/cache.proto\"+\n\x08WarmPart\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x0f\n\x07indexes\x18\x02 \x03(\x04\"w\n\x0bWarmRequest\x12$\n\x05parts\x18\x01 \x03(\x0b\x32\x15.penstock.v1.WarmPart\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08suspects\x18\x03 \x03(\t\x12\x10\n\x08\x66or_host\x18\x04 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\"G\n\x0cWarmResponse\x12(\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x18.penstock.v1.WarmedChunk\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\xb4\x01\n\x0bWarmedChunk\x12-\n\x05state\x18\x01 \x01(\x0e\x32\x1e.penstock.v1.WarmedChunk.State\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Error\"S\n\x05State\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\n\n\x06\x46ILLED\x10\x02\x12\x0b\n\x07\x46ILLING\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\n\n\x06\x41\x42SENT\x10\x05\x32\x45\n\x06Warmup\x12;\n\x04Warm\x12\x18.penstock.v1.WarmRequest\x1a\x19.penstock.v1.WarmResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penstock/v1/warmup.proto\x12\x0bpenstock.v1\x1a\x17penstock/v1/cache.proto\"+\n\x08WarmPart\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x0f\n\x07indexes\x18\x02 \x03(\x04\"w\n\x0bWarmRequest\x12$\n\x05parts\x18\x01 \x03(\x0b\x32\x15.penstock.v1.WarmPart\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08suspects\x18\x03 \x03(\t\x12\x10\n\x08\x66or_host\x18\x04 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\"G\n\x0cWarmResponse\x12(\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x18.penstock.v1.WarmedChunk\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\xb4\x01\n\x0bWarmedChunk\x12-\n\x05state\x18\x01 \x01(\x0e\x32\x1e.penstock.v1.WarmedChunk.State\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Error\"S\n\x05State\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\n\n\x06\x46ILLED\x10\x02\x12\x0b\n\x07\x46ILLING\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\n\n\x06\x41\x42SENT\x10\x05\",\n\x0cStartRequest\x12\x0c\n\x04urls\x18\x01 \x03(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\"\x1d\n\rStartResponse\x12\x0c\n\x04node\x18\x01 \x01(\t2\x85\x01\n\x06Warmup\x12;\n\x04Warm\x12\x18.penstock.v1.WarmRequest\x1a\x19.penstock.v1.WarmResponse\x12>\n\x05Start\x12\x19.penstock.v1.StartRequest\x1a\x1a.penstock.v1.StartResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,6 +32,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_WARMEDCHUNK']._serialized_end=486
   _globals['_WARMEDCHUNK_STATE']._serialized_start=403
   _globals['_WARMEDCHUNK_STATE']._serialized_end=486
-  _globals['_WARMUP']._serialized_start=488
-  _globals['_WARMUP']._serialized_end=557
+  _globals['_STARTREQUEST']._serialized_start=488
+  _globals['_STARTREQUEST']._serialized_end=532
+  _globals['_STARTRESPONSE']._serialized_start=534
+  _globals['_STARTRESPONSE']._serialized_end=563
+  _globals['_WARMUP']._serialized_start=566
+  _globals['_WARMUP']._serialized_end=699
 # @@protoc_insertion_point(module_scope)

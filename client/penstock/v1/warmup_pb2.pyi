@@ -150,3 +150,41 @@ class WarmedChunk(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["error", b"error", "state", b"state"]) -> None: ...
 
 global___WarmedChunk = WarmedChunk
+
+@typing.final
+class StartRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URLS_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    target: builtins.str
+    """owners, self (this node's tiers for its machine) or hosts."""
+    @property
+    def urls(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Objects, and prefixes: at most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        urls: collections.abc.Iterable[builtins.str] | None = ...,
+        target: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["target", b"target", "urls", b"urls"]) -> None: ...
+
+global___StartRequest = StartRequest
+
+@typing.final
+class StartResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    """Who does it."""
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node", b"node"]) -> None: ...
+
+global___StartResponse = StartResponse

@@ -19,6 +19,11 @@ class WarmupStub(object):
                 request_serializer=penstock_dot_v1_dot_warmup__pb2.WarmRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_warmup__pb2.WarmResponse.FromString,
                 )
+        self.Start = channel.unary_unary(
+                '/penstock.v1.Warmup/Start',
+                request_serializer=penstock_dot_v1_dot_warmup__pb2.StartRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_warmup__pb2.StartResponse.FromString,
+                )
 
 
 class WarmupServicer(object):
@@ -33,6 +38,13 @@ class WarmupServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Start(self, request, context):
+        """This node goes through the objects itself, in the background; its log tells what has come of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WarmupServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -40,6 +52,11 @@ def add_WarmupServicer_to_server(servicer, server):
                     servicer.Warm,
                     request_deserializer=penstock_dot_v1_dot_warmup__pb2.WarmRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_warmup__pb2.WarmResponse.SerializeToString,
+            ),
+            'Start': grpc.unary_unary_rpc_method_handler(
+                    servicer.Start,
+                    request_deserializer=penstock_dot_v1_dot_warmup__pb2.StartRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_warmup__pb2.StartResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -65,5 +82,22 @@ class Warmup(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Warmup/Warm',
             penstock_dot_v1_dot_warmup__pb2.WarmRequest.SerializeToString,
             penstock_dot_v1_dot_warmup__pb2.WarmResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Start(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Warmup/Start',
+            penstock_dot_v1_dot_warmup__pb2.StartRequest.SerializeToString,
+            penstock_dot_v1_dot_warmup__pb2.StartResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -28,6 +28,12 @@ class WarmupStub:
     those that are on their way. Unary, so that a process may fork at any time.
     """
 
+    Start: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.warmup_pb2.StartRequest,
+        penstock.v1.warmup_pb2.StartResponse,
+    ]
+    """This node goes through the objects itself, in the background; its log tells what has come of it."""
+
 class WarmupAsyncStub:
     Warm: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.warmup_pb2.WarmRequest,
@@ -37,6 +43,12 @@ class WarmupAsyncStub:
     of them is there or has failed, after a second at the latest: whoever asks, asks again for
     those that are on their way. Unary, so that a process may fork at any time.
     """
+
+    Start: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.warmup_pb2.StartRequest,
+        penstock.v1.warmup_pb2.StartResponse,
+    ]
+    """This node goes through the objects itself, in the background; its log tells what has come of it."""
 
 class WarmupServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -49,5 +61,13 @@ class WarmupServicer(metaclass=abc.ABCMeta):
         of them is there or has failed, after a second at the latest: whoever asks, asks again for
         those that are on their way. Unary, so that a process may fork at any time.
         """
+
+    @abc.abstractmethod
+    def Start(
+        self,
+        request: penstock.v1.warmup_pb2.StartRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.warmup_pb2.StartResponse, collections.abc.Awaitable[penstock.v1.warmup_pb2.StartResponse]]:
+        """This node goes through the objects itself, in the background; its log tells what has come of it."""
 
 def add_WarmupServicer_to_server(servicer: WarmupServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
