@@ -19,6 +19,7 @@ from penstock_node.host_reads import HostReads
 from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
+from penstock_node.models import Models
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.pinned import Pinned
@@ -87,6 +88,8 @@ class Services:
             operator=OperatorService(
                 self.operations,
                 pinning=self._pinning(),
+                models=self._models(),
+                threads=self.disk_threads,
                 cluster=self.cluster,
                 coordination=self.coordination,
             ),
@@ -111,6 +114,11 @@ class Services:
             listings=self.listings,
             operations=self.operations,
             pinned=self.pinned,
+        )
+
+    def _models(self) -> Models:
+        return Models(
+            cluster=self.cluster, opener=self.opener, operations=self.operations, store=self.store
         )
 
     def start_engine(self) -> Engine:

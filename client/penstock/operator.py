@@ -17,6 +17,7 @@ from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_messages import (
     handoff_s,
+    models_from_proto,
     move_from_proto,
     node_from_proto,
     pins_from_proto,
@@ -26,6 +27,7 @@ from penstock.operator_results import (
     ClusterStatus,
     DrainStatus,
     Evicted,
+    Models,
     Pins,
     WeightsPreview,
     WeightsSet,
@@ -40,6 +42,7 @@ from penstock.rpc import (
     FORGET,
     GET_PLACEMENT,
     GET_SETTINGS,
+    LIST_MODELS,
     LIST_PINS,
     LIST_VOLUMES,
     NODE_STATUS,
@@ -332,16 +335,13 @@ class Operator:
     # Pins.
 
     def pin(self, urls: Sequence[str]) -> Pins:
-        """Keep objects: evict them last, and bring in again what is lost; all or none.
+        """Keep objects, evicted last and brought in again when lost; all or none. Return the pins.
 
         Owners bring in what they have not got, in the background; `Cache.warmup` is faster.
 
         Args:
             urls: Objects, or everything below a url that ends in ``/`` or is no object: what is
                 there now, in its present version. Pin it again for what has come since.
-
-        Returns:
-            These pins; nothing is told of what is held.
 
         Raises:
             ObjectNotFound: There is nothing at one of them.
@@ -361,10 +361,14 @@ class Operator:
 
     def pins(self) -> Pins:
         """Return all pins, sorted by url, and how much of each is held."""
-        answer = self._nodes.call(
-            LIST_PINS, operator_pb2.ListPinsRequest(), timeout_s=STATUS_TIMEOUT_S
-        )
+        request = operator_pb2.ListPinsRequest()
+        answer = self._nodes.call(LIST_PINS, request, timeout_s=STATUS_TIMEOUT_S)
         return pins_from_proto(answer, unreachable=answer.unreachable)
+
+    def models(self) -> Models:
+        """Return what was opened of late or is pinned, by directory, and how much is held."""
+        request = operator_pb2.ListModelsRequest()
+        return models_from_proto(self._nodes.call(LIST_MODELS, request, timeout_s=SCAN_TIMEOUT_S))
 
 
 def connect(

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from penstock.operator_results import Move, NodeStatus, Pins, PinStatus
+from penstock.operator_results import Models, ModelStatus, Move, NodeStatus, Pins, PinStatus
 from penstock.v1 import operator_pb2
 
 
@@ -73,4 +73,17 @@ def _pin_from_proto(pin: operator_pb2.PinSummary) -> PinStatus:
         pin.pinned_at,
         pin.kept_bytes,
         pin.held_bytes,
+    )
+
+
+def models_from_proto(answer: operator_pb2.ListModelsResponse) -> Models:
+    """Return models, and how much of each is held."""
+    return Models(
+        tuple(
+            ModelStatus(
+                told.url, told.objects, told.bytes, told.held_bytes, told.copies, told.opened_at
+            )
+            for told in answer.models
+        ),
+        tuple(answer.unreachable),
     )

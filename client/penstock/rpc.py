@@ -134,6 +134,21 @@ LIST_PINS = Method(
 NODE_PINS = Method(
     "/penstock.v1.Operator/NodePins", operator_pb2.NodePinsRequest, operator_pb2.NodePinsResponse
 )
+LIST_MODELS = Method(
+    "/penstock.v1.Operator/ListModels",
+    operator_pb2.ListModelsRequest,
+    operator_pb2.ListModelsResponse,
+)
+NODE_OBJECTS = Method(
+    "/penstock.v1.Operator/NodeObjects",
+    operator_pb2.NodeObjectsRequest,
+    operator_pb2.NodeObjectsResponse,
+)
+NODE_HOLDS = Method(
+    "/penstock.v1.Operator/NodeHolds",
+    operator_pb2.NodeHoldsRequest,
+    operator_pb2.NodeHoldsResponse,
+)
 START_WARMUP = Method(
     "/penstock.v1.Warmup/Start", warmup_pb2.StartRequest, warmup_pb2.StartResponse
 )

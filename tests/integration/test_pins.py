@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -196,6 +197,31 @@ def test_the_verbs(site: Site, connection: Operator, cache: penstock.Cache) -> N
     assert (refused.exit_code, "is not pinned" in refused.output) == (1, True)
 
 
+def test_models_are_told_by_directory_with_what_is_held_of_them(
+    site: Site, connection: Operator, cache: penstock.Cache
+) -> None:
+    one, two = (site.put(f"llama/8b/{name}", size=20 * CHUNK + 5) for name in ("a", "b"))
+    top = site.put("top.bin", size=CHUNK)
+    begun_at = time.time()
+    cache.read(one.url)
+    cache.read(two.url, 20 * CHUNK)  # The last chunk: 5 bytes.
+    cache.stat(top.url)
+
+    told = {model.url: model for model in connection.models().models}
+
+    llama = told["penstock://models/llama/8b/"]
+    assert (llama.objects, llama.bytes) == (2, 2 * (20 * CHUNK + 5))
+    assert (llama.held_bytes, llama.copies) == (20 * CHUNK + 10, 1.0)
+    assert llama.last_read >= begun_at - 1
+    assert (told[top.url].held_bytes, told[top.url].copies) == (0, 0.0)
+    shown = CliRunner().invoke(app, ["status", "--models", "--address", site.address])
+    (line,) = (each for each in shown.stdout.splitlines() if "llama/8b/" in each)
+    assert line.split()[:6] == ["penstock://models/llama/8b/", "2", "2.6", "MB", "50.0", "%"]
+    as_json = CliRunner().invoke(app, ["status", "--models", "--json", "--address", site.address])
+    (model,) = (each for each in json.loads(as_json.stdout)["models"] if each["url"] == llama.url)
+    assert model["share_held"] == llama.share_held
+
+
 def test_a_cluster_of_one_keeps_its_pins_over_a_restart(tmp_path: Path) -> None:
     origin = tmp_path / "origin"
     origin.mkdir()
@@ -213,3 +239,6 @@ def test_a_cluster_of_one_keeps_its_pins_over_a_restart(tmp_path: Path) -> None:
 
         with operator.connect(cluster["alone"].address) as after:
             wait_held(after)
+            (model,) = after.models().models  # Known by its pin: nobody has opened it since.
+            assert (model.url, model.share_held) == ("penstock://data/model", 1.0)
+            assert model.last_read == 0.0

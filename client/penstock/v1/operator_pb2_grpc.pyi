@@ -118,6 +118,24 @@ class OperatorStub:
     ]
     """This node alone: what `ListPins` gathers."""
 
+    ListModels: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListModelsRequest,
+        penstock.v1.operator_pb2.ListModelsResponse,
+    ]
+    """What was opened of late or is pinned, by directory, and how much of it is held."""
+
+    NodeObjects: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeObjectsRequest,
+        penstock.v1.operator_pb2.NodeObjectsResponse,
+    ]
+    """This node alone: the objects that it has opened for the cluster, the latest first."""
+
+    NodeHolds: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeHoldsRequest,
+        penstock.v1.operator_pb2.NodeHoldsResponse,
+    ]
+    """This node alone: which chunks of some objects it holds."""
+
 class OperatorAsyncStub:
     Status: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.operator_pb2.StatusRequest,
@@ -217,6 +235,24 @@ class OperatorAsyncStub:
         penstock.v1.operator_pb2.NodePinsResponse,
     ]
     """This node alone: what `ListPins` gathers."""
+
+    ListModels: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListModelsRequest,
+        penstock.v1.operator_pb2.ListModelsResponse,
+    ]
+    """What was opened of late or is pinned, by directory, and how much of it is held."""
+
+    NodeObjects: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeObjectsRequest,
+        penstock.v1.operator_pb2.NodeObjectsResponse,
+    ]
+    """This node alone: the objects that it has opened for the cluster, the latest first."""
+
+    NodeHolds: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeHoldsRequest,
+        penstock.v1.operator_pb2.NodeHoldsResponse,
+    ]
+    """This node alone: which chunks of some objects it holds."""
 
 class OperatorServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -353,5 +389,29 @@ class OperatorServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.operator_pb2.NodePinsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.NodePinsResponse]]:
         """This node alone: what `ListPins` gathers."""
+
+    @abc.abstractmethod
+    def ListModels(
+        self,
+        request: penstock.v1.operator_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.ListModelsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.ListModelsResponse]]:
+        """What was opened of late or is pinned, by directory, and how much of it is held."""
+
+    @abc.abstractmethod
+    def NodeObjects(
+        self,
+        request: penstock.v1.operator_pb2.NodeObjectsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.NodeObjectsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.NodeObjectsResponse]]:
+        """This node alone: the objects that it has opened for the cluster, the latest first."""
+
+    @abc.abstractmethod
+    def NodeHolds(
+        self,
+        request: penstock.v1.operator_pb2.NodeHoldsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.NodeHoldsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.NodeHoldsResponse]]:
+        """This node alone: which chunks of some objects it holds."""
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
