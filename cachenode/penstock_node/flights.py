@@ -64,6 +64,10 @@ class Flight(Generic[V]):
         """Whether the fetch has ended, and not only landed."""
         return self._outcome.done()
 
+    def when_over(self, call: Callable[[], object]) -> None:
+        """Have something called once the fetch has ended; soon, if it has."""
+        self._outcome.add_done_callback(lambda _: call())
+
     def outcome(self) -> V:
         """Return what the fetch has come to in the end; it is over.
 

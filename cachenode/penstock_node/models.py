@@ -4,6 +4,7 @@ Responsible for: gathering from all nodes, and grouping objects by their directo
 Not responsible for: opening (`opening`), what is held (`store`). Nothing is asked of an origin.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from penstock_node.store.store import Store
 
 OBJECTS_MAX = 2000
 """That one node tells of, and all are asked for."""
+CHUNKS_MAX = 4_000_000
+"""Of those together: each node looks for each of them, in a microsecond or two."""
 
 
 @dataclass(slots=True)
@@ -114,7 +117,12 @@ class Models:
                     identity = _object(told)
                     opened[identity] = max(opened.get(identity, 0.0), told.opened_at)
         latest = sorted(opened, key=lambda each: opened[each], reverse=True)[:OBJECTS_MAX]
-        return {each: opened[each] for each in latest}
+        chunks = itertools.accumulate(each.chunk_count for each in latest)
+        return {
+            each: opened[each]
+            for each, so_many in zip(latest, chunks, strict=True)
+            if so_many <= CHUNKS_MAX
+        }
 
     def _grouped(
         self, known: Mapping[ObjectId, float], held: Sequence[Sequence[bytes]]

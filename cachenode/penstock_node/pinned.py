@@ -177,12 +177,16 @@ class Pinned:
         for part in self._parts:
             of, held = part.of.object, 0
             for index in part.indexes:
-                if owned.attribute(of.chunk_id(index), of=of):
+                if owned.attribute(of.chunk_id(index), of=of) or self._is_elsewhere(of, index):
                     held += of.chunk_length(index)
                 elif not part.is_given_up:
                     missing.append((part, index))
             part.held_bytes = held
         return missing
+
+    def _is_elsewhere(self, of: ObjectId, index: int) -> bool:
+        """Tell whether another tier has a chunk, so that none brings it in."""
+        return self._store.knows_all and self._store.holds(of, index)
 
     async def _bring_back(self, missing: deque[tuple[_Part, int]]) -> None:
         async def work() -> None:

@@ -80,7 +80,8 @@ class Warming:
         self._host_reads = host_reads
         self._store = store
         self._threads = threads
-        self._begun: dict[bytes, Flight[Filled]] = {}
+        self._begun: set[bytes] = set()
+        """Ids alone: a flight may have its chunk's bytes, and somebody waits for that memory."""
 
     async def warm(self, wanted: WarmWanted) -> list[Warmed]:
         """Have chunks brought in; return how far each is, as soon as there is any news.
@@ -115,11 +116,8 @@ class Warming:
         return Warmed("held")
 
     async def _begin(self, chunk: Chunk, wanted: WarmWanted) -> Flight[Filled] | Warmed:
-        known = self._begun.get(chunk.id)
-        if known is not None and not known.is_over:
-            return known
         try:
-            self._check_room()
+            self._check_room(chunk)
             flight = (
                 self._host_reads.warm_flight(chunk)
                 if wanted.for_host
@@ -127,16 +125,15 @@ class Warming:
             )
         except PenstockError as error:
             return Warmed("failed", error)
-        self._begun[chunk.id] = flight
+        if chunk.id not in self._begun:
+            self._begun.add(chunk.id)
+            flight.when_over(lambda: self._begun.discard(chunk.id))
         return flight
 
-    def _check_room(self) -> None:
+    def _check_room(self, chunk: Chunk) -> None:
         if not self._store.is_scanned:  # Until then nobody knows what there is room for.
             raise Overloaded(f"{self._node_id} scans its disks", retry_after_s=RETRY_AFTER_S)
-        if len(self._begun) < FILLS_MAX:
-            return
-        self._begun = {key: each for key, each in self._begun.items() if not each.is_over}
-        if len(self._begun) >= FILLS_MAX:
+        if len(self._begun) >= FILLS_MAX and chunk.id not in self._begun:
             raise Overloaded(
                 f"{self._node_id} is warming {FILLS_MAX} chunks", retry_after_s=RETRY_AFTER_S
             )

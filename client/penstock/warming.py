@@ -9,6 +9,7 @@ for more, and tells how far all is. So an interrupt ends a warm-up at once.
 """
 
 import contextlib
+import itertools
 import queue
 import threading
 import time
@@ -96,7 +97,7 @@ class Warming:
         with ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="penstock-warm") as pool:
             try:
                 finder.start()
-                for chunk in self._wanted():
+                for chunk in itertools.takewhile(lambda _: self._goes_on(), self._wanted()):
                     self._begin(chunk, pool)
                 while self._goes_on() and self._tally.pending:
                     self._wait_until(lambda: not self._tally.pending)
@@ -106,6 +107,11 @@ class Warming:
             raise self._failure
         self._on_progress(self._tally.progress())
         return self._report(skipped, self._clock() - begun_at)
+
+    @property
+    def pending(self) -> int:
+        """How many chunks are to be asked for, or have been, and are not settled yet."""
+        return self._tally.pending
 
     def _choose_homes(self) -> tuple[str, ...]:
         """Settle which nodes get chunks of their own; return those that have no tier for it."""

@@ -1,6 +1,7 @@
 """What a node does about chunks that are to be warm: all real, but the origin answers by hand."""
 
 import asyncio
+import gc
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from penstock.errors import (
 from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
 from penstock.placement import PlacedNode, Placement
+from penstock_node import flights
 from penstock_node import warming as module
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
@@ -81,7 +83,7 @@ class Rig:
         self.store = Store([Tier(directory, capacity_bytes, "owned")])
         self.threads = ThreadPoolExecutor(2)
         self.origin = HandAnswered()
-        inflight = Inflight()
+        inflight = self.inflight = Inflight()
         self.filler = Filler(
             cluster=self.cluster,
             keeping=Keeping(store=self.store, threads=self.threads),
@@ -187,13 +189,20 @@ async def test_why_a_fill_failed_is_told(make: Callable[..., Rig], error: Pensto
     assert (warmed.state, warmed.error) == ("failed", error)
 
 
-async def test_what_no_tier_could_keep_is_not_warm(make: Callable[..., Rig]) -> None:
+async def test_what_no_tier_could_keep_is_not_warm(
+    make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights, "LINGER_S", 0.0)
     rig = make(capacity_bytes=BLOCK_BYTES // 2)
 
     warmed = await rig.warm_through(FIRST)
 
     assert warmed.state == "failed"
     assert isinstance(warmed.error, NotCached)
+    for _ in range(8):
+        await asyncio.sleep(0)  # No time passes: what lingers is forgotten.
+    gc.collect()
+    assert rig.inflight.used_bytes == 0, "nobody holds on to the bytes"
 
 
 async def test_others_chunks_are_not_brought_in(make: Callable[..., Rig]) -> None:

@@ -19,6 +19,7 @@ from penstock_node.coordination.pins import (
     with_pins,
     without_pins,
 )
+from penstock_node.coordination.restore import plan_restoration
 from penstock_node.coordination.state import ClusterState
 
 GB = 10**9
@@ -126,3 +127,27 @@ def test_what_is_not_pinned_cannot_be_unpinned() -> None:
 
     with pytest.raises(InvalidRequest, match=f"x is not pinned; pinned are {one.url}"):
         without_pins(state(one), [one.url, "penstock://models/x"])
+
+
+def test_a_store_that_was_wiped_gets_its_pins_back() -> None:
+    pin = made("one")
+    known = state(pin)
+
+    written: dict[str, bytes] = {}
+    for transaction in plan_restoration(ClusterState(), known):
+        written |= transaction.puts
+
+    assert written[records.PINS + pin.id] == pin_to_json(pin)
+
+
+def test_a_store_from_an_old_backup_loses_pins_that_were_lifted_since() -> None:
+    lifted = made("lifted")
+    newer = state()
+    assert newer.placement is not None
+    placement = dataclasses.replace(newer.placement, epoch=2)
+    entries = {**newer.entries, records.PLACEMENT: Entry(placement.to_json(), REVISION)}
+    known = ClusterState.from_listing(Listing(entries, REVISION, store_id=1))
+
+    deleted = {key for each in plan_restoration(state(lifted), known) for key in each.deletes}
+
+    assert deleted == {records.PINS + lifted.id}
