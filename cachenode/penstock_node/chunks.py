@@ -23,6 +23,7 @@ from penstock_node.fill import Filler
 from penstock_node.flights import Flight
 from penstock_node.ownership import Duty, duty_of
 from penstock_node.peers import Peers
+from penstock_node.store.eviction import Reason
 from penstock_node.store.store import Store, StoredChunk
 
 INTERIM_S = 0.2
@@ -166,7 +167,7 @@ class Chunks:
 
     async def fill(self, chunk: Chunk, request: ChunkRequest) -> ChunkAnswer | None:
         """As `answer`, for a chunk that was not here a moment ago."""
-        await self._catch_up(request.epoch)
+        await self.catch_up(request.epoch)
         return await self.land(chunk, await self._flight(chunk, request))
 
     async def look(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:
@@ -195,7 +196,7 @@ class Chunks:
         # Evicted as soon as it was stored: whoever asks again fills it again.
         return ChunkAnswer(chunk, found.content, filled.source) if found else None
 
-    async def _catch_up(self, epoch: int) -> None:
+    async def catch_up(self, epoch: int) -> None:
         """Learn of a placement that the sender has and this node has not."""
         if epoch <= self._cluster.epoch:
             return
@@ -219,15 +220,35 @@ class Chunks:
             raise NotOwner(f"{duty.fills_from.id} comes first for the chunk", epoch=epoch)
         return self._filler.start(chunk, duty)
 
-    def own_flight(self, chunk: Chunk) -> Flight[Filled] | None:
+    def own_flight(self, chunk: Chunk, *, reason: Reason = "read") -> Flight[Filled] | None:
         """Return the flight that brings in a chunk which this node keeps; None if others do.
+
+        Args:
+            chunk: Which one.
+            reason: Why it comes in: see `store.eviction`.
 
         Raises:
             Overloaded: Too much to do at this moment.
         """
         running = self._filler.running(chunk)
         duty = None if running else self._known_duty(chunk)
-        return self._filler.start(chunk, duty) if duty else running
+        return self._filler.start(chunk, duty, reason=reason) if duty else running
+
+    async def warm_flight(self, chunk: Chunk, *, suspects: Sequence[str]) -> Flight[Filled]:
+        """Return the flight that brings a chunk of this node's in for readers to come.
+
+        Raises:
+            NotOwner: Others keep the chunk, at the epoch named.
+            Overloaded: Too much to do at this moment.
+        """
+        running = self._filler.running(chunk)
+        if running is not None:
+            return running
+        duty = await self._duty(chunk, suspects)
+        if duty is None:
+            node_id, epoch = self._cluster.node_id, self._cluster.epoch
+            raise NotOwner(f"{node_id} does not keep the chunk", epoch=epoch)
+        return self._filler.start(chunk, duty, reason="warmup")
 
     def is_kept(self, chunk: Chunk) -> bool:
         """Tell whether this node is one of those that keep the chunk."""

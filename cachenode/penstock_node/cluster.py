@@ -24,6 +24,7 @@ from penstock.ticket import LIFETIME_S, Ticket, TicketKeys
 from penstock.volumes import Location, Volume, Volumes
 from penstock_node.chunk import Chunk
 from penstock_node.cluster_copies import Copies
+from penstock_node.coordination.pin_records import Pin
 from penstock_node.coordination.state import ClusterState
 
 _log = structlog.get_logger(__name__)
@@ -74,6 +75,7 @@ class Cluster:
         self.settings = ClusterSettings()
         self._volumes = Volumes()
         self.copies = Copies()
+        self.pins: Mapping[str, Pin] = {}
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
         self._clock, self._monotonic = clock, monotonic
@@ -125,6 +127,7 @@ class Cluster:
             if state.volumes is not self._seen_volumes:
                 self._seen_volumes = state.volumes
                 self._volumes = _volumes(state)
+            self.pins = state.pins
             self.copies = Copies.of_volumes(self.settings.replicas, self._volumes)
             if state.placement is not None:
                 view = state.to_view(self.name)

@@ -31,6 +31,7 @@ from penstock_node.origin import Origins
 from penstock_node.origin.interface import Buffer
 from penstock_node.ownership import Duty
 from penstock_node.peers import PROBES, Peers
+from penstock_node.store.eviction import Reason
 
 _log = structlog.get_logger(__name__)
 
@@ -101,15 +102,21 @@ class Filler:
             return flight
         return flight if flight.has_landed or chunk.id in self._alone else None
 
-    def start(self, chunk: Chunk, duty: Duty) -> Flight[Filled]:
+    def start(self, chunk: Chunk, duty: Duty, *, reason: Reason = "read") -> Flight[Filled]:
         """Return the flight that brings the chunk in, begun now unless it is under way.
+
+        Args:
+            chunk: Which one.
+            duty: What this node has to do with it.
+            reason: Why it comes in: see `store.eviction`.
 
         Raises:
             Overloaded: Too many chunks are being filled.
         """
 
         def begin(flight: Flight[Filled]) -> Coroutine[Any, Any, Filled]:
-            return self._fill(chunk, duty, flight, self._incoming.begin(self._cluster.epoch))
+            end = self._incoming.begin(self._cluster.epoch)
+            return self._fill(chunk, duty, flight, end, reason)
 
         return self._flights.start(chunk.id, begin)
 
@@ -118,11 +125,16 @@ class Filler:
         await self._flights.cancel_all()
 
     async def _fill(
-        self, chunk: Chunk, duty: Duty, flight: Flight[Filled], end: Callable[[], None]
+        self,
+        chunk: Chunk,
+        duty: Duty,
+        flight: Flight[Filled],
+        end: Callable[[], None],
+        reason: Reason,
     ) -> Filled:
         try:
             filled = await self._keeping.bring(
-                chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight
+                chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight, reason=reason
             )
         finally:
             end()

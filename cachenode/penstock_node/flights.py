@@ -9,7 +9,7 @@ readers ask again every 200 ms, and what a fetch has begun to bring in is worth 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Generic, TypeVar
 
 from penstock.errors import Overloaded
@@ -28,7 +28,9 @@ class Flight(Generic[V]):
     """One fetch under way, or just over."""
 
     def __init__(self) -> None:
-        self._result: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._result: asyncio.Future[V] = loop.create_future()
+        self._outcome: asyncio.Future[V] = loop.create_future()
 
     @property
     def has_landed(self) -> bool:
@@ -53,15 +55,43 @@ class Flight(Generic[V]):
 
     def end(self, task: asyncio.Task[V]) -> None:
         """Give the waiters what the fetch has come to, if they have nothing."""
-        if self._result.done():
-            return
-        if task.cancelled():
-            self._result.cancel()
-        elif error := task.exception():
-            self._result.set_exception(error)
-            self._result.exception()  # Looked at: one that nobody waits for is no surprise.
-        else:
-            self._result.set_result(task.result())
+        _settle(self._outcome, task)
+        if not self._result.done():
+            _settle(self._result, task)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the fetch has ended, and not only landed."""
+        return self._outcome.done()
+
+    def when_over(self, call: Callable[[], object]) -> None:
+        """Have something called once the fetch has ended; soon, if it has."""
+        self._outcome.add_done_callback(lambda _: call())
+
+    def outcome(self) -> V:
+        """Return what the fetch has come to in the end; it is over.
+
+        Raises:
+            Exception: Whatever it raised.
+        """
+        return self._outcome.result()
+
+
+async def wait_for_an_end(flights: Iterable[Flight[V]], timeout_s: float) -> None:
+    """Wait until any of some flights is over, for ``timeout_s`` seconds at most."""
+    outcomes = [flight._outcome for flight in flights]  # noqa: SLF001 - of this module
+    if outcomes:
+        await asyncio.wait(outcomes, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _settle(future: "asyncio.Future[V]", task: "asyncio.Task[V]") -> None:
+    if task.cancelled():
+        future.cancel()
+    elif error := task.exception():
+        future.set_exception(error)
+        future.exception()  # Looked at: one that nobody waits for is no surprise.
+    else:
+        future.set_result(task.result())
 
 
 class Flights(Generic[K, V]):

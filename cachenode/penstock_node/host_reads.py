@@ -22,6 +22,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.flights import Flight, Flights
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
+from penstock_node.store.eviction import Reason
 from penstock_node.store.store import Store
 
 FETCHES_MAX = 1024
@@ -104,12 +105,25 @@ class HostReads:
             return known
         if only_if_cached:
             raise NotCached(f"{self._cluster.node_id} does not have the chunk")
-        own = self._chunks.own_flight(chunk)
-        return own or self._fetches.start(chunk.id, lambda flight: self._bring(chunk, flight))
+        return self._begun(chunk, "read")
 
-    async def _bring(self, chunk: Chunk, flight: Flight[Filled]) -> Filled:
+    def warm_flight(self, chunk: Chunk) -> Flight[Filled]:
+        """Return the flight that brings the chunk in for this machine's readers to come.
+
+        Raises:
+            Overloaded: Too much to do at this moment.
+        """
+        return self._fetches.get(chunk.id) or self._begun(chunk, "warmup")
+
+    def _begun(self, chunk: Chunk, reason: Reason) -> Flight[Filled]:
+        own = self._chunks.own_flight(chunk, reason=reason)
+        return own or self._fetches.start(
+            chunk.id, lambda flight: self._bring(chunk, flight, reason)
+        )
+
+    async def _bring(self, chunk: Chunk, flight: Flight[Filled], reason: Reason) -> Filled:
         filled = await self._keeping.bring(
-            chunk, lambda: self._fetch(chunk), owned=False, flight=flight
+            chunk, lambda: self._fetch(chunk), owned=False, flight=flight, reason=reason
         )
         self._make_room()
         return filled

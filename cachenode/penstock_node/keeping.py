@@ -11,10 +11,12 @@ A chunk's flight ends when its writes have: nobody begins another while the byte
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar
 
 from penstock_node.chunk import Arrival, Chunk, Filled, Payload
 from penstock_node.flights import Flight
+from penstock_node.store.eviction import Reason
 from penstock_node.store.store import Putting, Store
 
 T = TypeVar("T")
@@ -38,6 +40,7 @@ class Keeping:
         *,
         owned: bool,
         flight: Flight[Filled],
+        reason: Reason = "read",
     ) -> Filled:
         """Return what ``fetch`` brings, once it is known which tiers have it.
 
@@ -46,11 +49,13 @@ class Keeping:
             fetch: Brings all of its bytes; not called if a tier has them.
             owned: It is of this node's share.
             flight: Its readers wait for the chunk; it lands before the writes are over.
+            reason: Why it comes in: see `store.eviction`.
         """
         # Whoever looked before a flight was over, and asks after it, begins another.
         if await self._holds(chunk):
             return Filled("disk")
-        return await self._keep(chunk, await fetch(), owned, flight)
+        begin = partial(self._begin, owned=owned, reason=reason)
+        return await self._keep(chunk, await fetch(), begin, flight)
 
     async def _holds(self, chunk: Chunk) -> bool:
         if self._store.knows_all:
@@ -58,9 +63,13 @@ class Keeping:
         return await self._in_thread(lambda: self._store.holds(chunk.object, chunk.index))
 
     async def _keep(
-        self, chunk: Chunk, arrival: Arrival, owned: bool, flight: Flight[Filled]
+        self,
+        chunk: Chunk,
+        arrival: Arrival,
+        begin: Callable[[Chunk, Arrival], Putting],
+        flight: Flight[Filled],
     ) -> Filled:
-        putting = await self._in_thread(lambda: self._begin(chunk, arrival, owned))
+        putting = await self._in_thread(lambda: begin(chunk, arrival))
         payload = Payload(arrival.data, putting.checksums, arrival.loan)
         writes = [asyncio.wrap_future(each) for each in putting.writes]
         pending = set(writes)
@@ -77,9 +86,9 @@ class Keeping:
         is_kept = any(write.result() for write in writes)
         return Filled(arrival.source, None if is_kept else payload)
 
-    def _begin(self, chunk: Chunk, arrival: Arrival, owned: bool) -> Putting:
+    def _begin(self, chunk: Chunk, arrival: Arrival, *, owned: bool, reason: Reason) -> Putting:
         return self._store.begin_put(
-            chunk.object, chunk.index, arrival.data, owned=owned, reason="read"
+            chunk.object, chunk.index, arrival.data, owned=owned, reason=reason
         )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -40,13 +40,16 @@ from penstock_node.node_metrics import node_gauges
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
+from penstock_node.pace import Pace
 from penstock_node.peers import Peers
+from penstock_node.pinned import Pinned
 from penstock_node.ports import Ports
 from penstock_node.putting import Puts
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
 from penstock_node.store.store import Store
+from penstock_node.warmups import Warmups
 
 _log = structlog.get_logger(__name__)
 
@@ -257,6 +260,13 @@ class Node:
         self.chunks = self._chunks()
         self.host_reads = self._host_reads()
         self._stack.push_async_callback(self.host_reads.close)
+        self.pinned = Pinned(
+            cluster=self.cluster,
+            chunks=self.chunks,
+            store=self.store,
+            threads=self.disk_threads,
+            pace=Pace(lambda: self.cluster.settings.handoff_bytes_per_s),
+        )
         services = self._services()
         services.add_to_grpc()
         self.engine = services.start_engine()
@@ -297,6 +307,8 @@ class Node:
         )
 
     def _services(self) -> Services:
+        warmups = Warmups(self.library, node_id=self.id)
+        self._stack.push_async_callback(asyncio.to_thread, warmups.stop)
         return Services(
             config=self.config,
             ports=self.ports,
@@ -307,6 +319,8 @@ class Node:
             listings=self.listings,
             chunks=self.chunks,
             host_reads=self.host_reads,
+            pinned=self.pinned,
+            warmups=warmups,
             handover=self.handover,
             operations=self.operations,
             puts=self.puts,
@@ -349,6 +363,7 @@ class Node:
         self._begin("follow the cluster", self._follow())
         self._begin("tell the owned capacity", self._tell_capacity())
         self._begin("hand over", self.handover.run(self._announce_settled))
+        self._begin("keep what is pinned", self.pinned.run())
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Have something done for as long as the node runs; if it fails, so does the node."""

@@ -8,9 +8,10 @@ Not responsible for: reading bytes; the gRPC service that clients call.
 
 import asyncio
 import hashlib
+import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -205,6 +206,15 @@ class Opener:
         if answer is None or self._age(answer) > self._cluster.settings.open_stale_s:
             raise error
         return answer
+
+    def known(self, *, limit: int) -> Iterator[tuple[ObjectId, float]]:
+        """Tell the objects that were opened here, and how many seconds ago, the latest first."""
+        chunk_size = self._cluster.settings.chunk_size
+        latest = itertools.islice(reversed(self._answers.items()), limit)
+        for key, answer in list(latest):
+            if not isinstance(answer.found, ObjectNotFound):
+                meta = answer.found
+                yield ObjectId(key, meta.version, meta.size, chunk_size), self._age(answer)
 
     async def was_overwritten(self, volume: str, key: str) -> None:
         """Take note that the origin has another version now: the next open sees it."""

@@ -81,7 +81,7 @@ class Operations:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    async def _ask_all(
+    async def ask_all(
         self, method: Method[Request, Response], request: Request, *, timeout_s: float
     ) -> dict[str, Response | PenstockError]:
         """Return each member's answer, or why there is none."""
@@ -125,7 +125,7 @@ class Operations:
     async def status(self) -> operator_pb2.StatusResponse:
         """Return the cluster: every node on the ring, and every member that is not."""
         view, state = self._cluster.view, self._coordination.state
-        answers = await self._ask_all(
+        answers = await self.ask_all(
             rpc.NODE_STATUS, operator_pb2.NodeStatusRequest(), timeout_s=ASK_TIMEOUT_S
         )
         shares = self._cluster.ring.shares()
@@ -200,7 +200,7 @@ class Operations:
     async def preview(self, changes: Mapping[str, int | None]) -> tuple[list[Moved], list[str]]:
         """Return what ``changes`` would move, and the nodes whose bytes are not known."""
         shares = await self._in_thread(lambda: self._shares_moved(changes))
-        answers = await self._ask_all(
+        answers = await self.ask_all(
             rpc.COUNT_MOVES,
             operator_pb2.CountMovesRequest(changes=weight_changes(changes)),
             timeout_s=SCAN_TIMEOUT_S,
@@ -249,7 +249,7 @@ class Operations:
             if isinstance(result, PenstockError):
                 raise result
         tickets = [result.ticket for result in opened if not isinstance(result, PenstockError)]
-        answers = await self._ask_all(
+        answers = await self.ask_all(
             rpc.EVICT, operator_pb2.EvictRequest(tickets=tickets), timeout_s=SCAN_TIMEOUT_S
         )
         total = Evicted()

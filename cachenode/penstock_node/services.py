@@ -19,8 +19,11 @@ from penstock_node.host_reads import HostReads
 from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
+from penstock_node.models import Models
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
+from penstock_node.pinned import Pinned
+from penstock_node.pinning import Pinning
 from penstock_node.ports import Ports
 from penstock_node.putting import Puts
 from penstock_node.serve.bulk import BulkService
@@ -35,9 +38,12 @@ from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
 from penstock_node.serve.s3.access import access_of
 from penstock_node.serve.s3.gateway import S3Gateway
+from penstock_node.serve.warmup_service import WarmupService
 from penstock_node.store.store import Store
 from penstock_node.transport.engine import Engine
 from penstock_node.transport.http import HttpSession
+from penstock_node.warming import Warming
+from penstock_node.warmups import Warmups
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class Services:
     listings: Listings
     chunks: Chunks
     host_reads: HostReads
+    pinned: Pinned
+    warmups: Warmups
     handover: Handover
     operations: Operations
     puts: Puts
@@ -81,10 +89,40 @@ class Services:
             ),
             placements=PlacementsService(self.calls),
             operator=OperatorService(
-                self.operations, cluster=self.cluster, coordination=self.coordination
+                self.operations,
+                pinning=self._pinning(),
+                models=self._models(),
+                threads=self.disk_threads,
+                cluster=self.cluster,
+                coordination=self.coordination,
             ),
+            warmup=WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start),
             handover=HandoverService(giving=self.handover.giving, copying=self.handover.copying),
             puts=PutService(self.puts),
+        )
+
+    def _warming(self) -> Warming:
+        return Warming(
+            node_id=self.cluster.node_id,
+            chunks=self.chunks,
+            host_reads=self.host_reads,
+            store=self.store,
+            threads=self.disk_threads,
+        )
+
+    def _pinning(self) -> Pinning:
+        return Pinning(
+            cluster=self.cluster,
+            coordination=self.coordination,
+            opener=self.opener,
+            listings=self.listings,
+            operations=self.operations,
+            pinned=self.pinned,
+        )
+
+    def _models(self) -> Models:
+        return Models(
+            cluster=self.cluster, opener=self.opener, operations=self.operations, store=self.store
         )
 
     def start_engine(self) -> Engine:

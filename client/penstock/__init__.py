@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.snapshots.in_use import release_snapshot
     from penstock.snapshots.tally import SnapshotReport
     from penstock.tls import Tls
+    from penstock.warmup import WarmupFailure, WarmupProgress, WarmupReport
 
 __all__ = [
     "Cache",
@@ -70,6 +71,9 @@ __all__ = [
     "TicketExpired",
     "Tls",
     "Uncacheable",
+    "WarmupFailure",
+    "WarmupProgress",
+    "WarmupReport",
     "connect",
     "release_snapshot",
     "snapshot",
@@ -86,6 +90,9 @@ _LAZY = {
     "SnapshotReport": "penstock.snapshots.tally",
     "release_snapshot": "penstock.snapshots.in_use",
     "snapshot": "penstock.snapshot_calls",
+    "WarmupFailure": "penstock.warmup",
+    "WarmupProgress": "penstock.warmup",
+    "WarmupReport": "penstock.warmup",
 }
 
 

@@ -9,7 +9,7 @@ import asyncio
 import io
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.put import PART_BYTES
 from penstock.tls import Tls
+from penstock.warmup import Target, WarmupProgress, WarmupReport
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -198,6 +199,27 @@ class AsyncCache:
         return await self._run(
             lambda: self._cache.take_snapshot(url, directory, **options), stop=stop
         )
+
+    async def warmup(
+        self,
+        urls: Iterable[str],
+        *,
+        to: Target = "owners",
+        dry_run: bool = False,
+        on_progress: Callable[[WarmupProgress], None] = lambda _progress: None,
+    ) -> WarmupReport:
+        """See `Cache.warmup`; ``on_progress`` is called in another thread."""
+        stop = threading.Event()
+        return await self._run(
+            lambda: self._cache.warmup(
+                urls, to=to, dry_run=dry_run, on_progress=on_progress, stop=stop
+            ),
+            stop=stop,
+        )
+
+    async def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
+        """See `Cache.start_warmup`."""
+        return await self._run(lambda: self._cache.start_warmup(urls, to=to))
 
     def stats(self) -> dict[str, dict[str, int]]:
         """See `Cache.stats`."""

@@ -1,4 +1,4 @@
-"""The cache as a program sees it: open, read, list, locate, put.
+"""The cache as a program sees it: open, read, list, locate, warm up, put.
 
 Responsible for: the public blocking interface, and being safe to use after a fork.
 Not responsible for: how bytes come (`reader`), where they are (`routing`).
@@ -9,7 +9,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -17,29 +17,28 @@ from penstock.address import seed_addresses
 from penstock.core import FALLBACKS, PLANES, Core, Options
 from penstock.errors import (
     InvalidRequest,
-    NodeUnavailable,
     NotPermitted,
     ObjectChanged,
 )
 from penstock.host_view import Verify, view_object
-from penstock.membership.view import Member, View
+from penstock.listing import list_pages
+from penstock.locating import locate
+from penstock.membership.view import View
 from penstock.object_file import ObjectFile
-from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
 from penstock.put import PART_BYTES
-from penstock.rpc import HOLDS, LIST
 from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
-from penstock.v1 import cache_pb2
-from penstock.wire import listed_from_proto
+from penstock.warm_calls import start_warmup
+from penstock.warming import Warming
+from penstock.warmup import Target, WarmupProgress, WarmupReport
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from penstock.put_source import Source
-
-LIST_PAGE = 1000
 
 
 class Cache(SnapshotCalls):
@@ -242,15 +241,7 @@ class Cache(SnapshotCalls):
 
     def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]:
         """As `list`, a page of up to 1,000 at a time: one request each."""
-        token = ""
-        while True:
-            page = self._open_core().nodes.call(
-                LIST, cache_pb2.ListRequest(url=prefix, page_token=token, page_size=LIST_PAGE)
-            )
-            yield [listed_from_proto(listed) for listed in page.objects]
-            token = page.next_page_token
-            if not token:
-                return
+        return list_pages(self._open_core().nodes, prefix)
 
     def put(
         self,
@@ -294,17 +285,51 @@ class Cache(SnapshotCalls):
 
     def locate(self, url: str, *, refresh: bool = False) -> ObjectLocation:
         """Tell for each chunk of the object which nodes own it and which hold it now."""
-        core = self._open_core()
-        opened = core.opens.open(url, refresh=refresh).opened
-        view = core.nodes.view()
-        held = _held_by(core, view, opened.ticket)
-        chunks = []
-        for index in range(opened.id.chunk_count):
-            chunk_id = opened.id.chunk_id(index)
-            owners = core.routing.ring.owners(chunk_id, opened.replicas)
-            holders = tuple(node for node, indexes in held.items() if index in indexes)
-            chunks.append(ChunkLocation(index, chunk_id, tuple(owners), holders))
-        return ObjectLocation(url, opened.id, tuple(chunks))
+        return locate(self._open_core(), url, refresh=refresh)
+
+    def warmup(
+        self,
+        urls: Iterable[str],
+        *,
+        to: Target = "owners",
+        dry_run: bool = False,
+        on_progress: Callable[[WarmupProgress], None] = lambda _progress: None,
+        stop: threading.Event | None = None,
+    ) -> WarmupReport:
+        """Have objects brought into the cache, each chunk once; wait until all are there.
+
+        What is there already costs nothing, so that one that was stopped is gone on with by
+        calling this again. No payload comes to this program.
+
+        Args:
+            urls: Objects, and prefixes: everything below them. Gone through once.
+            to: ``owners``; ``self``: into the tiers of this machine's node; ``hosts``: into those
+                of every node, for its machine's readers.
+            dry_run: Bring nothing in; what would be counts as cold.
+            on_progress: Called a few times a second, and at the end.
+            stop: Set from another thread to have no more brought in and get the report so far.
+
+        Raises:
+            InvalidRequest: No node has tiers for what ``to`` asks.
+        """
+        return Warming(
+            self._open_core(),
+            target=to,
+            dry_run=dry_run,
+            on_progress=on_progress,
+            stop=stop or threading.Event(),
+        ).run([urls] if isinstance(urls, str) else urls)
+
+    def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
+        """As `warmup`, by a node in the background; return which one, at once.
+
+        It ends with that node's process; what has come by then is there. Its log tells the end.
+
+        Raises:
+            InvalidRequest: More urls than one request takes, or no node has tiers for ``to``.
+            Overloaded: The node has enough of them to do.
+        """
+        return start_warmup(self._open_core(), list(urls), target=to)
 
     def shares(self) -> dict[str, float]:
         """Return the share of the key space whose first owner each node is, from 0 to 1."""
@@ -322,23 +347,6 @@ class Cache(SnapshotCalls):
             totals["plane"][plane] = totals["plane"].get(plane, 0) + size
             totals["source"][source] = totals["source"].get(source, 0) + size
         return totals
-
-
-def _held_by(core: Core, view: View, ticket: str) -> dict[str, set[int]]:
-    """Return the chunks that each member holds; one that does not answer holds none."""
-    request = cache_pb2.HoldsRequest(ticket=ticket)
-
-    def ask(member: Member) -> set[int]:
-        try:
-            return set(core.channels.call(member.grpc_address, HOLDS, request).indexes)
-        except NodeUnavailable:
-            return set()
-
-    members = sorted(view.members.values(), key=lambda member: member.id)
-    return {
-        member.id: indexes
-        for member, indexes in zip(members, core.pool.map(ask, members), strict=True)
-    }
 
 
 _caches: "weakref.WeakSet[Cache]" = weakref.WeakSet()

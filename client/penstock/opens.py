@@ -82,6 +82,23 @@ class Opens:
             raise result
         return Handle(result, self._nodes)
 
+    def open_many(self, urls: Sequence[str]) -> list[Handle | PenstockError]:
+        """Return the object, or why there is none, at each of up to `URLS_MAX` urls, in order.
+
+        Raises:
+            ClusterUnavailable: No node answers.
+        """
+        known = {url: self._recall(url) for url in urls}
+        missing = [url for url, opened in known.items() if opened is None]
+        asked = (
+            dict(zip(missing, self._ask(missing, refresh=False), strict=True)) if missing else {}
+        )
+        results = [known[url] or asked[url] for url in urls]
+        return [
+            result if isinstance(result, PenstockError) else Handle(result, self._nodes)
+            for result in results
+        ]
+
     def _recall(self, url: str) -> OpenedObject | None:
         with self._lock:
             fresh_until, opened = self._remembered.get(url, (0.0, None))

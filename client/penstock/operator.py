@@ -1,4 +1,4 @@
-"""What an operator does to a cluster: status, weights, settings, volumes, evicting.
+"""What an operator does to a cluster: status, weights, settings, volumes, evicting, pins.
 
 Responsible for: the operator's calls as a small typed class, with protobuf at this edge alone.
 Not responsible for: reading objects (`cache`), printing (`cli`).
@@ -7,7 +7,6 @@ Not responsible for: reading objects (`cache`), printing (`cli`).
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,12 +14,20 @@ from typing import Any, Self
 from penstock.address import seed_addresses
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
+from penstock.operator_messages import (
+    handoff_s,
+    models_from_proto,
+    move_from_proto,
+    node_from_proto,
+    pins_from_proto,
+    weight_changes,
+)
 from penstock.operator_results import (
     ClusterStatus,
     DrainStatus,
     Evicted,
-    Move,
-    NodeStatus,
+    Models,
+    Pins,
     WeightsPreview,
     WeightsSet,
 )
@@ -34,14 +41,18 @@ from penstock.rpc import (
     FORGET,
     GET_PLACEMENT,
     GET_SETTINGS,
+    LIST_MODELS,
+    LIST_PINS,
     LIST_VOLUMES,
     NODE_STATUS,
+    PIN,
     PUT_VOLUME,
     REMOVE_VOLUME,
     SET_SETTINGS,
     SET_WEIGHTS,
     STATUS,
     UNCORDON,
+    UNPIN,
     Channels,
 )
 from penstock.tls import Tls
@@ -89,7 +100,7 @@ class Operator:
     def status(self) -> ClusterStatus:
         """Return every node of the cluster, and sums of what they counted."""
         answer = self._nodes.call(STATUS, operator_pb2.StatusRequest(), timeout_s=STATUS_TIMEOUT_S)
-        nodes = sorted((_node_from_proto(node) for node in answer.nodes), key=lambda node: node.id)
+        nodes = sorted((node_from_proto(node) for node in answer.nodes), key=lambda node: node.id)
         return ClusterStatus(answer.cluster, answer.epoch, tuple(nodes), dict(answer.counters))
 
     def placement(self) -> Placement:
@@ -103,10 +114,10 @@ class Operator:
         Raises:
             InvalidRequest: A node that is not on the ring, or a weight out of bounds.
         """
-        request = operator_pb2.SetWeightsRequest(changes=_changes(changes, ""), dry_run=True)
+        request = operator_pb2.SetWeightsRequest(changes=weight_changes(changes, ""), dry_run=True)
         answer = self._nodes.call(SET_WEIGHTS, request, timeout_s=SCAN_TIMEOUT_S)
-        moves = tuple(_move_from_proto(move) for move in answer.moves)
-        seconds = _handoff_s(moves, bytes_per_s=answer.handoff_bytes_per_s)
+        moves = tuple(move_from_proto(move) for move in answer.moves)
+        seconds = handoff_s(moves, bytes_per_s=answer.handoff_bytes_per_s)
         return WeightsPreview(answer.epoch, moves, tuple(answer.unknown), seconds)
 
     def set_weights(self, changes: Mapping[str, int | None], *, reason: str = "") -> WeightsSet:
@@ -119,7 +130,7 @@ class Operator:
         Raises:
             InvalidRequest: A node that is not on the ring, or a weight out of bounds.
         """
-        request = operator_pb2.SetWeightsRequest(changes=_changes(changes, reason))
+        request = operator_pb2.SetWeightsRequest(changes=weight_changes(changes, reason))
         answer = self._nodes.call(SET_WEIGHTS, request, timeout_s=CHANGE_TIMEOUT_S)
         placement = self._placement_from(answer.epoch)
         weights = {node.id: node.weight for node in placement.nodes if node.id in changes}
@@ -323,6 +334,44 @@ class Operator:
         answer = self._nodes.call(EVICT, request, timeout_s=SCAN_TIMEOUT_S)
         return Evicted(answer.chunks, answer.bytes, tuple(answer.unreachable))
 
+    # Pins.
+
+    def pin(self, urls: Sequence[str]) -> Pins:
+        """Keep objects, evicted last and brought in again when lost; all or none. Return the pins.
+
+        Owners bring in what they have not got, in the background; `Cache.warmup` is faster.
+
+        Args:
+            urls: Objects, or everything below a url that ends in ``/`` or is no object: what is
+                there now, in its present version. Pin it again for what has come since.
+
+        Raises:
+            ObjectNotFound: There is nothing at one of them.
+            InvalidRequest: They take more than may be pinned; the message has the numbers.
+        """
+        request = operator_pb2.PinRequest(urls=urls)
+        return pins_from_proto(self._nodes.call(PIN, request, timeout_s=SCAN_TIMEOUT_S))
+
+    def unpin(self, urls: Sequence[str]) -> None:
+        """Lift pins, by their urls, all or none; what is cached of them ages out.
+
+        Raises:
+            InvalidRequest: One of them is not pinned.
+        """
+        request = operator_pb2.UnpinRequest(urls=urls)
+        self._nodes.call(UNPIN, request, timeout_s=CHANGE_TIMEOUT_S)
+
+    def pins(self) -> Pins:
+        """Return all pins, sorted by url, and how much of each is held."""
+        request = operator_pb2.ListPinsRequest()
+        answer = self._nodes.call(LIST_PINS, request, timeout_s=STATUS_TIMEOUT_S)
+        return pins_from_proto(answer, unreachable=answer.unreachable)
+
+    def models(self) -> Models:
+        """Return what was opened of late or is pinned, by directory, and how much is held."""
+        request = operator_pb2.ListModelsRequest()
+        return models_from_proto(self._nodes.call(LIST_MODELS, request, timeout_s=SCAN_TIMEOUT_S))
+
 
 def connect(
     address: str | None = None, *, token: str | None = None, tls: Tls | None = None
@@ -349,41 +398,3 @@ def connect(
         routing=Routing(),
     )
     return Operator(nodes, channels)
-
-
-def _node_from_proto(node: operator_pb2.NodeSummary) -> NodeStatus:
-    return NodeStatus(
-        id=node.id,
-        host=node.host,
-        zone=node.zone,
-        state=node.state,
-        weight=node.weight,
-        weight_source=node.weight_source,
-        share=node.share,
-        owned_capacity_bytes=node.owned_capacity_bytes,
-        cached_bytes=node.cached_bytes,
-        grpc_address=node.grpc_address,
-        version=node.version,
-        seen_epoch=node.seen_epoch,
-    )
-
-
-def _handoff_s(moves: Sequence[Move], *, bytes_per_s: int) -> float:
-    """Return how long the node takes that gets most."""
-    taken: Counter[str] = Counter()
-    for move in moves:
-        taken[move.target] += move.cached_bytes
-    return max(taken.values(), default=0) / max(1, bytes_per_s)
-
-
-def _move_from_proto(move: operator_pb2.Move) -> Move:
-    return Move(move.source, move.target, move.share, move.cached_bytes, move.cached_chunks)
-
-
-def _changes(changes: Mapping[str, int | None], reason: str) -> list[operator_pb2.WeightChange]:
-    return [
-        operator_pb2.WeightChange(node=node, reason=reason)
-        if weight is None
-        else operator_pb2.WeightChange(node=node, weight=weight, reason=reason)
-        for node, weight in changes.items()
-    ]

@@ -86,6 +86,76 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True)
+class PinStatus:
+    """What was at a url when it was pinned, and how much of it the nodes hold."""
+
+    url: str
+    objects: int
+    bytes: int
+    """Without copies."""
+    cost_bytes: int
+    """With all copies, as they were when it was pinned."""
+    pinned_at: float
+    """In seconds since 1970."""
+    kept_bytes: int = 0
+    """What the nodes that answered are to keep of it, with copies; 0: they do not know yet."""
+    held_bytes: int = 0
+    """What of that they hold, at their last look: seconds ago."""
+
+    @property
+    def share_held(self) -> float:
+        """Of what is to be kept, 0 to 1."""
+        if not self.kept_bytes:
+            return 0.0 if self.bytes else 1.0
+        return self.held_bytes / self.kept_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """Pins, and how much may be pinned."""
+
+    pins: tuple[PinStatus, ...]
+    budget_bytes: int
+    """What all pins may take, with copies."""
+    pinned_bytes: int
+    """What they take."""
+    unreachable: tuple[str, ...] = ()
+    """Nodes that could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """The objects of one directory, as far as they are known, and how much of them is held."""
+
+    url: str
+    """Of the directory; of the object at the top of a volume."""
+    objects: int
+    """That were opened since the nodes started, or are pinned."""
+    bytes: int
+    held_bytes: int
+    """What at least one node holds."""
+    copies: float
+    """How many nodes hold a chunk that any holds, on average."""
+    last_read: float
+    """When one of them was opened last, to be read or warmed, in seconds since 1970; 0: not known.
+    Who reads on opens again every ``open_ttl_s``."""
+
+    @property
+    def share_held(self) -> float:
+        """Of its bytes, 0 to 1."""
+        return self.held_bytes / self.bytes if self.bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What was opened of late or is pinned: the latest 2,000 objects, by directory."""
+
+    models: tuple[ModelStatus, ...]
+    unreachable: tuple[str, ...]
+    """Nodes that could not be asked: more may be held."""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainStatus:
     """How far a node is that hands everything over."""
 

@@ -135,6 +135,28 @@ class Routing:
             return _candidate(known, chosen, owners, but=worth)
         return replace(_candidate(known, chosen, (chosen,)), is_guest=True)
 
+    def first_owner(self, chunk_id: bytes, *, copies: int) -> Candidate | None:
+        """Return the owner that brings a chunk in: the first that answers, as far as is known.
+
+        Args:
+            chunk_id: What is to be brought in.
+            copies: How many owners keep it.
+
+        Returns:
+            A suspect, if all are; None if none is a member.
+
+        Raises:
+            ClusterUnavailable: There is no view yet.
+        """
+        known = self._require()
+        count = max(copies, known.view.replicas) + SPARE_OWNERS
+        owners = self._ring_of(known).owners(chunk_id, count)
+        there = [owner for owner in owners if owner in known.view.members]
+        if not there:
+            return None
+        worth = self._worth(known, there, ())
+        return _candidate(known, (worth or there)[0], owners)
+
     def are_handing_over(self) -> None:
         """Ask those that owned moved chunks before, for a moment: a new owner has just named one.
 

@@ -15,7 +15,14 @@ from google.protobuf.message import Message
 
 from penstock.errors import NodeUnavailable
 from penstock.fork_gate import ForkGate
-from penstock.v1 import cache_pb2, handover_pb2, operator_pb2, placement_pb2, put_pb2
+from penstock.v1 import (
+    cache_pb2,
+    handover_pb2,
+    operator_pb2,
+    placement_pb2,
+    put_pb2,
+    warmup_pb2,
+)
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
 
 Request = TypeVar("Request", bound=Message)
@@ -131,6 +138,33 @@ SEND_PART = Method("/penstock.v1.Puts/Send", put_pb2.SendPartRequest, put_pb2.Se
 KEEP_PUT = Method("/penstock.v1.Puts/Keep", put_pb2.KeepPutRequest, put_pb2.KeepPutResponse)
 FINISH_PUT = Method("/penstock.v1.Puts/Finish", put_pb2.FinishPutRequest, put_pb2.FinishPutResponse)
 ABORT_PUT = Method("/penstock.v1.Puts/Abort", put_pb2.AbortPutRequest, put_pb2.AbortPutResponse)
+PIN = Method("/penstock.v1.Operator/Pin", operator_pb2.PinRequest, operator_pb2.PinResponse)
+UNPIN = Method("/penstock.v1.Operator/Unpin", operator_pb2.UnpinRequest, operator_pb2.UnpinResponse)
+LIST_PINS = Method(
+    "/penstock.v1.Operator/ListPins", operator_pb2.ListPinsRequest, operator_pb2.ListPinsResponse
+)
+NODE_PINS = Method(
+    "/penstock.v1.Operator/NodePins", operator_pb2.NodePinsRequest, operator_pb2.NodePinsResponse
+)
+LIST_MODELS = Method(
+    "/penstock.v1.Operator/ListModels",
+    operator_pb2.ListModelsRequest,
+    operator_pb2.ListModelsResponse,
+)
+NODE_OBJECTS = Method(
+    "/penstock.v1.Operator/NodeObjects",
+    operator_pb2.NodeObjectsRequest,
+    operator_pb2.NodeObjectsResponse,
+)
+NODE_HOLDS = Method(
+    "/penstock.v1.Operator/NodeHolds",
+    operator_pb2.NodeHoldsRequest,
+    operator_pb2.NodeHoldsResponse,
+)
+START_WARMUP = Method(
+    "/penstock.v1.Warmup/Start", warmup_pb2.StartRequest, warmup_pb2.StartResponse
+)
+WARM = Method("/penstock.v1.Warmup/Warm", warmup_pb2.WarmRequest, warmup_pb2.WarmResponse)
 
 
 _fork_gate = ForkGate()

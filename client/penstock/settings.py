@@ -35,6 +35,8 @@ class ClusterSettings:
     """What each node takes over from former owners in a second, at most."""
     repair_after_s: float = 60.0
     """How long an owner is away until others make copies in its stead; longer than a restart."""
+    pin_percent_max: int = 50
+    """Of the nodes' owned capacity, what pinned objects may take with their copies."""
     lease_ttl_s: float = 10.0
     """After this long without a heartbeat a node counts as away."""
     open_ttl_s: float = 10.0
@@ -54,6 +56,7 @@ class ClusterSettings:
         _check("departure_grace_s", self.departure_grace_s, 0, 7 * 86_400)
         _check("handoff_bytes_per_s", self.handoff_bytes_per_s, 1_000_000, 1_000_000_000_000)
         _check("repair_after_s", self.repair_after_s, 0, 7 * 86_400)
+        _check("pin_percent_max", self.pin_percent_max, 0, 100)
         _check("lease_ttl_s", self.lease_ttl_s, 2, 300)
         for name in ("open_ttl_s", "open_stale_s", "list_ttl_s", "not_found_ttl_s"):
             _check(name, getattr(self, name), 0, 7 * 86_400)

@@ -35,6 +35,7 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.ownership import Duty
 from penstock_node.serve.handover_service import HandoverService
 from penstock_node.store import Store
+from penstock_node.store.eviction import Reason
 from tests.simulation.clock import Process, SimExecutor, SimLoop
 from tests.simulation.coordinator import Connection
 from tests.simulation.coordinator import Store as KeyStore
@@ -75,10 +76,10 @@ class WatchedFiller(Filler):
         self.began: dict[bytes, tuple[float, View]] = {}
         """When the latest fill of each chunk began, and what was known of the cluster then."""
 
-    def start(self, chunk: Chunk, duty: Duty) -> Flight[Filled]:
+    def start(self, chunk: Chunk, duty: Duty, *, reason: Reason = "read") -> Flight[Filled]:
         if self.running(chunk) is None:
             self.began[chunk.id] = self._clock(), self._cluster.view
-        return super().start(chunk, duty)
+        return super().start(chunk, duty, reason=reason)
 
 
 class Parts:

@@ -1,5 +1,6 @@
 """What a tier keeps of the objects that are read, and what it gives up."""
 
+import math
 import random
 from collections import OrderedDict
 from itertools import islice
@@ -8,7 +9,7 @@ import pytest
 
 from penstock.objects import ObjectId
 from penstock_node.store.eviction import EvictionOrder, Reason
-from penstock_node.store.listed import Listed
+from penstock_node.store.listed import Listed, split_ids
 from penstock_node.testbed.model_traces import NAMES, trace
 
 CAPACITY_CHUNKS = 1000
@@ -78,6 +79,68 @@ def test_what_was_asked_for_outlives_data_that_is_read_once(reason: Reason) -> N
     cache.read_whole(*(model(f"data-{number}", 600) for number in range(4)))
 
     assert cache.holds(warmed) > 0.9
+
+
+def test_what_is_pinned_outlives_whatever_is_read_how_often() -> None:
+    cache = Cache()
+    pinned, popular = model("pinned", 400), [model(f"popular-{number}", 300) for number in range(3)]
+    cache.read_whole(pinned)
+    cache.order.pin([pinned])
+
+    for _ in range(6):
+        cache.read_whole(*popular)
+
+    assert cache.holds(pinned) == 1.0
+    cache.order.pin([])
+    for _ in range(6):
+        cache.read_whole(*popular)
+    assert cache.holds(pinned) < 0.3  # What is read takes 900 of 1,000.
+
+
+def test_what_is_pinned_goes_when_there_is_nothing_else() -> None:
+    cache = Cache()
+    pinned, other = model("pinned", 100), model("other", 50)
+    cache.read_whole(pinned, other)
+    cache.order.pin([pinned])
+
+    assert cache.order.least_readings() < math.inf
+    assert len(cache.order.victims(50 * CHUNK_BYTES, in_use=NOBODY)) == 50
+    assert (cache.holds(pinned), cache.holds(other)) == (1.0, 0.0)
+    assert cache.order.least_readings() == math.inf
+    assert len(cache.order.victims(30 * CHUNK_BYTES, in_use=NOBODY)) == 30
+    assert cache.holds(pinned) == 0.7
+
+
+def test_what_was_found_on_disk_is_kept_once_it_is_known_to_be_pinned() -> None:
+    cache = Cache()
+    pinned, other = model("pinned", 300), model("other", 700)
+    for subject in (pinned, other):
+        for index in range(subject.chunk_count):
+            cache.order.insert(subject.chunk_id(index), CHUNK_BYTES, reason="restart")
+    cache.order.pin([pinned])
+
+    known = [
+        cache.order.attribute(pinned.chunk_id(index), of=pinned)
+        for index in range(pinned.chunk_count)
+    ]
+
+    assert all(known)
+    assert not cache.order.attribute(model("absent", 1).chunk_id(0), of=pinned)
+    for number in range(4):
+        cache.read_whole(model(f"data-{number}", 600))
+    assert cache.holds(pinned) == 1.0
+
+
+def test_what_is_pinned_is_offered_to_new_owners_first() -> None:
+    cache = Cache()
+    pinned, popular = model("pinned", 10), model("popular", 10)
+    cache.read_whole(pinned, *[popular] * 5)
+    cache.order.pin([pinned])
+
+    chunks, worths = cache.order.worths()
+    best = set(split_ids(chunks.at(worths.argsort()[::-1][:10]).ids))
+
+    assert best == {pinned.chunk_id(index) for index in range(10)}
 
 
 def test_what_is_handed_over_is_worth_what_it_was_to_its_former_owner() -> None:

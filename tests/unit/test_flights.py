@@ -206,3 +206,35 @@ async def test_what_is_dropped_for_its_memory_is_gone_at_once() -> None:
 
     assert memory() is None
     assert flights.get("a") is None
+
+
+async def test_a_flight_that_has_landed_is_not_over_before_its_fetch_is() -> None:
+    flights, fetch = made()
+    flight = flights.start("a", fetch.of("a"))
+    await settle()
+    flight.land("early")
+    await module.wait_for_an_end([flight], 0.0)
+    assert (flight.has_landed, flight.is_over) == (True, False)
+
+    fetch.open["a"].set_result("late")
+    await module.wait_for_an_end([flight], LONG_S)
+
+    assert (flight.is_over, flight.outcome()) == (True, "late")
+    assert await flight.wait(0.0) == "early"
+
+
+async def test_the_end_of_any_of_some_flights_ends_a_wait_for_one() -> None:
+    flights, fetch = made()
+    both = [flights.start(key, fetch.of(key)) for key in ("a", "b")]
+    await settle()
+    fetch.open["b"].set_exception(Overloaded("busy"))
+
+    await module.wait_for_an_end(both, LONG_S)
+
+    assert [each.is_over for each in both] == [False, True]
+    with pytest.raises(Overloaded):
+        both[1].outcome()
+
+
+async def test_a_wait_for_the_end_of_nothing_is_none() -> None:
+    await module.wait_for_an_end([], LONG_S)

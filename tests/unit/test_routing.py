@@ -367,3 +367,36 @@ def test_of_two_copies_the_one_that_stayed_is_asked_as_often_as_the_one_that_mov
         ("a", True, ()),
         (stayed, False, ()),
     }
+
+
+def test_the_first_owner_that_answers_brings_a_chunk_in() -> None:
+    known, _ = routing(view(replicas=2))
+    chunk = CHUNKS[0]
+    owners = known.ring.owners(chunk, 2 + SPARE_OWNERS)
+
+    first = known.first_owner(chunk, copies=2)
+    known.suspect(owners[0])
+    second = known.first_owner(chunk, copies=2)
+
+    assert first is not None
+    assert second is not None
+    assert (first.member.id, first.suspects) == (owners[0], ())
+    assert (second.member.id, second.suspects) == (owners[1], (owners[0],))
+
+
+def test_a_suspect_brings_a_chunk_in_rather_than_nobody() -> None:
+    known, _ = routing(view(names=("a", "b"), away=("c", "d", "e")))
+    chunk = CHUNKS[0]
+    for name in ("a", "b"):
+        known.suspect(name)
+
+    found = known.first_owner(chunk, copies=1)
+
+    assert found is not None
+    assert found.member.id == known.ring.owners(chunk, 1)[0]
+
+
+def test_nobody_brings_a_chunk_in_where_no_owner_is_a_member() -> None:
+    known, _ = routing(view(names=("a",), away=NAMES))
+
+    assert known.first_owner(CHUNKS[0], copies=1) is None

@@ -6,7 +6,7 @@ Not responsible for: making that placement (`publisher`), who may do this (`serv
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from penstock.errors import ClusterUnavailable, Conflict, InvalidRequest
@@ -18,6 +18,8 @@ from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.follower import Follower
 from penstock_node.coordination.maintenance import cordoned, uncordoned
 from penstock_node.coordination.memory import is_behind
+from penstock_node.coordination.pin_records import Pin
+from penstock_node.coordination.pins import with_pins, without_pins
 from penstock_node.coordination.publisher import is_up_to_date
 from penstock_node.coordination.records import Purpose, WeightOverride
 from penstock_node.coordination.restore import Transaction
@@ -144,6 +146,26 @@ class Operations:
             ClusterUnavailable: The coordinator does not answer.
         """
         return await self._change(lambda state: _without_volume(state, name), in_force=_always)
+
+    async def pin(self, pins: Sequence[Pin]) -> ClusterState:
+        """Pin objects, all or none; see `pins.with_pins`.
+
+        Raises:
+            InvalidRequest: They take more than pins may.
+            Conflict: Others kept changing pins.
+            ClusterUnavailable: The coordinator does not answer.
+        """
+        return await self._change(lambda state: with_pins(state, pins), in_force=_always)
+
+    async def unpin(self, urls: Sequence[str]) -> ClusterState:
+        """Lift pins, all or none.
+
+        Raises:
+            InvalidRequest: One of these urls is not pinned.
+            Conflict: Others kept changing pins.
+            ClusterUnavailable: The coordinator does not answer.
+        """
+        return await self._change(lambda state: without_pins(state, urls), in_force=_always)
 
     async def _change(
         self,

@@ -28,6 +28,8 @@ MEMBERS = "members/"
 NODES = "nodes/"
 WEIGHTS = "weights/"
 VOLUMES = "volumes/"
+PINS = "pins/"
+PINNED = "pinned"
 TICKET_KEYS = "secret/ticket_keys/"
 
 Purpose: TypeAlias = Literal["", "cordon", "drain"]

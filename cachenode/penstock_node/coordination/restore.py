@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from penstock_node.coordination import records
 from penstock_node.coordination.state import ClusterState
 
+_OPERATORS = (records.WEIGHTS, records.VOLUMES, records.PINS)
+"""What operators write, and remove."""
 KEYS_A_TRANSACTION_MAX = 64
 """etcd takes 128 operations a transaction unless told otherwise."""
 
@@ -33,7 +35,7 @@ def plan_restoration(stored: ClusterState, known: ClusterState) -> list[Transact
 
     A wiped store gets back what is absent; what somebody has written there since stays. A store
     from an old backup has an earlier epoch, and its values of that time yield to ours: settings,
-    weights and volumes become as they were at the newer epoch, those removed since included.
+    weights, volumes and pins become as they were at the newer epoch, those removed since included.
     Ticket keys only ever come back: one too many does no harm.
     """
     puts = {
@@ -72,7 +74,7 @@ def _is_lost(key: str, stored: ClusterState, known: ClusterState) -> bool:
 
 def _is_ours(key: str) -> bool:
     """Tell whether nodes put ``key`` back; leases of others (the catalog's) are theirs."""
-    families = (records.NODES, records.WEIGHTS, records.VOLUMES, records.TICKET_KEYS)
+    families = (records.NODES, records.TICKET_KEYS, *_OPERATORS)
     return key == records.SETTINGS or key.startswith(families)
 
 
@@ -83,9 +85,9 @@ def _yields(key: str, stored: ClusterState) -> bool:
     if key.startswith(records.NODES):
         # A living node has put its own record, and knows best.
         return key.removeprefix(records.NODES) not in stored.members
-    return key == records.SETTINGS or key.startswith((records.WEIGHTS, records.VOLUMES))
+    return key == records.SETTINGS or key.startswith(_OPERATORS)
 
 
 def _has_come_back(key: str, stored: ClusterState, known: ClusterState) -> bool:
-    removable = key.startswith((records.WEIGHTS, records.VOLUMES))
+    removable = key.startswith(_OPERATORS)
     return removable and stored.placement is not None and key not in known.entries

@@ -21,6 +21,7 @@ from penstock.placement import Inputs, NodeRecord, Placement
 from penstock.settings import ClusterSettings
 from penstock.ticket import TicketKey, TicketKeys
 from penstock_node.coordination import records
+from penstock_node.coordination.pin_records import Pin, pin_from_json
 from penstock_node.coordination.records import MemberRecord, WeightOverride
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ _FAMILIES: Mapping[str, tuple[str, Callable[[str, bytes], object]]] = {
     records.NODES: ("nodes", records.node_from_json),
     records.WEIGHTS: ("weights", records.weight_from_json),
     records.VOLUMES: ("volumes", records.volume_from_json),
+    records.PINS: ("pins", pin_from_json),
     records.TICKET_KEYS: ("ticket_keys", records.ticket_key_from_json),
 }
 
@@ -59,6 +61,7 @@ class ClusterState:
     nodes: Mapping[str, NodeRecord] = field(default_factory=_nothing)
     weights: Mapping[str, WeightOverride] = field(default_factory=_nothing)
     volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=_nothing)
+    pins: Mapping[str, Pin] = field(default_factory=_nothing)
     ticket_keys: Mapping[str, TicketKey] = field(default_factory=_nothing)
 
     @classmethod

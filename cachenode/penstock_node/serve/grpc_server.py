@@ -19,6 +19,8 @@ from penstock.v1 import (
     placement_pb2_grpc,
     put_pb2,
     put_pb2_grpc,
+    warmup_pb2,
+    warmup_pb2_grpc,
 )
 from penstock.wire import MESSAGE_BYTES_MAX
 from penstock_node.config_keys import TlsSection
@@ -28,6 +30,7 @@ from penstock_node.serve.handover_service import HandoverService
 from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
+from penstock_node.serve.warmup_service import WarmupService
 
 STOP_GRACE_S = 10.0
 """How long requests in flight may still take when the node stops."""
@@ -44,7 +47,7 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
 )
 _SERVICES = [
     descriptor.full_name
-    for module in (cache_pb2, handover_pb2, placement_pb2, operator_pb2, put_pb2)
+    for module in (cache_pb2, handover_pb2, placement_pb2, operator_pb2, put_pb2, warmup_pb2)
     for descriptor in module.DESCRIPTOR.services_by_name.values()
 ]
 
@@ -89,6 +92,7 @@ class GrpcServer:
         operator: OperatorService,
         handover: HandoverService,
         puts: PutService,
+        warmup: WarmupService,
     ) -> None:
         """Put the services on the port."""
         cache_pb2_grpc.add_CacheServicer_to_server(cache, self._server)
@@ -97,6 +101,7 @@ class GrpcServer:
         operator_pb2_grpc.add_OperatorServicer_to_server(operator, self._server)
         handover_pb2_grpc.add_HandoverServicer_to_server(handover, self._server)
         put_pb2_grpc.add_PutsServicer_to_server(puts, self._server)
+        warmup_pb2_grpc.add_WarmupServicer_to_server(warmup, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server

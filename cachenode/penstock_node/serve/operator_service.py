@@ -1,7 +1,9 @@
 """What operators do: `penstock.v1.Operator`."""
 
+import asyncio
 import json
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from typing import Any
 
 from penstock.errors import InvalidRequest
@@ -10,8 +12,10 @@ from penstock.v1 import operator_pb2, operator_pb2_grpc
 from penstock.volumes import Volume
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
+from penstock_node.models import Models
 from penstock_node.moves import Moved
 from penstock_node.operations import Operations
+from penstock_node.pinning import Pinning
 from penstock_node.serve.rpc import Context, answers
 
 
@@ -19,9 +23,19 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
     """Translates requests of operators and their answers."""
 
     def __init__(
-        self, operations: Operations, *, cluster: Cluster, coordination: Coordination
+        self,
+        operations: Operations,
+        *,
+        pinning: Pinning,
+        models: Models,
+        threads: Executor,
+        cluster: Cluster,
+        coordination: Coordination,
     ) -> None:
         self._operations = operations
+        self._pinning = pinning
+        self._models = models
+        self._threads = threads
         self._cluster = cluster
         self._coordination = coordination
 
@@ -181,6 +195,58 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         return operator_pb2.EvictResponse(
             chunks=evicted.chunks, bytes=evicted.bytes, unreachable=evicted.unreachable
         )
+
+    @answers
+    async def Pin(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.PinRequest, context: Context
+    ) -> operator_pb2.PinResponse:
+        """Keep what is at some urls now."""
+        return await self._pinning.pin(request.urls)
+
+    @answers
+    async def Unpin(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.UnpinRequest, context: Context
+    ) -> operator_pb2.UnpinResponse:
+        """Keep it no longer."""
+        return await self._pinning.unpin(request.urls)
+
+    @answers
+    async def ListPins(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.ListPinsRequest, context: Context
+    ) -> operator_pb2.ListPinsResponse:
+        """Answer with all pins, and how much of each is held."""
+        return await self._pinning.list()
+
+    @answers
+    async def NodePins(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.NodePinsRequest, context: Context
+    ) -> operator_pb2.NodePinsResponse:
+        """Answer with what this node alone keeps of each."""
+        return self._pinning.here()
+
+    @answers
+    async def ListModels(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.ListModelsRequest, context: Context
+    ) -> operator_pb2.ListModelsResponse:
+        """Answer with what was opened of late or is pinned, and how much of it is held."""
+        return await self._models.list()
+
+    @answers
+    async def NodeObjects(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.NodeObjectsRequest, context: Context
+    ) -> operator_pb2.NodeObjectsResponse:
+        """Answer with what this node alone has opened."""
+        return self._models.objects_here()
+
+    @answers
+    async def NodeHolds(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.NodeHoldsRequest, context: Context
+    ) -> operator_pb2.NodeHoldsResponse:
+        """Answer with which chunks of some objects this node alone holds."""
+        held = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._models.held_here, request.objects
+        )
+        return operator_pb2.NodeHoldsResponse(held=held)
 
 
 def _changes(changes: Iterable[operator_pb2.WeightChange]) -> dict[str, int | None]:

@@ -2,7 +2,7 @@
 
 Responsible for: a tier's chunks, each with its size and whether it is verified, and the order of
 their eviction, in memory alone; deciding is apart from unlinking.
-Not responsible for: files, budgets, locks (its caller holds one), pins.
+Not responsible for: files, budgets, locks (its caller holds one), what is pinned and why.
 
 Models are read as a whole, again and again, so that a chunk's future is its object's. Chunks
 queue by object; objects are ranked by what is read of them (`ranking`), and the last one gives
@@ -12,8 +12,9 @@ cache keeps a part that its next reader finds. Else those that came first go fir
 """
 
 import heapq
+import math
 from array import array
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,6 +37,8 @@ not come yet. What was handed over is worth what its former owner tells: see `ra
 _GROUP_MASK = GROUPS - 1
 _RANK = GROUPS
 """Keys of the heap are rank times this, plus group."""
+_PINNED = 1 << 40
+"""Added to the rank of what goes after all else. Far more than there are ranks."""
 
 
 class Victim(NamedTuple):
@@ -60,6 +63,7 @@ class EvictionOrder:
         self._ranking = Ranking(capacity_bytes=capacity_bytes, groups=self._group_count)
         self._ranks = array("Q", bytes(8 * self._group_count))
         self._ranked = self._rank_next = 1  # What began to be read since goes after these.
+        self._pinned = array("q", bytes(8 * self._group_count))  # What is added to ranks.
         self._heap: list[int] = []  # A key for each group that is listed.
         self._listed = bytearray(self._group_count)
         self._used_bytes = 0
@@ -93,6 +97,7 @@ class EvictionOrder:
         ranks = np.frombuffer(self._ranks, np.int64).copy()
         # What was read since groups were ranked goes last: see `_put_off`.
         ranks[(ranks < self._ranked) & self._ranking.were_read] = self._rank_next
+        ranks += np.frombuffer(self._pinned, np.int64)
         return Listed(high, low, sizes), ranks[groups]
 
     def insert(
@@ -153,9 +158,37 @@ class EvictionOrder:
             self._ranking.raise_to(self._queues.queue_of(row), readings)
 
     def least_readings(self) -> float:
-        """Return `readings_of` the chunk that goes next; 0 if there is none."""
+        """Return `readings_of` the chunk that goes next; 0 if there is none.
+
+        Infinity if it is pinned, and so are all others.
+        """
         group = self._next_group()
-        return 0.0 if group is None else self._ranking.readings(group)
+        if group is None:
+            return 0.0
+        return math.inf if self._pinned[group] else self._ranking.readings(group)
+
+    def pin(self, objects: Iterable[ObjectId]) -> None:
+        """Have chunks of these objects, and of no others, go after all else."""
+        pinned = np.frombuffer(self._pinned, np.int64)
+        pinned[:] = 0
+        for of in objects:
+            pinned[self._group(of)] = _PINNED
+        self._list(np.arange(self._group_count))
+
+    def attribute(self, chunk_id: bytes, *, of: ObjectId) -> bool:
+        """Note what object a chunk is of, which a restart forgets; tell whether it is here.
+
+        Counts as no use.
+        """
+        row = self._index.find(chunk_id)
+        if not row:
+            return False
+        group = self._group(of)
+        if group != self._queues.queue_of(row):
+            self._queues.leave(row)
+            self._queues.push(group, row)
+            self._note(group, 0)
+        return True
 
     def remove(self, chunk_id: bytes) -> int:
         """Forget a chunk that is here, for reasons of the caller's; return its size in bytes."""
@@ -197,7 +230,7 @@ class EvictionOrder:
         """Note what was read of a group that has chunks."""
         if not self._listed[group]:
             self._listed[group] = True
-            heapq.heappush(self._heap, self._ranks[group] * _RANK + group)
+            heapq.heappush(self._heap, self._key(group, self._ranks[group]))
         if self._ranking.note(group, read_bytes):
             order = self._ranking.rank(self._queues.used_bytes)
             np.frombuffer(self._ranks, np.int64)[order] = np.arange(len(order))
@@ -207,11 +240,15 @@ class EvictionOrder:
     def _list(self, groups: Groups) -> None:
         """List those of some groups that have chunks, and no other."""
         groups = groups[self._queues.has_rows[groups]]
-        keys = np.frombuffer(self._ranks, np.int64)[groups] * _RANK + groups
+        ranks = np.frombuffer(self._ranks, np.int64) + np.frombuffer(self._pinned, np.int64)
+        keys = ranks[groups] * _RANK + groups
         keys.sort()
         self._heap = keys.tolist()  # What is sorted is a heap.
         self._listed = bytearray(self._group_count)
         np.frombuffer(self._listed, np.uint8)[groups] = True
+
+    def _key(self, group: int, rank: int) -> int:
+        return (rank + self._pinned[group]) * _RANK + group
 
     # Victims.
 
@@ -244,7 +281,7 @@ class EvictionOrder:
     def _put_off(self, group: int) -> None:
         """Have a group go after all others, until it is ranked."""
         self._ranks[group] = self._rank_next
-        heapq.heapreplace(self._heap, self._rank_next * _RANK + group)
+        heapq.heapreplace(self._heap, self._key(group, self._rank_next))
         self._rank_next += 1
 
     def _doom_of(

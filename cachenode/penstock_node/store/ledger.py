@@ -103,6 +103,16 @@ class Ledger:
         with self._lock:
             self._policy.raise_readings(chunk_id, readings)
 
+    def pin(self, objects: Iterable[ObjectId]) -> None:
+        """Have chunks of these objects, and of no others, go after all else."""
+        with self._lock:
+            self._policy.pin(objects)
+
+    def attribute(self, chunk_id: bytes, *, of: ObjectId) -> bool:
+        """Note what object a chunk is of; tell whether it is here. Counts as no use."""
+        with self._lock:
+            return self._policy.attribute(chunk_id, of=of)
+
     def is_worth_room(self, size_bytes: int, *, readings: float) -> bool:
         """Tell whether there is room, or what goes next is read less than ``readings``."""
         with self._lock:

@@ -34,6 +34,20 @@ class Owned:
         """Tell whether a chunk is here, as far as tiers have been scanned."""
         return any(tier.holds_id(chunk_id) for tier in self._tiers)
 
+    def pin(self, objects: Sequence[ObjectId]) -> None:
+        """Have chunks of these objects, and of no others, evicted last.
+
+        A disk that was out is to be told again.
+        """
+        for tier in self._tiers:
+            if tier.ledger is not None:
+                tier.ledger.pin(objects)
+
+    def attribute(self, chunk_id: bytes, *, of: ObjectId) -> bool:
+        """Note what object a chunk is of, which a restart forgets; tell whether it is here."""
+        books = [tier.ledger for tier in self._tiers]
+        return any(ledger is not None and ledger.attribute(chunk_id, of=of) for ledger in books)
+
     def drop(self, obj: ObjectId, index: int) -> int:
         """Take a chunk out; return what it took in bytes, 0 if it was not here.
 
@@ -79,5 +93,6 @@ class Owned:
         is_kept = tier.put(
             chunk, payload, checksums=checksums, reason="handoff", readings=wanted.readings
         )
-        tier.raise_readings(chunk.chunk_id, wanted.readings)
+        if tier.ledger is not None:
+            tier.ledger.raise_readings(chunk.chunk_id, wanted.readings)
         return is_kept

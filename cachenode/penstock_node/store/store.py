@@ -104,6 +104,12 @@ class Store:
         chunk = ChunkFile(obj, index)
         return any(tier.holds(chunk) for tier in self._tiers)
 
+    def raise_readings(self, chunk_id: bytes, readings: float) -> None:
+        """Have the object of a chunk that may be here count as read at least so often of late."""
+        for tier in self._tiers:
+            if tier.ledger is not None:
+                tier.ledger.raise_readings(chunk_id, readings)
+
     def begin_put(
         self, obj: ObjectId, index: int, payload: Payload, *, owned: bool, reason: Reason
     ) -> Putting:

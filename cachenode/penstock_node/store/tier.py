@@ -19,6 +19,7 @@ from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.store.disk import Disk
 from penstock_node.store.eviction import Reason, Victim
 from penstock_node.store.free_space import FreeSpace
+from penstock_node.store.ledger import Ledger
 from penstock_node.store.listed import Listed
 from penstock_node.store.open_tier import Described, OpenTier, Payload
 from penstock_node.store.statistics import Counters, TierStatistics
@@ -192,6 +193,12 @@ class Tier:
         """Counters since the start."""
         return self._counters.now()
 
+    @property
+    def ledger(self) -> Ledger | None:
+        """The books of what it holds; None while its disk is out."""
+        opened = self._usable
+        return opened.ledger if opened else None
+
     def chunks(self) -> list[Victim]:
         """Return the ids and sizes of the chunks it holds, as far as it has been scanned."""
         opened = self._usable
@@ -332,12 +339,6 @@ class Tier:
         """Tell whether there is room for a chunk, or one goes next that is read less."""
         opened = self._usable
         return opened is not None and opened.ledger.is_worth_room(size_bytes, readings=readings)
-
-    def raise_readings(self, chunk_id: bytes, readings: float) -> None:
-        """Have the object of a chunk that may be here count as read at least so often of late."""
-        opened = self._usable
-        if opened is not None:
-            opened.ledger.raise_readings(chunk_id, readings)
 
     def drop(self, chunk: ChunkFile) -> int:
         """Take the chunk out; return what it took in bytes, 0 if it was not here.

@@ -13,10 +13,12 @@ from penstock.cli import (
     getting,
     maintenance,
     objects,
+    pins,
     putting,
     reading,
     settings,
     volumes,
+    warming,
     weights,
 )
 from penstock.cli.output import interrupt_on_termination, say
@@ -30,7 +32,19 @@ app = typer.Typer(
     epilog="Environment: PENSTOCK_ADDRESS, PENSTOCK_TOKEN; PENSTOCK_CA, PENSTOCK_CERT and "
     "PENSTOCK_KEY (PEM files) for TLS.",
 )
-for group in (objects, reading, getting, putting, cluster, weights, maintenance, settings, volumes):
+for group in (
+    objects,
+    reading,
+    getting,
+    putting,
+    warming,
+    pins,
+    cluster,
+    weights,
+    maintenance,
+    settings,
+    volumes,
+):
     group.add_to(app)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.connection import Address, Json, complete_node, open_operator
+from penstock.cli.models import say_models
 from penstock.cli.output import (
     CLUSTER_PANEL,
     Column,
@@ -42,8 +43,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 @verb
-def status(*, address: Address = None, as_json: Json = False) -> None:
+def status(
+    *,
+    models: Annotated[
+        bool, typer.Option("--models", help="Show what is cached of models, by directory.")
+    ] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
     """Show the cluster's nodes, their weights and what they hold."""
+    if models:
+        say_models(address, as_json=as_json)
+        return
     with open_operator(address) as operator:
         found = operator.status()
     if as_json:

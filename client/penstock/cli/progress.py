@@ -53,6 +53,7 @@ def watched(title: str) -> Iterator[Unwatched]:
         BarColumn,
         DownloadColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
@@ -61,6 +62,7 @@ def watched(title: str) -> Iterator[Unwatched]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
+        TaskProgressColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),

@@ -714,3 +714,363 @@ class EvictResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "chunks", b"chunks", "unreachable", b"unreachable"]) -> None: ...
 
 global___EvictResponse = EvictResponse
+
+@typing.final
+class PinRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URLS_FIELD_NUMBER: builtins.int
+    @property
+    def urls(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Objects, or everything below a url that ends in `/`, or is no object: those that are there
+        now, in their present versions.
+        """
+
+    def __init__(
+        self,
+        *,
+        urls: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["urls", b"urls"]) -> None: ...
+
+global___PinRequest = PinRequest
+
+@typing.final
+class PinResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PINS_FIELD_NUMBER: builtins.int
+    BUDGET_BYTES_FIELD_NUMBER: builtins.int
+    PINNED_BYTES_FIELD_NUMBER: builtins.int
+    budget_bytes: builtins.int
+    """What may be pinned, and what is, with copies."""
+    pinned_bytes: builtins.int
+    @property
+    def pins(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PinSummary]: ...
+    def __init__(
+        self,
+        *,
+        pins: collections.abc.Iterable[global___PinSummary] | None = ...,
+        budget_bytes: builtins.int = ...,
+        pinned_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budget_bytes", b"budget_bytes", "pinned_bytes", b"pinned_bytes", "pins", b"pins"]) -> None: ...
+
+global___PinResponse = PinResponse
+
+@typing.final
+class UnpinRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URLS_FIELD_NUMBER: builtins.int
+    @property
+    def urls(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As they were pinned."""
+
+    def __init__(
+        self,
+        *,
+        urls: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["urls", b"urls"]) -> None: ...
+
+global___UnpinRequest = UnpinRequest
+
+@typing.final
+class UnpinResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BUDGET_BYTES_FIELD_NUMBER: builtins.int
+    PINNED_BYTES_FIELD_NUMBER: builtins.int
+    budget_bytes: builtins.int
+    pinned_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        budget_bytes: builtins.int = ...,
+        pinned_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budget_bytes", b"budget_bytes", "pinned_bytes", b"pinned_bytes"]) -> None: ...
+
+global___UnpinResponse = UnpinResponse
+
+@typing.final
+class ListPinsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListPinsRequest = ListPinsRequest
+
+@typing.final
+class ListPinsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PINS_FIELD_NUMBER: builtins.int
+    BUDGET_BYTES_FIELD_NUMBER: builtins.int
+    PINNED_BYTES_FIELD_NUMBER: builtins.int
+    UNREACHABLE_FIELD_NUMBER: builtins.int
+    budget_bytes: builtins.int
+    pinned_bytes: builtins.int
+    @property
+    def pins(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PinSummary]: ...
+    @property
+    def unreachable(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Nodes that could not be asked."""
+
+    def __init__(
+        self,
+        *,
+        pins: collections.abc.Iterable[global___PinSummary] | None = ...,
+        budget_bytes: builtins.int = ...,
+        pinned_bytes: builtins.int = ...,
+        unreachable: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budget_bytes", b"budget_bytes", "pinned_bytes", b"pinned_bytes", "pins", b"pins", "unreachable", b"unreachable"]) -> None: ...
+
+global___ListPinsResponse = ListPinsResponse
+
+@typing.final
+class PinSummary(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    OBJECTS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    COST_BYTES_FIELD_NUMBER: builtins.int
+    PINNED_AT_FIELD_NUMBER: builtins.int
+    KEPT_BYTES_FIELD_NUMBER: builtins.int
+    HELD_BYTES_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    objects: builtins.int
+    bytes: builtins.int
+    """Without copies."""
+    cost_bytes: builtins.int
+    """With all copies, as they were when it was pinned."""
+    pinned_at: builtins.float
+    """Seconds since 1970, UTC."""
+    kept_bytes: builtins.int
+    """What the nodes that answer are to keep of it, copies included, and what of that they hold."""
+    held_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        objects: builtins.int = ...,
+        bytes: builtins.int = ...,
+        cost_bytes: builtins.int = ...,
+        pinned_at: builtins.float = ...,
+        kept_bytes: builtins.int = ...,
+        held_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "cost_bytes", b"cost_bytes", "held_bytes", b"held_bytes", "kept_bytes", b"kept_bytes", "objects", b"objects", "pinned_at", b"pinned_at", "url", b"url"]) -> None: ...
+
+global___PinSummary = PinSummary
+
+@typing.final
+class NodePinsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___NodePinsRequest = NodePinsRequest
+
+@typing.final
+class NodePinsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PINS_FIELD_NUMBER: builtins.int
+    @property
+    def pins(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NodePin]: ...
+    def __init__(
+        self,
+        *,
+        pins: collections.abc.Iterable[global___NodePin] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["pins", b"pins"]) -> None: ...
+
+global___NodePinsResponse = NodePinsResponse
+
+@typing.final
+class NodePin(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    KEPT_BYTES_FIELD_NUMBER: builtins.int
+    HELD_BYTES_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """What it stands under in etcd."""
+    kept_bytes: builtins.int
+    held_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        kept_bytes: builtins.int = ...,
+        held_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["held_bytes", b"held_bytes", "id", b"id", "kept_bytes", b"kept_bytes"]) -> None: ...
+
+global___NodePin = NodePin
+
+@typing.final
+class ListModelsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListModelsRequest = ListModelsRequest
+
+@typing.final
+class ListModelsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: builtins.int
+    UNREACHABLE_FIELD_NUMBER: builtins.int
+    @property
+    def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelSummary]: ...
+    @property
+    def unreachable(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Nodes that could not be asked: more may be held."""
+
+    def __init__(
+        self,
+        *,
+        models: collections.abc.Iterable[global___ModelSummary] | None = ...,
+        unreachable: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["models", b"models", "unreachable", b"unreachable"]) -> None: ...
+
+global___ListModelsResponse = ListModelsResponse
+
+@typing.final
+class ModelSummary(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    OBJECTS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    HELD_BYTES_FIELD_NUMBER: builtins.int
+    COPIES_FIELD_NUMBER: builtins.int
+    OPENED_AT_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    """A directory, or an object at the top of a volume."""
+    objects: builtins.int
+    """Those that are known: opened of late, or pinned."""
+    bytes: builtins.int
+    held_bytes: builtins.int
+    """What at least one node holds."""
+    copies: builtins.float
+    """How many nodes hold a chunk that any holds, on average."""
+    opened_at: builtins.float
+    """When one of them was opened last, in seconds since 1970; 0: not known."""
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        objects: builtins.int = ...,
+        bytes: builtins.int = ...,
+        held_bytes: builtins.int = ...,
+        copies: builtins.float = ...,
+        opened_at: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "copies", b"copies", "held_bytes", b"held_bytes", "objects", b"objects", "opened_at", b"opened_at", "url", b"url"]) -> None: ...
+
+global___ModelSummary = ModelSummary
+
+@typing.final
+class NodeObjectsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___NodeObjectsRequest = NodeObjectsRequest
+
+@typing.final
+class NodeObjectsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: builtins.int
+    @property
+    def objects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___KnownObject]:
+        """At most 2,000."""
+
+    def __init__(
+        self,
+        *,
+        objects: collections.abc.Iterable[global___KnownObject] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["objects", b"objects"]) -> None: ...
+
+global___NodeObjectsResponse = NodeObjectsResponse
+
+@typing.final
+class KnownObject(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    CHUNK_SIZE_FIELD_NUMBER: builtins.int
+    OPENED_AT_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    version: builtins.str
+    size: builtins.int
+    chunk_size: builtins.int
+    opened_at: builtins.float
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        version: builtins.str = ...,
+        size: builtins.int = ...,
+        chunk_size: builtins.int = ...,
+        opened_at: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunk_size", b"chunk_size", "key", b"key", "opened_at", b"opened_at", "size", b"size", "version", b"version"]) -> None: ...
+
+global___KnownObject = KnownObject
+
+@typing.final
+class NodeHoldsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: builtins.int
+    @property
+    def objects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___KnownObject]:
+        """At most 2,000."""
+
+    def __init__(
+        self,
+        *,
+        objects: collections.abc.Iterable[global___KnownObject] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["objects", b"objects"]) -> None: ...
+
+global___NodeHoldsRequest = NodeHoldsRequest
+
+@typing.final
+class NodeHoldsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: builtins.int
+    @property
+    def held(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """For each object a bit for each of its chunks, the lowest of the first byte first."""
+
+    def __init__(
+        self,
+        *,
+        held: collections.abc.Iterable[builtins.bytes] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["held", b"held"]) -> None: ...
+
+global___NodeHoldsResponse = NodeHoldsResponse

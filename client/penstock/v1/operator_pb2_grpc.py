@@ -84,6 +84,41 @@ class OperatorStub(object):
                 request_serializer=penstock_dot_v1_dot_operator__pb2.EvictRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_operator__pb2.EvictResponse.FromString,
                 )
+        self.Pin = channel.unary_unary(
+                '/penstock.v1.Operator/Pin',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.PinRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.PinResponse.FromString,
+                )
+        self.Unpin = channel.unary_unary(
+                '/penstock.v1.Operator/Unpin',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.UnpinRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.UnpinResponse.FromString,
+                )
+        self.ListPins = channel.unary_unary(
+                '/penstock.v1.Operator/ListPins',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.ListPinsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.ListPinsResponse.FromString,
+                )
+        self.NodePins = channel.unary_unary(
+                '/penstock.v1.Operator/NodePins',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.NodePinsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.NodePinsResponse.FromString,
+                )
+        self.ListModels = channel.unary_unary(
+                '/penstock.v1.Operator/ListModels',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.ListModelsResponse.FromString,
+                )
+        self.NodeObjects = channel.unary_unary(
+                '/penstock.v1.Operator/NodeObjects',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.NodeObjectsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.NodeObjectsResponse.FromString,
+                )
+        self.NodeHolds = channel.unary_unary(
+                '/penstock.v1.Operator/NodeHolds',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.NodeHoldsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.NodeHoldsResponse.FromString,
+                )
 
 
 class OperatorServicer(object):
@@ -180,6 +215,53 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pin(self, request, context):
+        """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unpin(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPins(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NodePins(self, request, context):
+        """This node alone: what `ListPins` gathers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """What was opened of late or is pinned, by directory, and how much of it is held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NodeObjects(self, request, context):
+        """This node alone: the objects that it has opened for the cluster, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NodeHolds(self, request, context):
+        """This node alone: which chunks of some objects it holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -252,6 +334,41 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Evict,
                     request_deserializer=penstock_dot_v1_dot_operator__pb2.EvictRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_operator__pb2.EvictResponse.SerializeToString,
+            ),
+            'Pin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pin,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.PinRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.PinResponse.SerializeToString,
+            ),
+            'Unpin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unpin,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.UnpinRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.UnpinResponse.SerializeToString,
+            ),
+            'ListPins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPins,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.ListPinsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.ListPinsResponse.SerializeToString,
+            ),
+            'NodePins': grpc.unary_unary_rpc_method_handler(
+                    servicer.NodePins,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.NodePinsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.NodePinsResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.ListModelsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'NodeObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.NodeObjects,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.NodeObjectsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.NodeObjectsResponse.SerializeToString,
+            ),
+            'NodeHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.NodeHolds,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.NodeHoldsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.NodeHoldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -498,5 +615,124 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Evict',
             penstock_dot_v1_dot_operator__pb2.EvictRequest.SerializeToString,
             penstock_dot_v1_dot_operator__pb2.EvictResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Pin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Pin',
+            penstock_dot_v1_dot_operator__pb2.PinRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.PinResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Unpin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/Unpin',
+            penstock_dot_v1_dot_operator__pb2.UnpinRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.UnpinResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListPins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/ListPins',
+            penstock_dot_v1_dot_operator__pb2.ListPinsRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.ListPinsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def NodePins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/NodePins',
+            penstock_dot_v1_dot_operator__pb2.NodePinsRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.NodePinsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/ListModels',
+            penstock_dot_v1_dot_operator__pb2.ListModelsRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.ListModelsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def NodeObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/NodeObjects',
+            penstock_dot_v1_dot_operator__pb2.NodeObjectsRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.NodeObjectsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def NodeHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/NodeHolds',
+            penstock_dot_v1_dot_operator__pb2.NodeHoldsRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.NodeHoldsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

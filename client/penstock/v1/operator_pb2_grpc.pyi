@@ -96,6 +96,46 @@ class OperatorStub:
     ]
     """Drops cached chunks of objects; the origin is not touched."""
 
+    Pin: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.PinRequest,
+        penstock.v1.operator_pb2.PinResponse,
+    ]
+    """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none."""
+
+    Unpin: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.UnpinRequest,
+        penstock.v1.operator_pb2.UnpinResponse,
+    ]
+
+    ListPins: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListPinsRequest,
+        penstock.v1.operator_pb2.ListPinsResponse,
+    ]
+
+    NodePins: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodePinsRequest,
+        penstock.v1.operator_pb2.NodePinsResponse,
+    ]
+    """This node alone: what `ListPins` gathers."""
+
+    ListModels: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListModelsRequest,
+        penstock.v1.operator_pb2.ListModelsResponse,
+    ]
+    """What was opened of late or is pinned, by directory, and how much of it is held."""
+
+    NodeObjects: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeObjectsRequest,
+        penstock.v1.operator_pb2.NodeObjectsResponse,
+    ]
+    """This node alone: the objects that it has opened for the cluster, the latest first."""
+
+    NodeHolds: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeHoldsRequest,
+        penstock.v1.operator_pb2.NodeHoldsResponse,
+    ]
+    """This node alone: which chunks of some objects it holds."""
+
 class OperatorAsyncStub:
     Status: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.operator_pb2.StatusRequest,
@@ -173,6 +213,46 @@ class OperatorAsyncStub:
         penstock.v1.operator_pb2.EvictResponse,
     ]
     """Drops cached chunks of objects; the origin is not touched."""
+
+    Pin: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.PinRequest,
+        penstock.v1.operator_pb2.PinResponse,
+    ]
+    """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none."""
+
+    Unpin: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.UnpinRequest,
+        penstock.v1.operator_pb2.UnpinResponse,
+    ]
+
+    ListPins: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListPinsRequest,
+        penstock.v1.operator_pb2.ListPinsResponse,
+    ]
+
+    NodePins: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodePinsRequest,
+        penstock.v1.operator_pb2.NodePinsResponse,
+    ]
+    """This node alone: what `ListPins` gathers."""
+
+    ListModels: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.ListModelsRequest,
+        penstock.v1.operator_pb2.ListModelsResponse,
+    ]
+    """What was opened of late or is pinned, by directory, and how much of it is held."""
+
+    NodeObjects: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeObjectsRequest,
+        penstock.v1.operator_pb2.NodeObjectsResponse,
+    ]
+    """This node alone: the objects that it has opened for the cluster, the latest first."""
+
+    NodeHolds: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.NodeHoldsRequest,
+        penstock.v1.operator_pb2.NodeHoldsResponse,
+    ]
+    """This node alone: which chunks of some objects it holds."""
 
 class OperatorServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -279,5 +359,59 @@ class OperatorServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.operator_pb2.EvictResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.EvictResponse]]:
         """Drops cached chunks of objects; the origin is not touched."""
+
+    @abc.abstractmethod
+    def Pin(
+        self,
+        request: penstock.v1.operator_pb2.PinRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.PinResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.PinResponse]]:
+        """Keeps objects: their chunks are evicted last, and brought in again when lost. All or none."""
+
+    @abc.abstractmethod
+    def Unpin(
+        self,
+        request: penstock.v1.operator_pb2.UnpinRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.UnpinResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.UnpinResponse]]: ...
+
+    @abc.abstractmethod
+    def ListPins(
+        self,
+        request: penstock.v1.operator_pb2.ListPinsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.ListPinsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.ListPinsResponse]]: ...
+
+    @abc.abstractmethod
+    def NodePins(
+        self,
+        request: penstock.v1.operator_pb2.NodePinsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.NodePinsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.NodePinsResponse]]:
+        """This node alone: what `ListPins` gathers."""
+
+    @abc.abstractmethod
+    def ListModels(
+        self,
+        request: penstock.v1.operator_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.ListModelsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.ListModelsResponse]]:
+        """What was opened of late or is pinned, by directory, and how much of it is held."""
+
+    @abc.abstractmethod
+    def NodeObjects(
+        self,
+        request: penstock.v1.operator_pb2.NodeObjectsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.NodeObjectsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.NodeObjectsResponse]]:
+        """This node alone: the objects that it has opened for the cluster, the latest first."""
+
+    @abc.abstractmethod
+    def NodeHolds(
+        self,
+        request: penstock.v1.operator_pb2.NodeHoldsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.NodeHoldsResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.NodeHoldsResponse]]:
+        """This node alone: which chunks of some objects it holds."""
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
