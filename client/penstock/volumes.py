@@ -16,6 +16,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+from penstock import hub_urls
 from penstock.errors import InvalidRequest, NotPermitted
 from penstock.origin_limits import NO_LIMITS, VolumeLimits, limits_from
 from penstock.origin_options import KIND_OF_SCHEME, Kind, OptionValue, OriginOptions, sort_options
@@ -30,6 +31,7 @@ _ENDPOINT_OPTION: Mapping[Kind, str] = {
     "s3": "endpoint",
     "gcs": "base_url",
     "azure": "endpoint",
+    "hf": "endpoint",
 }
 
 
@@ -267,6 +269,8 @@ class Volumes:
             return Location(self.get(authority), path)
         if scheme in ("http", "https"):
             authority = authority.lower()
+        if scheme == hub_urls.SCHEME:
+            path = hub_urls.canonical_path(path, where=url)
         return self._locate_origin(f"{scheme}://{authority}/{path}")
 
     def _locate_origin(self, url: str) -> Location:

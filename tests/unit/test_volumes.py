@@ -184,9 +184,11 @@ def test_a_bad_name_is_refused(name: str) -> None:
         Volume(name, "s3://bucket")
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "memory:///x", "bucket", "s3:/bucket", "hf://a/b"])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/x", "memory:///x", "bucket", "s3:/bucket", "hdfs://a/b"]
+)
 def test_an_unknown_scheme_is_refused_with_the_known_ones(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="s3, gs, az, abfs, abfss, http, https, file"):
+    with pytest.raises(InvalidRequest, match="s3, gs, az, abfs, abfss, http, https, file, hf"):
         Volume("models", url)
 
 

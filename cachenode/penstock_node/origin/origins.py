@@ -11,9 +11,10 @@ from pathlib import Path
 from penstock.volumes import Volume
 from penstock_node.origin.files import THREADS_MAX, FileOrigin
 from penstock_node.origin.gate import Gate
+from penstock_node.origin.hub import HubOrigin
 from penstock_node.origin.interface import Origin, OriginCounters, OriginLimits, SecretSettings
 from penstock_node.origin.object_store import ObjectStoreOrigin
-from penstock_node.origin.stores import open_store
+from penstock_node.origin.stores import check_secret, credentials_of, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,10 @@ class Origins:
                 volume, allowed=self._file_roots, gate=gate, limits=limits, counters=counters
             )
         secret = self._secrets.get(volume.secret) if volume.secret else None
+        if volume.kind == "hf":
+            check_secret(volume, secret)
+            token = credentials_of(volume, secret).get("token", "")
+            return HubOrigin(volume, token=token, gate=gate, limits=limits, counters=counters)
         store = open_store(volume, secret, limits=limits)
         return ObjectStoreOrigin(volume, store, gate=gate, limits=limits, counters=counters)
 
