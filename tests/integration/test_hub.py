@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -481,37 +482,57 @@ def test_the_gateway_goes_on_beside_the_hub(site: Site) -> None:
     assert (status, data) == (200, SMALL["config.json"])
 
 
-def test_transformers_load_the_real_model(site: Site, tmp_path: Path) -> None:
-    """As users do: nothing but HF_ENDPOINT, in a process of its own."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HF_ENDPOINT": site.endpoint(),
-        "HF_HOME": str(tmp_path),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+def documented_lines() -> str:
+    """The lines for a user's shell in `docs/hub.md`."""
+    text = (Path(__file__).parents[2] / "docs/hub.md").read_text()
+    return "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
 
+
+def in_a_users_shell(site: Site, node: str, home: Path, program: str) -> str:
+    """Run a program with nothing set but what the documentation says, and the secret it needs."""
+    lines = documented_lines().replace("HOST:7403", str(site.cluster[node].file.s3_address))
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, MODEL],
-        env=environment,
+        ["bash", "-euc", f'{lines}exec "$PYTHON" -c "$PROGRAM"'],
+        env={
+            "PATH": os.environ["PATH"],
+            "HF_HOME": str(home),
+            "PYTHON": sys.executable,
+            "PROGRAM": program,
+            "ACCESS_KEY_ID": KEY.access_key_id,
+            "SECRET_ACCESS_KEY": KEY.secret,
+        },
         capture_output=True,
         text=True,
         timeout=55,
         check=False,
     )
-
     assert run.returncode == 0, run.stderr
-    hidden, tokens, cached = json.loads(run.stdout.splitlines()[-1])
+    return run.stdout
+
+
+def test_the_documented_lines_let_a_client_in(site: Site, tmp_path: Path) -> None:
+    program = "import huggingface_hub; print(huggingface_hub.model_info('acme/small').sha)"
+
+    told = in_a_users_shell(site, "keys", tmp_path, program)
+
+    assert told.strip() == site.api().model_info("acme/small").sha
+
+
+def test_transformers_load_the_real_model(site: Site, tmp_path: Path) -> None:
+    told = in_a_users_shell(site, "open", tmp_path, PROGRAM)
+
+    hidden, tokens, cached = json.loads(told.splitlines()[-1])
     assert hidden == [1, len(tokens), 384]
     assert tokens[1:-1] == ["a", "pens", "##tock", "feeds", "turbines"]
     with Path(cached).open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == MODEL_SHA256
 
 
-PROGRAM = """
-import json, sys
+PROGRAM = f"""
+import json
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModel, AutoTokenizer
-name = sys.argv[1]
+name = {MODEL!r}
 tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name)
 inputs = tokenizer("A penstock feeds turbines", return_tensors="pt")
 shape = list(model(**inputs).last_hidden_state.shape)

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 import penstock
-from penstock.errors import NotPermitted, ObjectNotFound
+from penstock.errors import NotPermitted, ObjectNotFound, OriginUnavailable
 from penstock_node.serve.hub.access import token_of
 from penstock_node.serve.s3.access import Key
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
@@ -106,7 +106,7 @@ def _near_volumes(hub: LocalCluster) -> dict[str, dict[str, Any]]:
         "onnx": {"url": "hf://acme/bert@main/onnx", **with_token},
         "none": {"url": "hf://acme/none", **with_token},
         "v9": {"url": "hf://acme/bert@v9", **with_token},
-        "locked": {"url": "hf://acme/bert@main", "options": options},
+        "bert-v1": {"url": "hf://acme/bert@v1", "options": options},
         "closed": {"url": "hf://acme/closed", "options": options},
     }
 
@@ -202,7 +202,7 @@ def test_without_a_token_the_node_says_what_to_do(chain: Chain) -> None:
         chain.connect() as cache,
         pytest.raises(NotPermitted, match=r"put a token that may read it into \[secrets.NAME\]"),
     ):
-        cache.stat("penstock://locked/config.json")
+        cache.stat("penstock://closed/config.json")
     with pytest.raises(GatedRepoError, match="put a token"):
         chain.api().model_info("acme/closed")
 
@@ -217,6 +217,19 @@ def test_what_the_hub_has_not_is_told_apart(chain: Chain) -> None:
             cache.stat("penstock://bert/nothing")
         with pytest.raises(ObjectNotFound):
             list(cache.list("penstock://none/"))
+
+
+def test_while_the_hub_is_away_what_is_known_is_read(chain: Chain, tmp_path: Path) -> None:
+    """The last of the tests that need the hub."""
+    where: dict[str, Any] = {"endpoint": chain.endpoint, "token": False}
+    snapshot_download("acme/bert", cache_dir=tmp_path / "1", **where)
+    chain.hub.stop()
+    with chain.connect() as cache, pytest.raises(OriginUnavailable):
+        cache.stat("penstock://bert/not-known")  # For longer than any listing is believed.
+
+    path = snapshot_download("acme/bert", cache_dir=tmp_path / "2", **where)
+
+    assert contents(path) == FILES
 
 
 def test_no_log_and_no_view_shows_the_token(chain: Chain) -> None:

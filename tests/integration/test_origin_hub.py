@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -359,8 +360,23 @@ async def test_other_bytes_than_were_asked_for_are_not_taken(
     with pytest.raises(ObjectChanged):
         await model(origins, hub).read("onnx/model", VERSION, len(LARGE), 0, 50)
     store.put("blob?Signature=1", OddObject(LARGE, honours_ranges=False))
-    with pytest.raises((Uncacheable, OriginUnavailable)):
+    with pytest.raises(Uncacheable, match="no ranges are answered"):
         await model(origins, hub).read("onnx/model", VERSION, len(LARGE), 0, 50)
+    config = small(CONFIG, BEFORE)
+    hub.put("acme/bert/resolve/main/config.json", replace(config, honours_ranges=False))
+    with pytest.raises(Uncacheable, match="no ranges are answered"):
+        await model(origins, hub).read("config.json", str(config.etag), len(CONFIG), 0, 10)
+
+
+async def test_a_page_that_ends_early_is_asked_for_again(origins: Origins, hub: OddOrigin) -> None:
+    tree = f"api/models/acme/bert/tree/{BEFORE}?recursive=true"
+    page = hub.take(tree)
+    assert page is not None
+    hub.put(tree, replace(page, body_bytes_max=20, truncated_answers=1))
+    origin = model(origins, hub)
+
+    assert len((await origin.list("", limit=10)).objects) == 2
+    assert origin.counters.list_requests == 2
 
 
 async def test_what_is_no_hub_is_told_as_that(origins: Origins, hub: OddOrigin) -> None:

@@ -1,13 +1,20 @@
 """What a hub's answers say, as its public API documents them, and what its urls mean."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock.errors import InvalidRequest, NotPermitted
+from penstock.errors import InvalidRequest, NotPermitted, OriginUnavailable
 from penstock.hub_urls import HubPlace, hub_place
+from penstock.object_info import OpenedObject, OriginSource
+from penstock.objects import ObjectId
+from penstock.origin_fallback import OriginFallback
+from penstock.planes.plane import PieceRequest
 from penstock.volumes import Volume, Volumes
+from penstock_node.config import NodeConfig
 from penstock_node.origin.hub_answers import (
     BadAnswer,
     FileFacts,
@@ -58,7 +65,12 @@ def test_a_part_tells_the_size_of_the_whole() -> None:
 
 
 def test_a_redirect_within_the_hub_is_made_complete_by_what_follows() -> None:
-    first = {"location": "/api/resolve-cache/models/x", "x-repo-commit": COMMIT, "etag": '"page"'}
+    first = {
+        "location": "/api/resolve-cache/models/x",
+        "content-length": "278",
+        "x-repo-commit": COMMIT,
+        "etag": '"page"',
+    }
     last = {"content-length": "612", "etag": f'W/"{GIT_ID}"'}
 
     facts = file_facts(307, first).or_else(file_facts(200, last))
@@ -201,6 +213,29 @@ def test_models_of_one_name_on_two_hubs_share_no_chunks() -> None:
     ours = Volume("a", "hf://o/n", {"endpoint": "http://Hub:7403/hf/", "allow_http": True})
 
     assert ours.object_key_prefix == "hf+http://hub:7403/hf/o/n@main/"
+
+
+def test_the_documented_volume_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/hub.md").read_text()
+    (documented,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    tier = f'[[tiers]]\npath = "{tmp_path}/t"\ncapacity = "1GB"\nrole = "owned"\n'
+    (tmp_path / "node.toml").write_text(f'state_dir = "{tmp_path}/s"\n{tier}{documented}')
+
+    volume = NodeConfig.load(tmp_path / "node.toml").cluster_volumes["bert"]
+
+    assert (volume.url, volume.secret) == ("hf://acme/bert@main/", "hub")
+
+
+def test_hubs_are_no_fallback_of_clients() -> None:
+    """A client has no token, and knows no hub's headers."""
+    volume, chunk = Volume("a", "hf://o/n"), bytearray(3)
+    source = OriginSource("hf://o/n@main/x", {}, '"1"')
+    opened = OpenedObject(
+        "hf://o/n/x", volume.name, ObjectId("k", '"1"', 3, 65536), None, "", 0, 0, (source,)
+    )
+
+    with pytest.raises(OriginUnavailable, match="read by nodes alone"):
+        OriginFallback().read(opened, PieceRequest(0, 0, 3, memoryview(chunk)))
 
 
 @pytest.mark.parametrize(

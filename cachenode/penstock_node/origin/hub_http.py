@@ -7,6 +7,7 @@ The standard library's own client: `obstore` follows redirects by itself and sho
 and a hub says in headers which version it sends, and by a redirect where that lies.
 """
 
+import functools
 import http.client
 import ssl
 import time
@@ -112,8 +113,16 @@ class HubHttp:
     """Asks, blocking. Thread-safe; raises what sockets and `http.client` raise."""
 
     def __init__(self, timeouts: Timeouts) -> None:
-        tls = ssl.create_default_context()
-        self._pool = ConnectionPool(lambda address: _Connection(address, timeouts, tls))
+        self._timeouts = timeouts
+        self._pool = ConnectionPool(self._connect)
+
+    def _connect(self, address: str) -> _Connection:
+        return _Connection(address, self._timeouts, self._tls)
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made by the first thread that connects: it reads all of the machine's certificates."""
+        return ssl.create_default_context()
 
     def ask(
         self,

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urljoin, urlsplit
 
-from penstock.errors import NotPermitted, ObjectNotFound, OriginUnavailable, PenstockError
+from penstock.errors import (
+    NotPermitted,
+    ObjectNotFound,
+    OriginUnavailable,
+    PenstockError,
+    Uncacheable,
+)
 from penstock.volumes import Volume
 from penstock_node.origin.hub_answers import REDIRECTS, BadAnswer, FileFacts, file_facts
 from penstock_node.origin.hub_http import (
@@ -32,7 +38,7 @@ USUAL_REDIRECT_HOSTS = ".huggingface.co,.hf.co"
 """Where the usual hub keeps its large files."""
 
 _RETRIED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-_FAILURES = (OSError, http.client.HTTPException, ShortBody, LongBody)
+_FAILURES = (OSError, http.client.HTTPException, ShortBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class HubRequests:
         Raises:
             NotPermitted: The hub refuses us, or leads to a host that is not named.
             ObjectNotFound: The hub has not what is asked for.
+            Uncacheable: More came than was asked for.
             Unanswered: Another attempt may help.
         """
         facts, wanted = FileFacts(), dict(headers or {})
@@ -120,9 +127,15 @@ class HubRequests:
             sent["Authorization"] = f"Bearer {self._token}"
         try:
             return self._http.ask(method, url, sent, body_bytes_max=_body_bytes_max(headers))
+        except LongBody as error:
+            raise Uncacheable(
+                f"{self._what(path)}: {error}: no ranges are answered there; cached reads need them"
+            ) from None
         except _FAILURES as error:
             # Not chained: urls of other hosts are signed.
-            raise self._unanswered(path, _reason_of(error), of_object=_is_answer(error)) from None
+            raise self._unanswered(
+                path, _reason_of(error), of_object=isinstance(error, ShortBody)
+            ) from None
 
     def _next(self, url: str, answer: Answer, path: str) -> str:
         """Return where a redirect leads to, if that may be asked."""
@@ -204,13 +217,9 @@ def _missing(answer: Answer) -> str:
     return "the model has no such file at this revision"
 
 
-def _is_answer(error: Exception) -> bool:
-    return isinstance(error, ShortBody | LongBody)
-
-
 def _reason_of(error: Exception) -> str:
     """Return why a request had no answer, in a few words that name no object."""
-    if isinstance(error, ShortBody | LongBody):
+    if isinstance(error, ShortBody):
         return str(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"

@@ -78,7 +78,7 @@ class Repositories:
         self._order = order
         self._clock = clock
         self._known: OrderedDict[Shelf, _Known] = OrderedDict()
-        self._listing: Flights[Shelf, Repository] = Flights(
+        self._listing: Flights[Shelf, _Known] = Flights(
             flights_max=LISTED_AT_ONCE_MAX, lingers=lambda _: False
         )
 
@@ -141,40 +141,38 @@ class Repositories:
         )
 
     async def _repository(self, shelf: Shelf, *, refresh: bool) -> Repository:
-        known = self._known.get(shelf)
         settings = self._cluster.settings
-        if known and not refresh and self._age(known) < settings.list_ttl_s:
-            return known.repository
+        not_before = self._clock() - (0.0 if refresh else settings.list_ttl_s)
+        known = self._known.get(shelf)
         try:
-            return await self._list(shelf)
+            # A listing under way may have begun too early: then it is waited for, and one more.
+            while known is None or known.asked_at < not_before:
+                known = await self._list(shelf)
         except Retryable:
-            if known is None or self._age(known) > settings.open_stale_s:
+            if known is None or self._clock() - known.asked_at > settings.open_stale_s:
                 raise
-            return known.repository
+        return known.repository
 
-    def _age(self, known: _Known) -> float:
-        return self._clock() - known.asked_at
+    async def _list(self, shelf: Shelf) -> _Known:
+        known = await self._listing.start(shelf, lambda _: self._ask(shelf)).wait(LIST_S)
+        if known is None:
+            raise _too_slow(shelf)
+        return known
 
-    async def _list(self, shelf: Shelf) -> Repository:
-        flight = self._listing.start(shelf, lambda _: self._ask(shelf))
-        repository = await flight.wait(LIST_S)
-        if repository is None:
-            raise NodeUnavailable(f"{shelf.directory} was not listed within {LIST_S:.0f} s")
-        return repository
-
-    async def _ask(self, shelf: Shelf) -> Repository:
+    async def _ask(self, shelf: Shelf) -> _Known:
         asked_at = self._clock()
         try:
             async with asyncio.timeout(LIST_S):
                 files = [file async for file in self._files(shelf)]
+        except TimeoutError:
+            raise _too_slow(shelf) from None
         except ObjectNotFound:  # Not even the place of the volume is there.
             files = []
-        repository = Repository(files, pinned=shelf.pinned)
-        self._known[shelf] = _Known(repository, asked_at)
+        known = self._known[shelf] = _Known(Repository(files, pinned=shelf.pinned), asked_at)
         self._known.move_to_end(shelf)
         while len(self._known) > 1 and self._remembered > REMEMBERED_FILES_MAX:
             self._known.popitem(last=False)
-        return repository
+        return known
 
     @property
     def _remembered(self) -> int:
@@ -197,6 +195,11 @@ class Repositories:
                     yield file_of(info.url[top:], info, is_of_hub=bool(shelf.pinned))
             if not (after := page.next_token):
                 return
+
+
+def _too_slow(shelf: Shelf) -> NodeUnavailable:
+    place = penstock_url(shelf.volume.name, shelf.directory)
+    return NodeUnavailable(f"{place} was not listed within {LIST_S:.0f} s")
 
 
 def _is_readable(info: ObjectInfo, top: int) -> bool:
