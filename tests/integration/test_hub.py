@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from penstock import operator
 from penstock_node.serve.hub.access import token_of
 from penstock_node.serve.s3.access import Key
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
@@ -45,6 +46,7 @@ SMALL = {
 }
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VERSIONS = {"main/v": b"of main", "v1/v": b"of v1", f"{COMMIT}/v": b"of a commit"}
+LIST_TTL_S = 0.3
 MANY = 1_203
 """More files than one page of a tree, and one of an origin's listing, have."""
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -102,7 +104,7 @@ def site(
         settings={
             "chunk_size": CHUNK_BYTES,
             "open_ttl_s": 0.3,
-            "list_ttl_s": 0.3,
+            "list_ttl_s": LIST_TTL_S,
             "not_found_ttl_s": 0.3,
         },
         volumes={
@@ -290,6 +292,69 @@ def test_an_overwritten_file_is_another_commit(site: Site, tmp_path: Path) -> No
         site.api().model_info("acme/changing", revision=before.parent.name)
 
 
+@contextlib.contextmanager
+def listings_believed_for(site: Site, seconds: float) -> Iterator[None]:
+    with operator.connect(site.cluster["open"].address) as connected:
+
+        def believe_for(wanted: float) -> None:
+            connected.set_settings({"list_ttl_s": wanted})
+            wait_until(
+                lambda: bool(connected.settings()["list_ttl_s"] == wanted),
+                deadline_s=20.0,
+                what="the node knows the setting",
+            )
+
+        believe_for(seconds)
+        try:
+            yield
+        finally:
+            believe_for(LIST_TTL_S)
+
+
+def test_a_commit_that_another_node_tells_of_is_looked_for(site: Site) -> None:
+    """Of two nodes behind one name, the second has listed before the first has."""
+    told: list[str | None] = []
+    config = site.files / "acme/relayed/config.json"
+    config.parent.mkdir(parents=True)
+    config.write_bytes(b"one")
+    keys = site.api("keys", token=token_of(KEY))
+    with listings_believed_for(site, 600.0):
+        told.append(keys.model_info("acme/relayed").sha)
+        config.write_bytes(b"two")
+        told.append(site.api().model_info("acme/relayed").sha)
+
+        assert keys.model_info("acme/relayed", revision=told[1]).sha == told[1]
+        assert keys.model_info("acme/relayed").sha == told[1] != told[0]
+
+
+def test_a_file_is_never_sent_as_another_commits(site: Site) -> None:
+    """Though the listing is believed that the commit was made of."""
+    config = site.files / "acme/swapped/config.json"
+    config.parent.mkdir(parents=True)
+    url = "/hf/acme/swapped/resolve/main/config.json"
+    config.write_bytes(b"one")
+    with listings_believed_for(site, 600.0):
+        _, before, data = ask(site, "GET", url)
+        assert data == b"one"
+
+        config.write_bytes(b"two")
+        wait_until(
+            lambda: ask(site, "GET", url)[2] == b"two", deadline_s=20.0, what="it is opened anew"
+        )
+
+        _, after, _ = ask(site, "HEAD", url)
+        old = f"/hf/acme/swapped/resolve/{before['x-repo-commit']}/config.json"
+        assert after["x-repo-commit"] != before["x-repo-commit"]
+        assert after["etag"] != before["etag"]
+        assert ask(site, "GET", old)[1]["x-error-code"] == "RevisionNotFound"
+
+        (config.parent / "other").write_bytes(b"x")
+        config.unlink()
+        wait_until(lambda: ask(site, "GET", url)[0] == 404, deadline_s=20.0, what="it is gone")
+
+        assert ask(site, "GET", url)[1]["x-error-code"] == "EntryNotFound"
+
+
 def test_a_download_that_breaks_off_is_resumed(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,15 +445,32 @@ def test_a_key_reads_only_its_volumes(site: Site) -> None:
 def ask(
     site: Site, method: str, path: str, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
+    """Return what a node answers, once it does not lead elsewhere."""
     connection = http.client.HTTPConnection(site.cluster["open"].file.s3_address, timeout=20)
     with contextlib.closing(connection):
-        connection.request(method, path, headers=headers or {})
-        answer = connection.getresponse()
-        named = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, named, answer.read()
+        while True:
+            connection.request(method, path, headers=headers or {})
+            answer = connection.getresponse()
+            named = {name.lower(): value for name, value in answer.getheaders()}
+            body = answer.read()
+            if answer.status != 307:
+                return answer.status, named, body
+            path = named["location"]
 
 
 FILE = "/hf/acme/small/resolve/main/sub/dir/weights.bin"
+
+
+def test_a_name_leads_to_its_commit(site: Site) -> None:
+    commit = site.api().model_info("acme/versions").sha
+    connection = http.client.HTTPConnection(site.cluster["open"].file.s3_address, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("HEAD", "/hf/acme/versions/resolve/main/v")
+        answer = connection.getresponse()
+
+    assert answer.status == 307
+    assert answer.headers["X-Repo-Commit"] == commit
+    assert answer.headers["Location"] == f"/hf/acme/versions/resolve/{commit}/v"
 
 
 def test_a_head_tells_what_a_get_sends(site: Site) -> None:
@@ -401,6 +483,9 @@ def test_a_head_tells_what_a_get_sends(site: Site) -> None:
     assert told["content-length"] == str(len(BIG))
     assert told["accept-ranges"] == "bytes"
     assert not [name for name in told if "xet" in name]
+    (listed,) = site.api().get_paths_info("acme/small", ["sub/dir/weights.bin"])
+    assert isinstance(listed, RepoFile)
+    assert told["etag"] == f'"{listed.blob_id}"'
 
 
 def test_ranges_and_conditions_are_kept_to(site: Site) -> None:

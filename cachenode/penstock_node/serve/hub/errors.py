@@ -11,6 +11,7 @@ from typing import Final
 
 from penstock.errors import InvalidRequest, NotPermitted, Overloaded, PenstockError, Retryable
 from penstock_node.serve.s3.errors import S3Error
+from penstock_node.transport.http import Headers
 
 REPO_NOT_FOUND: Final = "RepoNotFound"
 REVISION_NOT_FOUND: Final = "RevisionNotFound"
@@ -40,6 +41,7 @@ class HubError(Exception):
         *,
         commit: str = "",
         retry_after_s: float | None = None,
+        headers: Headers = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -48,11 +50,12 @@ class HubError(Exception):
         self.commit = commit
         """Of the repository that was looked into; the client remembers what it has not."""
         self.retry_after_s = retry_after_s
+        self._headers = headers
 
     @property
     def headers(self) -> list[tuple[str, str]]:
         """What the answer carries besides the document."""
-        lines = [("X-Error-Message", _header_text(str(self)))]
+        lines = [("X-Error-Message", _header_text(str(self))), *self._headers]
         if self.code:
             lines.append(("X-Error-Code", self.code))
         if self.commit:
@@ -73,7 +76,7 @@ def in_hub_words(error: HubError | S3Error | PenstockError) -> HubError:
         return error
     if isinstance(error, S3Error):  # Of what the hub shares with the gateway.
         code = GATED if error.status is HTTPStatus.FORBIDDEN else ""
-        return HubError(error.status, code, str(error), retry_after_s=error.retry_after_s)
+        return HubError(error.status, code, str(error), headers=error.headers)
     status = next(row[1] for row in _TABLE if isinstance(error, row[0]))
     code = GATED if status is HTTPStatus.FORBIDDEN else ""
     retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None

@@ -5,16 +5,20 @@ Not responsible for: the bytes behind the head (`s3.body`), what a repository ho
 
 A client keeps what it gets under the commit that it is told, for ever. So a file whose origin
 has another version than the commit's is looked up anew, with its commit, and never sent as it.
+And a name such as ``main`` leads to its commit by a redirect, as a download that is broken off
+is resumed there: what is behind the name by then may be another file.
 """
 
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from urllib.parse import quote
 
 from penstock.errors import ObjectChanged, ObjectNotFound
 from penstock.object_info import OpenedObject
 from penstock_node.serve.hub.errors import HubError, entry_not_found
 from penstock_node.serve.hub.exchange import HubExchange
 from penstock_node.serve.hub.repositories import Repositories
+from penstock_node.serve.hub.requests import PREFIX
 from penstock_node.serve.hub.trees import File, Tree
 from penstock_node.serve.s3.body import Body, Sending
 from penstock_node.serve.s3.conditions import (
@@ -80,6 +84,8 @@ class Files:
         return _Found(tree.commit, file, opened) if file.is_still(opened) else None
 
     async def _begun(self, exchange: HubExchange, found: _Found) -> Reply:
+        if exchange.wanted.revision != found.commit:
+            return _at_commit(exchange, found)
         opened, headers = found.opened, exchange.request.headers
         # Conditions are about the name that the hub gives the bytes.
         named = replace(opened, id=replace(opened.id, version=f'"{found.file.blob_id}"'))
@@ -97,6 +103,13 @@ class Files:
         body = Body(opened, start, stop, sending=self._sending)
         first = await body.first()
         return Reply([exchange.headed(status, lines, more=True), first], then=body.then())
+
+
+def _at_commit(exchange: HubExchange, found: _Found) -> Reply:
+    # Relative, so that the client takes it for this hub's own however it reaches us.
+    place = f"{PREFIX}/{exchange.wanted.repo}/resolve/{found.commit}/{quote(found.file.path)}"
+    lines = [("X-Repo-Commit", found.commit), ("Location", place), ("Content-Length", "0")]
+    return Reply([exchange.headed(HTTPStatus.TEMPORARY_REDIRECT, lines)])
 
 
 def _headers(found: _Found, named: OpenedObject) -> list[tuple[str, str]]:

@@ -22,8 +22,13 @@ from penstock.volumes import Volume, penstock_url
 from penstock_node.cluster import Cluster
 from penstock_node.flights import Flights
 from penstock_node.listing import PAGE_MAX, Listings
-from penstock_node.serve.hub.errors import repo_not_found, revision_not_found
-from penstock_node.serve.hub.trees import File, Repository, Tree, file_of
+from penstock_node.serve.hub.errors import (
+    REVISION_NOT_FOUND,
+    HubError,
+    repo_not_found,
+    revision_not_found,
+)
+from penstock_node.serve.hub.trees import File, Repository, Tree, file_of, is_commit
 from penstock_node.serve.s3.access import Caller
 
 FILES_MAX = 10_000
@@ -99,6 +104,15 @@ class Repositories:
             NotPermitted: An origin refuses us, and no other volume has it.
             Retryable: An origin does not answer, and nothing is known.
         """
+        try:
+            return await self._find(repo, revision, caller, refresh=refresh)
+        except HubError as error:
+            # Another node may have told of a commit that is newer than what is known here.
+            if refresh or error.code != REVISION_NOT_FOUND or not is_commit(revision):
+                raise
+        return await self._find(repo, revision, caller, refresh=True)
+
+    async def _find(self, repo: str, revision: str, caller: Caller, *, refresh: bool) -> Tree:
         found: list[str] = []
         refusal: NotPermitted | None = None
         for shelf in self._shelves(repo, revision, caller):

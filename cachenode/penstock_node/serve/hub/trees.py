@@ -201,8 +201,13 @@ def _moved(files: Iterable[File], top: str) -> Iterator[File]:
         yield File(file.path.removeprefix(top), file.info, file.blob_id, file.sha256)
 
 
+def is_commit(revision: str) -> bool:
+    """Tell whether a revision has the form of a commit."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
 def _own_commit(revision: str) -> str:
-    return revision if _COMMIT.fullmatch(revision) else ""
+    return revision if is_commit(revision) else ""
 
 
 def _commit(files: Iterable[File]) -> str:
