@@ -59,6 +59,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     for repo in ("acme/bert", "acme/moving"):
         for path, data in FILES.items():
             write(files / repo / path, data)
+    for revision in ("main", "v1"):
+        write(files / "acme/versions" / revision / "v", revision.encode())
     (directory / "secret").write_text(KEY.secret)
     (directory / "token").write_text(token_of(KEY) + "\n")
     hub = LocalCluster(
@@ -103,6 +105,8 @@ def _near_volumes(hub: LocalCluster) -> dict[str, dict[str, Any]]:
     return {
         "bert": {"url": "hf://acme/bert", **with_token},
         "moving": {"url": "hf://acme/moving@main", **with_token},
+        "a-first": {"url": "hf://acme/versions@v1", **with_token},
+        "versions": {"url": "hf://acme/versions", **with_token},
         "onnx": {"url": "hf://acme/bert@main/onnx", **with_token},
         "none": {"url": "hf://acme/none", **with_token},
         "v9": {"url": "hf://acme/bert@v9", **with_token},
@@ -156,6 +160,18 @@ def test_a_node_serves_the_model_on_under_its_own_name(chain: Chain, tmp_path: P
 def blobs(api: HfApi, repo: str) -> dict[str, str | None]:
     siblings = api.model_info(repo, files_metadata=True).siblings or []
     return {sibling.rfilename: sibling.blob_id for sibling in siblings}
+
+
+def test_a_revision_comes_from_the_volume_that_names_it(chain: Chain, tmp_path: Path) -> None:
+    for revision in ("main", "v1"):
+        path = snapshot_download(
+            "acme/versions",
+            revision=revision,
+            endpoint=chain.endpoint,
+            cache_dir=tmp_path,
+            token=False,
+        )
+        assert contents(path) == {"v": revision.encode()}
 
 
 def test_what_is_cached_is_not_asked_of_the_hub_again(chain: Chain) -> None:

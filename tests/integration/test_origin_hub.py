@@ -210,6 +210,21 @@ async def test_a_branch_that_moves_leaves_what_is_opened_readable(
     assert (bytes(old), bytes(new)) == (CONFIG, NEWER)
 
 
+async def test_a_branch_that_moves_while_it_is_asked_for_is_asked_again(
+    origins: Origins, hub: OddOrigin
+) -> None:
+    branch, commit = "acme/bert/resolve/main/x", f"acme/bert/resolve/{AFTER}/x"
+    hub.put(branch, OddObject(b"", redirect_to=f"/{commit}"))
+    gone = {"X-Error-Code": "RevisionNotFound"}
+    served = small(CONFIG, AFTER)
+    hub.put(
+        commit, replace(served, status=404, failing_answers=1, headers={**served.headers, **gone})
+    )
+    origin = model(origins, hub)
+
+    assert (await origin.head("x")).size == len(CONFIG)
+
+
 async def test_a_version_that_nobody_has_any_more_has_changed(
     origins: Origins, hub: OddOrigin, store: OddOrigin
 ) -> None:

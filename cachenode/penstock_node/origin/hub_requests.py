@@ -83,11 +83,13 @@ class HubRequests:
             Unanswered: Another attempt may help.
         """
         facts, wanted = FileFacts(), dict(headers or {})
-        for _ in range(HOPS_MAX):
+        for hop in range(HOPS_MAX):
             is_elsewhere = not self.is_hub(url)
             answer = self._attempt(method, url, path, wanted, is_elsewhere=is_elsewhere)
             if not is_elsewhere:
                 facts = facts.or_else(file_facts(answer.status, answer.headers))
+            if hop and _has_moved(answer):
+                raise self._unanswered(path, "the revision has just moved", of_object=True)
             if answer.status not in REDIRECTS:
                 self._check(answer, path, is_elsewhere=is_elsewhere)
                 return Followed(answer, url, facts, is_elsewhere)
@@ -206,6 +208,12 @@ def _body_bytes_max(headers: Mapping[str, str]) -> int:
     first, _, last = headers.get("Range", "").removeprefix("bytes=").partition("-")
     # What an error says is longer than some ranges.
     return max(64 * 1024, int(last) + 1 - int(first)) if last else BODY_BYTES_MAX
+
+
+def _has_moved(answer: Answer) -> bool:
+    """Tell whether there is no such commit, of an answer to where a branch led a moment ago."""
+    is_missing = answer.status == HTTPStatus.NOT_FOUND
+    return is_missing and answer.headers.get("x-error-code") == "RevisionNotFound"
 
 
 def _missing(answer: Answer) -> str:
