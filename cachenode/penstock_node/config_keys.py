@@ -337,6 +337,9 @@ class NodeKeys(BaseSettings):
     of ``s3_keys``. ignore: whoever asks from ``s3_trusted_networks``, whatever the signature."""
     s3_trusted_networks: tuple[ParsedNetwork, ...] = LOOPBACK_NETWORKS
     s3_keys: dict[str, S3KeySection] = {}
+    hub_volumes: tuple[str, ...] = ()
+    """Volumes that the hub on ``s3_port`` looks for repositories in, in this order; none named:
+    all, by name."""
     admin_open: bool = False
     """Metrics and the web page without a token."""
     inflight_max: Size = BYTES_MAX_DEFAULT

@@ -47,13 +47,14 @@ class Listings:
         """What was asked, and until when the answer is believed; the oldest first."""
         self._line_count = 0
 
-    async def page(self, url: str, *, after: str, limit: int) -> Page:
+    async def page(self, url: str, *, after: str, limit: int, refresh: bool = False) -> Page:
         """Return up to ``limit`` objects below ``url``, after the path ``after``.
 
         Args:
             url: ``penstock://volume/`` and whole segments of a path, or an origin url likewise.
             after: The last page's ``next_token``; empty to begin.
             limit: 1 to 1,000; 0 means 1,000.
+            refresh: Ask the origin, whatever is known.
 
         Raises:
             InvalidRequest: A limit out of bounds.
@@ -64,7 +65,7 @@ class Listings:
             raise InvalidRequest(f"page_size={limit}: want 1 to {PAGE_MAX}")
         key = (url, after, limit or PAGE_MAX)
         known = self._pages.get(key)
-        if known and known[0] > self._clock():
+        if known and not refresh and known[0] > self._clock():
             return known[1]
         asked_at = self._clock()
         page = await self._ask(*key)

@@ -26,7 +26,7 @@ from penstock.errors import (
     PenstockError,
 )
 from penstock.object_info import OpenedObject
-from penstock.volumes import Location, Volume
+from penstock.volumes import READ_ONLY_KINDS, Location, Volume
 from penstock_node.cluster import Cluster
 from penstock_node.inflight import Lane, Loan
 from penstock_node.opening import Opener
@@ -296,8 +296,10 @@ def _until_it_breaks_off(put: _Put) -> Iterator[None]:
 
 
 def _read_only(volume: Volume) -> NotPermitted:
-    if volume.kind == "http":
-        return NotPermitted(f"volume {volume.name!r} is read over http, and cannot be written")
+    if volume.kind in READ_ONLY_KINDS:
+        return NotPermitted(
+            f"volume {volume.name!r} is read over {volume.kind}, and cannot be written"
+        )
     return NotPermitted(
         f"volume {volume.name!r} is read-only: set writable = true in [volumes.{volume.name}] "
         "of the nodes' configuration before the cluster forms; later add it again as it is, with: "

@@ -33,6 +33,7 @@ from penstock_node.serve.chunks_service import ChunksService
 from penstock_node.serve.handover_service import HandoverService
 from penstock_node.serve.host import HostService
 from penstock_node.serve.host_chunks import HostChunks
+from penstock_node.serve.hub.hub import Hub
 from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
@@ -161,6 +162,18 @@ class Services:
             metrics=self.metrics,
             access=access_of(self.config),
             domain=self.config.s3_domain,
+            loop=loop,
+            others=self._hub(loop).answer,
+        )
+
+    def _hub(self, loop: asyncio.AbstractEventLoop) -> Hub:
+        return Hub(
+            self.config,
+            cluster=self.cluster,
+            opener=self.opener,
+            listings=self.listings,
+            reads=self.host_reads,
+            metrics=self.metrics,
             loop=loop,
         )
 

@@ -88,6 +88,8 @@ def _store(url: str, source: OriginSource) -> ObjectStore:
     if source.version.startswith("mtime:"):
         raise OriginUnavailable(f"{source.url}: files of a node are not read from elsewhere")
     volume = Volume("origin", url, cast("Any", source.options))
+    if volume.kind == "hf":
+        raise OriginUnavailable(f"{source.url}: hubs are read by nodes alone")
     config: Any = dict(volume.origin_options.store)
     client_options = cast("Any", volume.origin_options.client)
     if volume.kind != "s3":

@@ -17,7 +17,7 @@ from penstock.errors import InvalidRequest
 from penstock.nearest import did_you_mean
 from penstock.units import parse_duration
 
-Kind: TypeAlias = Literal["s3", "gcs", "azure", "http", "file"]
+Kind: TypeAlias = Literal["s3", "gcs", "azure", "http", "file", "hf"]
 OptionValue: TypeAlias = str | int | float | bool
 
 KIND_OF_SCHEME: Mapping[str, Kind] = {
@@ -29,6 +29,7 @@ KIND_OF_SCHEME: Mapping[str, Kind] = {
     "http": "http",
     "https": "http",
     "file": "file",
+    "hf": "hf",
 }
 
 _PREFIXES: Mapping[Kind, tuple[str, ...]] = {
@@ -37,6 +38,7 @@ _PREFIXES: Mapping[Kind, tuple[str, ...]] = {
     "azure": ("azure_storage_", "azure_"),
     "http": (),
     "file": (),
+    "hf": ("hf_",),
 }
 
 _SPELLINGS: Mapping[Kind, Mapping[str, str]] = {
@@ -62,6 +64,7 @@ _SPELLINGS: Mapping[Kind, Mapping[str, str]] = {
     },
     "http": {},
     "file": {},
+    "hf": {},
 }
 
 
@@ -78,6 +81,7 @@ _STORE_OPTIONS: Mapping[Kind, frozenset[str]] = {
     "azure": _names("account_name endpoint skip_signature use_emulator use_fabric_endpoint"),
     "http": frozenset(),
     "file": frozenset(),
+    "hf": _names("endpoint redirect_hosts"),
 }
 
 _CREDENTIAL_OPTIONS: Mapping[Kind, frozenset[str]] = {
@@ -96,6 +100,7 @@ _CREDENTIAL_OPTIONS: Mapping[Kind, frozenset[str]] = {
     ),
     "http": frozenset({"token"}),
     "file": frozenset(),
+    "hf": frozenset({"token"}),
 }
 
 _PLACES = frozenset({"bucket", "container_name"})
@@ -118,6 +123,8 @@ _CLIENT_OPTIONS = (
     )
     | _DURATION_OPTIONS
 )
+_HUB_CLIENT_OPTIONS = _names("allow_http connect_timeout read_timeout timeout")
+"""Hubs are not read with `obstore`."""
 # A header can be a credential: `default_headers` is not offered.
 _CLIENT_CREDENTIALS = frozenset({"default_headers", "authorization", "password", "username"})
 
@@ -144,7 +151,9 @@ def canonical_name(kind: Kind, name: str) -> str:
 
 
 def _known_in_volumes(kind: Kind) -> frozenset[str]:
-    return frozenset() if kind == "file" else _STORE_OPTIONS[kind] | _CLIENT_OPTIONS
+    if kind == "file":
+        return frozenset()
+    return _STORE_OPTIONS[kind] | (_HUB_CLIENT_OPTIONS if kind == "hf" else _CLIENT_OPTIONS)
 
 
 def _unknown(name: str, known: Iterable[str], *, where: str) -> InvalidRequest:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from penstock import hub_urls
 from penstock.errors import InvalidRequest
 from penstock.origin_options import KIND_OF_SCHEME, Kind
 
@@ -22,6 +23,8 @@ _AUTHORITY: Mapping[Kind, re.Pattern[str]] = {
     "azure": re.compile(r"[a-z0-9$][a-z0-9-]{0,62}(@[a-z0-9-]+(\.[a-z0-9-]+)+)?"),
     "http": re.compile(r"([a-z0-9-]+(\.[a-z0-9-]+)*\.?|\[[0-9a-f:.]+\])(:\d{1,5})?"),
     "file": re.compile(""),
+    # Models alone: what begins so is no organisation.
+    "hf": re.compile(r"(?!(datasets|spaces|kernels|buckets)$)[A-Za-z0-9][A-Za-z0-9._-]{0,95}"),
 }
 
 
@@ -72,6 +75,8 @@ def canonical_url(url: str, *, where: str) -> str:
         # The url itself may carry a password: it is not repeated.
         raise InvalidRequest(f"{where}: the part after {scheme}:// is not a place's name")
     path = path.rstrip("/")
+    if kind == "hf":
+        path = hub_urls.canonical_path(path, where=where)
     if path:
         check_path(path)
     return f"{scheme}://{authority}/{path}/" if path else f"{scheme}://{authority}/"

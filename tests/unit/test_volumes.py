@@ -184,9 +184,11 @@ def test_a_bad_name_is_refused(name: str) -> None:
         Volume(name, "s3://bucket")
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "memory:///x", "bucket", "s3:/bucket", "hf://a/b"])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/x", "memory:///x", "bucket", "s3:/bucket", "hdfs://a/b"]
+)
 def test_an_unknown_scheme_is_refused_with_the_known_ones(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="s3, gs, az, abfs, abfss, http, https, file"):
+    with pytest.raises(InvalidRequest, match="s3, gs, az, abfs, abfss, http, https, file, hf"):
         Volume("models", url)
 
 
@@ -309,5 +311,5 @@ def test_nothing_is_writable_that_does_not_say_so(more: bytes) -> None:
 
 
 def test_what_nobody_can_write_is_not_writable() -> None:
-    with pytest.raises(InvalidRequest, match="http servers cannot be written"):
+    with pytest.raises(InvalidRequest, match="http origins cannot be written"):
         Volume("web", "https://models.example/", writable=True)

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import obstore
-import stamina
 from obstore.exceptions import BaseError
 
 from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
 from penstock.volumes import Volume
+from penstock_node.origin.attempts import attempts
 from penstock_node.origin.errors import (
     ShortBody,
     is_answer,
@@ -202,21 +202,14 @@ class ObjectStoreOrigin:
         *,
         size_bytes: int = 0,
     ) -> T:
-        """Run ``request`` until it succeeds, cannot succeed, or the bounds are reached."""
-        limits = self._limits
-        async with self._gate.call(path, deadline=deadline) as call:
-            async for attempt in stamina.retry_context(
-                on=Unanswered,
-                attempts=call.attempts_max,
-                timeout=limits.attempts_s,
-                wait_initial=limits.backoff_s,
-                wait_max=limits.backoff_max_s,
-                wait_jitter=limits.backoff_s,
-            ):
-                with attempt:
-                    await call.turn(size_bytes=size_bytes)
-                    return await self._attempt(request, path)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await attempts(
+            lambda: self._attempt(request, path),
+            path,
+            gate=self._gate,
+            limits=self._limits,
+            deadline=deadline,
+            size_bytes=size_bytes,
+        )
 
     async def _attempt(self, request: Callable[[], Awaitable[T]], path: str) -> T:
         try:

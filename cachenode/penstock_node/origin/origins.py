@@ -11,10 +11,11 @@ from pathlib import Path
 from penstock.volumes import Volume
 from penstock_node.origin.files import THREADS_MAX, FileOrigin
 from penstock_node.origin.gate import Gate
+from penstock_node.origin.hub import HubOrigin
 from penstock_node.origin.interface import Origin, OriginCounters, OriginLimits, SecretSettings
 from penstock_node.origin.object_store import ObjectStoreOrigin
 from penstock_node.origin.object_writer import retries, writing_limits
-from penstock_node.origin.stores import Store, open_store
+from penstock_node.origin.stores import Store, check_secret, credentials_of, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,10 @@ class Origins:
                 volume, allowed=self._file_roots, gate=gate, limits=limits, counters=counters
             )
         secret = self._secrets.get(volume.secret) if volume.secret else None
+        if volume.kind == "hf":
+            check_secret(volume, secret)
+            token = credentials_of(volume, secret).get("token", "")
+            return HubOrigin(volume, token=token, gate=gate, limits=limits, counters=counters)
 
         def open_writing_store() -> Store:
             bounds = writing_limits(limits)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
+from penstock import hub_urls
 from penstock.errors import InvalidConfiguration, InvalidRequest, NotPermitted
 from penstock.origin_options import credential_options
 from penstock.volumes import Volume
@@ -26,7 +27,11 @@ from penstock_node.origin.interface import OriginLimits, SecretSettings
 Store: TypeAlias = S3Store | GCSStore | AzureStore | HTTPStore
 Credentials: TypeAlias = Mapping[str, str]
 
-_USUAL_HOST = {"s3": "s3.amazonaws.com", "gcs": "storage.googleapis.com"}
+_USUAL_HOST = {
+    "s3": "s3.amazonaws.com",
+    "gcs": "storage.googleapis.com",
+    "hf": urlsplit(hub_urls.USUAL_ENDPOINT).netloc,
+}
 _USUAL_DOMAINS = {
     "s3": ".amazonaws.com",
     "gcs": ".googleapis.com",
@@ -67,7 +72,8 @@ def _is_usual_host(volume: Volume) -> bool:
     return volume.kind != "azure" or origin_host(volume).endswith(".core.windows.net")
 
 
-def _matches(netloc: str, allowed: str) -> bool:
+def matches(netloc: str, allowed: str) -> bool:
+    """Tell whether a host, with its port if it has one, is ``allowed``; see `SecretSettings`."""
     host = _bare_host(netloc)
     return allowed in (netloc, host) or (allowed.startswith(".") and host.endswith(allowed))
 
@@ -86,7 +92,7 @@ def check_secret(volume: Volume, secret: SecretSettings | None) -> None:
             f"does not define: add [secrets.{volume.secret}] to its configuration"
         )
     host = origin_host(volume)
-    permitted = any(_matches(host, allowed.lower()) for allowed in secret.hosts)
+    permitted = any(matches(host, allowed.lower()) for allowed in secret.hosts)
     if not (permitted or (not secret.hosts and _is_usual_host(volume))):
         raise NotPermitted(
             f"volume {volume.name!r} is at {host}, and the secret {secret.name!r} may not be sent "
@@ -194,7 +200,12 @@ def _make(
     return _http_store(volume, credentials, common)
 
 
-def _credentials(volume: Volume, secret: SecretSettings | None) -> Credentials:
+def credentials_of(volume: Volume, secret: SecretSettings | None) -> Credentials:
+    """Return a secret's values by the options of the volume's store, if it has one.
+
+    Raises:
+        InvalidConfiguration: They do not suit the store.
+    """
     if volume.secret is None or secret is None:
         return {}
     where = f"[secrets.{secret.name}] for a {volume.scheme} volume"
@@ -226,7 +237,7 @@ def open_store(
         InvalidRequest: `obstore` cannot work with the options.
     """
     check_secret(volume, secret)
-    credentials = _credentials(volume, secret)
+    credentials = credentials_of(volume, secret)
     anonymous = not credentials and not _is_usual_host(volume)
     common: dict[str, Any] = {
         "client_options": _client_options(

@@ -7,6 +7,7 @@ Not responsible for: being S3. Its threads end with the context manager.
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
@@ -31,6 +32,8 @@ class OddObject:
     honours_if_match: bool = True
     honours_ranges: bool = True
     redirect_to: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """More of them, on any answer."""
     body_bytes_max: int | None = None
     """Bodies end after this many bytes, though more were announced."""
     announces_whole_body: bool = True
@@ -141,9 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
         if served is None:
             self._send_empty(HTTPStatus.NOT_FOUND)
         elif served.status is not None:
-            self._send_empty(served.status)
+            self._send_empty(served.status, more=served.headers)
         elif served.redirect_to is not None:
-            self._send_empty(HTTPStatus.FOUND, location=served.redirect_to)
+            self._send_empty(HTTPStatus.FOUND, location=served.redirect_to, more=served.headers)
         elif self._condition_broken(served):
             self._send_empty(HTTPStatus.PRECONDITION_FAILED)
         else:
@@ -161,8 +164,12 @@ class _Handler(BaseHTTPRequestHandler):
         # A weak etag never matches: If-Match compares strongly.
         return served.etag is None or served.etag.startswith("W/") or wanted != served.etag
 
-    def _send_empty(self, status: int, *, location: str | None = None) -> None:
+    def _send_empty(
+        self, status: int, *, location: str | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
         if location is not None:
             self.send_header("Location", location)
         self.send_header("Content-Length", "0")
@@ -207,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _version_headers(served: OddObject) -> list[tuple[str, str]]:
-    headers: list[tuple[str, str]] = []
+    headers = list(served.headers.items())
     if served.etag is not None:
         headers.append(("ETag", served.etag))
     if served.modified_s is not None:

@@ -5,7 +5,7 @@ Not responsible for: how signatures are computed (`sigv4`).
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -136,12 +136,19 @@ def access_of(config: NodeConfig) -> Access:
         return Anyone()
     if config.s3_auth == "ignore":
         return TrustedNetworks(config.s3_trusted_networks)
-    return Keys(
-        Key(
+    return Keys(keys_of(config))
+
+
+def keys_of(config: NodeConfig) -> Iterator[Key]:
+    """Yield the keys of ``[s3_keys]``, with their secrets as they are now.
+
+    Raises:
+        InvalidConfiguration: A key's secret is not where it should stand.
+    """
+    for name, section in config.s3_keys.items():
+        yield Key(
             name=name,
             access_key_id=section.access_key_id,
             secret=config.resolve_s3_secret(name),
             volumes=frozenset(section.volumes) if section.volumes else None,
         )
-        for name, section in config.s3_keys.items()
-    )

@@ -57,10 +57,17 @@ class Sending:
     """What all bodies share."""
 
     def __init__(
-        self, *, reads: ChunkReads, metrics: NodeMetrics, loop: asyncio.AbstractEventLoop
+        self,
+        *,
+        reads: ChunkReads,
+        metrics: NodeMetrics,
+        loop: asyncio.AbstractEventLoop,
+        plane: str = PLANE,
     ) -> None:
         self.reads = reads
         self.metrics = metrics
+        self.plane = plane
+        """What bytes are counted under."""
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -181,7 +188,9 @@ class Body:
 
     def _part(self, answer: ChunkAnswer) -> Part:
         piece = self._piece
-        self._sending.metrics.served(plane=PLANE, source=answer.source, length=piece.length)
+        self._sending.metrics.served(
+            plane=self._sending.plane, source=answer.source, length=piece.length
+        )
         content = answer.content
         if isinstance(content, Payload):
             return Octets(content.data[piece.start : piece.stop], holds=content)

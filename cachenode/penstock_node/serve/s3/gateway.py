@@ -10,8 +10,9 @@ answered there, and what has to be waited for on the event loop.
 import asyncio
 import functools
 import socket
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -55,6 +56,9 @@ _OTHER_OPERATIONS = (
 _SUBRESOURCES = frozenset(_OTHER_OPERATIONS.split())
 _OF_BUCKETS = frozenset({"delimiter", "list-type", "location", "marker", "max-keys", "start-after"})
 
+Others: TypeAlias = Callable[[HttpRequest, str], Outcome | None]
+"""Answers a request from an address; None: it is S3's after all."""
+
 _log = structlog.get_logger("penstock.s3")
 
 
@@ -72,6 +76,7 @@ class S3Gateway:
         access: Access,
         domain: str,
         loop: asyncio.AbstractEventLoop,
+        others: Others = lambda request, peer: None,
     ) -> None:
         """Put the parts together.
 
@@ -84,7 +89,9 @@ class S3Gateway:
             access: Who may read.
             domain: Below which hosts are named for buckets; empty: path style alone.
             loop: Where whatever takes time runs.
+            others: Asked first: answers what is not S3's.
         """
+        self._others = others
         self._cluster = cluster
         self._access = access
         self._domain = domain
@@ -104,6 +111,9 @@ class S3Gateway:
 
     def _answer(self, request: HttpRequest, *, peer: str) -> Outcome:
         """Answer one request; on a worker's thread. See `transport.http.Handler`."""
+        other = self._others(request, peer)
+        if other is not None:
+            return other
         request_id = new_request_id()
         try:
             answer = self._begin(request, peer=peer, request_id=request_id)

@@ -1,0 +1,1 @@
+"""The hub: clients of the Hugging Face Hub read a cluster's volumes through a node."""
