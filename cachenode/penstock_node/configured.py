@@ -10,9 +10,12 @@ from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdTls
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
+from penstock.membership.view import Member
 from penstock_node.config import NodeConfig
-from penstock_node.coordination import ClusterDefaults
+from penstock_node.coordination import Announcement, ClusterDefaults
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
+from penstock_node.identity import incarnation, machine_id
+from penstock_node.node_file import NodeFile
 from penstock_node.origin import SecretSettings
 from penstock_node.store.tier import Tier
 
@@ -75,6 +78,37 @@ def defaults(config: NodeConfig) -> ClusterDefaults:
             for name, section in config.volumes.items()
         },
         formation=FormationTimes() if config.etcd else AT_ONCE,
+    )
+
+
+def announcement(
+    config: NodeConfig, node_id: str, bound: NodeFile, *, capacity_bytes: int
+) -> Announcement:
+    """Return what a node tells the others of itself.
+
+    Args:
+        config: The node's.
+        node_id: Its id.
+        bound: Where it serves.
+        capacity_bytes: What its disks can own.
+    """
+    return Announcement(
+        member=Member(
+            id=node_id,
+            host=config.advertise_host,
+            zone=config.zone,
+            grpc_address=bound.grpc_address,
+            bulk_address=bound.bulk_address,
+            admin_address=bound.admin_address,
+            s3_address=bound.s3_address,
+            socket=bound.socket,
+            incarnation=incarnation(),
+        ),
+        machine_id=machine_id(config.state_dir),
+        state_dir=config.state_dir,
+        owned_capacity_bytes=capacity_bytes,
+        join_after_s=config.join_after,
+        weight=None if config.weight == "auto" else config.weight,
     )
 
 

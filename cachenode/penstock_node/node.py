@@ -15,21 +15,20 @@ import structlog
 from google.protobuf.json_format import MessageToDict
 
 from penstock.core import Core, Options
-from penstock.membership.view import Member
 from penstock_node import configured
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.config_keys import is_loopback
-from penstock_node.coordination import Announcement, Coordination
+from penstock_node.coordination import Coordination
 from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.state import ClusterState
 from penstock_node.fill import Filler
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.handover import Handover
 from penstock_node.host_reads import HostReads
-from penstock_node.identity import incarnation, lock_directory, machine_id, node_id
+from penstock_node.identity import lock_directory, node_id
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
@@ -146,7 +145,9 @@ class Node:
         self._stack.push_async_callback(self.coordinator.close)
         self.coordination = Coordination(
             self.coordinator,
-            self._announcement(),
+            configured.announcement(
+                config, self.id, self.ports.file, capacity_bytes=self.store.owned_capacity_bytes
+            ),
             configured.defaults(config),
             where=configured.where(config),
         )
@@ -224,27 +225,6 @@ class Node:
             metrics=self.metrics,
             incoming=self.incoming,
             disk_threads=self.disk_threads,
-        )
-
-    def _announcement(self) -> Announcement:
-        config, told = self.config, self.ports.file
-        return Announcement(
-            member=Member(
-                id=self.id,
-                host=config.advertise_host,
-                zone=config.zone,
-                grpc_address=told.grpc_address,
-                bulk_address=told.bulk_address,
-                admin_address=told.admin_address,
-                s3_address=told.s3_address,
-                socket=told.socket,
-                incarnation=incarnation(),
-            ),
-            machine_id=machine_id(config.state_dir),
-            state_dir=config.state_dir,
-            owned_capacity_bytes=self.store.owned_capacity_bytes,
-            join_after_s=config.join_after,
-            weight=None if config.weight == "auto" else config.weight,
         )
 
     async def _serve(self) -> None:
