@@ -383,6 +383,20 @@ async def test_other_bytes_than_were_asked_for_are_not_taken(
         await model(origins, hub).read("config.json", str(config.etag), len(CONFIG), 0, 10)
 
 
+async def test_a_connection_that_was_closed_meanwhile_costs_no_attempt(
+    origins: Origins, hub: OddOrigin, store: OddOrigin
+) -> None:
+    """The server ends it behind a body that is shorter than it should be, without a word."""
+    cut = OddObject(LARGE, body_bytes_max=1000, announces_whole_body=False, truncated_answers=1)
+    store.put("blob?Signature=1", cut)
+    origin = model(origins, hub)
+
+    data = await origin.read("onnx/model", VERSION, len(LARGE), 0, 50_000)
+
+    assert bytes(data) == LARGE[:50_000]
+    assert origin.counters.get_requests == 2
+
+
 async def test_a_page_that_ends_early_is_asked_for_again(origins: Origins, hub: OddOrigin) -> None:
     tree = f"api/models/acme/bert/tree/{BEFORE}?recursive=true"
     page = hub.take(tree)

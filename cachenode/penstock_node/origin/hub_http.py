@@ -30,6 +30,10 @@ class LongBody(Exception):
     """A body is longer than anything that was asked for."""
 
 
+class _ClosedMeanwhile(Exception):
+    """A connection that was kept is closed at the other end by now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Of one request, in seconds."""
@@ -143,8 +147,7 @@ class HubHttp:
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         try:
             return self._ask(address, method, target, headers, body_bytes_max, fresh=False)
-        except (ConnectionError, http.client.RemoteDisconnected):
-            # Kept for a while, it may have been closed at the other end.
+        except _ClosedMeanwhile:
             return self._ask(address, method, target, headers, body_bytes_max, fresh=True)
 
     def _ask(
@@ -158,7 +161,12 @@ class HubHttp:
         fresh: bool,
     ) -> Answer:
         with self._pool.borrow(address, fresh=fresh) as connection:
-            return connection.ask(method, target, headers, body_bytes_max=body_bytes_max)
+            try:
+                return connection.ask(method, target, headers, body_bytes_max=body_bytes_max)
+            except ConnectionError:
+                if not connection.is_reused:
+                    raise
+                raise _ClosedMeanwhile from None
 
     def close(self) -> None:
         """Close all connections."""
