@@ -1,4 +1,7 @@
-"""What a node does about chunks that are to be warm: all real, but the origin answers by hand."""
+"""What a node does about chunks that are to be warm, or are pinned.
+
+All is real, but for the origin, which answers by hand.
+"""
 
 import asyncio
 import gc
@@ -29,6 +32,7 @@ from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
+from penstock_node.coordination.pin_records import Pin, PinnedObject
 from penstock_node.fill import Filler
 from penstock_node.host_reads import HostReads
 from penstock_node.incoming import Incoming
@@ -36,7 +40,9 @@ from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
 from penstock_node.metrics import NodeMetrics
 from penstock_node.origin import Origins
+from penstock_node.pace import Pace
 from penstock_node.peers import Peers
+from penstock_node.pinned import FILLS_AT_ONCE, Pinned
 from penstock_node.store import Store, Tier
 from penstock_node.warming import Warmed, Warming, WarmWanted
 
@@ -62,10 +68,31 @@ class HandAnswered(Origins):
         return await self._reads[start]
 
     def answer(self, chunk: Chunk, error: PenstockError | None = None) -> None:
+        if self._reads[chunk.start].done():  # To a read of before.
+            del self._reads[chunk.start]
+        answer = self._reads[chunk.start]
         if error is None:
-            self._reads[chunk.start].set_result(DATA)
+            answer.set_result(DATA)
         else:
-            self._reads[chunk.start].set_exception(error)
+            answer.set_exception(error)
+            answer.exception()  # Not every chunk is asked for.
+
+
+class Versions(Origins):
+    """An origin that has one version of an object no more."""
+
+    def __init__(self, others: HandAnswered, *, gone: str) -> None:
+        self._others = others
+        self._gone = gone
+
+    def get(self, volume: Any) -> Any:
+        return self
+
+    async def read(self, path: str, version: str, size: int, start: int, stop: int) -> bytes:
+        if version == self._gone:
+            self._others.begun += 1
+            raise ObjectChanged("another version")
+        return await self._others.read(path, version, size, start, stop)
 
 
 class Rig:
@@ -109,6 +136,26 @@ class Rig:
             store=self.store,
             threads=self.threads,
         )
+
+        self.pinned = Pinned(
+            cluster=self.cluster,
+            chunks=chunks,
+            store=self.store,
+            threads=self.threads,
+            pace=Pace(lambda: 1e12),
+        )
+
+    def pin(self, *objects: ObjectId) -> None:
+        """Pin objects, each by itself, under the version of it."""
+        pins = [Pin(of.version, (PinnedObject("models", of),), of.size, 0.0) for of in objects]
+        self.cluster.pins = {pin.url: pin for pin in pins}
+
+    def kept(self) -> dict[str, tuple[int, int]]:
+        """Of each pin, how many chunks this node keeps and how many of them it holds."""
+        return {
+            pin_id: (kept.kept_bytes // BLOCK_BYTES, kept.held_bytes // BLOCK_BYTES)
+            for pin_id, kept in self.pinned.kept().items()
+        }
 
     async def _note(self, _chunk: Chunk) -> None: ...
 
@@ -275,3 +322,90 @@ async def test_what_was_warmed_counts_as_read_twice_and_what_was_here_too(
     await held.warm(FIRST)
 
     assert held.readings() == pytest.approx(2.0)
+
+
+def small(version: str, chunks: int = 4) -> ObjectId:
+    return ObjectId("s3://b/model", version, chunks * BLOCK_BYTES, BLOCK_BYTES)
+
+
+def chunks_of(of: ObjectId) -> list[Chunk]:
+    return [Chunk(of, "models", index) for index in range(of.chunk_count)]
+
+
+async def test_what_is_pinned_is_brought_in_and_again_when_it_is_lost(
+    make: Callable[..., Rig],
+) -> None:
+    rig, of = make(), small("v1")
+    rig.pin(of)
+    for chunk in chunks_of(of):
+        rig.origin.answer(chunk)
+
+    await rig.pinned.look()
+    assert (rig.kept(), rig.origin.begun) == ({"v1": (4, 4)}, 4)
+    await rig.pinned.look()
+    assert rig.origin.begun == 4
+
+    rig.store.evict(of)
+    await rig.pinned.look()
+    assert (rig.kept(), rig.origin.begun) == ({"v1": (4, 4)}, 8)
+
+
+async def test_what_is_pinned_and_others_is_left_to_them(make: Callable[..., Rig]) -> None:
+    rig = make(owner="b")
+    rig.pin(small("v1"))
+
+    await rig.pinned.look()
+
+    assert (rig.kept(), rig.origin.begun) == ({}, 0)
+
+
+async def test_what_was_overwritten_is_given_up_and_the_rest_is_not(
+    make: Callable[..., Rig],
+) -> None:
+    rig, gone, there = make(), small("v1", chunks=9), small("v2")
+    rig.pin(gone, there)
+    for chunk in chunks_of(there):
+        rig.origin.answer(chunk)
+    rig.filler._origins = Versions(rig.origin, gone="v1")
+
+    await rig.pinned.look()
+    begun = rig.origin.begun
+    await rig.pinned.look()
+
+    assert rig.kept() == {"v1": (9, 0), "v2": (4, 4)}
+    assert begun <= 4 + FILLS_AT_ONCE
+    assert rig.origin.begun == begun, "it is not asked for again"
+
+
+async def test_an_origin_that_fails_is_left_alone_until_the_next_look(
+    make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights, "LINGER_S", 0.0)
+    rig, of = make(), small("v1", chunks=12)
+    rig.pin(of)
+    for chunk in chunks_of(of):
+        rig.origin.answer(chunk, OriginUnavailable("down"))
+
+    await rig.pinned.look()
+    assert rig.origin.begun <= 2 * FILLS_AT_ONCE
+    for chunk in chunks_of(of):
+        rig.origin.answer(chunk)
+    await rig.pinned.look()
+
+    assert rig.kept() == {"v1": (12, 12)}
+
+
+async def test_what_is_pinned_takes_the_place_of_nothing_that_is_pinned_too(
+    make: Callable[..., Rig],
+) -> None:
+    rig = make(capacity_bytes=5 * (BLOCK_BYTES + 4096))
+    one, two = small("v1"), small("v2")
+    rig.pin(one, two)
+    for chunk in chunks_of(one):
+        rig.origin.answer(chunk)
+
+    for _ in range(3):
+        await rig.pinned.look()
+
+    assert sum(held for _, held in rig.kept().values()) == 5
+    assert rig.origin.begun == 5, "nothing goes round in a circle"
