@@ -27,7 +27,17 @@ from penstock_node.testbed.s3 import S3Server
 
 BUCKET, CROWDED = "names-models", "names-crowded"
 DOMAIN = "s3.penstock.internal"
-KEYS = ["big", "odd/a+b", "odd/sp ace", "odd/ü/ö", "odd/a%20b", "tree/a/1", "tree/a/b/2", "tree/ab"]
+KEYS = [
+    "big",
+    "hf/key",
+    "odd/a+b",
+    "odd/sp ace",
+    "odd/ü/ö",
+    "odd/a%20b",
+    "tree/a/1",
+    "tree/a/b/2",
+    "tree/ab",
+]
 MANY = 2300
 """More keys than two answers, or two questions to an origin, have."""
 KEY = Credentials("trainer.1", "a secret/with+signs")
@@ -172,6 +182,7 @@ def test_below_the_domain_a_host_is_a_bucket(site: Site, bucket: str, node: str)
     listed = told("/?list-type=2&prefix=tree%2Fa%2F")
 
     assert told("/odd/sp%20ace") == b"odd/sp ace"
+    assert told("/hf/key") == b"hf/key", "a key, and not the hub's"
     assert re.findall(rb"<Key>(.*?)</Key>", listed) == [b"tree/a/1", b"tree/a/b/2"]
     assert f"<Name>{bucket}</Name>".encode() in listed
     assert code_in(told(f"/{bucket}/tree/ab")) == "NoSuchKey"

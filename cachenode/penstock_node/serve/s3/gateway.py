@@ -23,7 +23,7 @@ from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
 from penstock_node.serve.s3.access import Access
-from penstock_node.serve.s3.addressing import Target, parse_target
+from penstock_node.serve.s3.addressing import Target, bucket_in_host, parse_target
 from penstock_node.serve.s3.body import ChunkReads, Sending
 from penstock_node.serve.s3.buckets import IN_HOST_HINT, Bucket, bucket_names, find_bucket
 from penstock_node.serve.s3.errors import S3Error, in_s3_words, not_implemented
@@ -89,7 +89,7 @@ class S3Gateway:
             access: Who may read.
             domain: Below which hosts are named for buckets; empty: path style alone.
             loop: Where whatever takes time runs.
-            others: Asked first: answers what is not S3's.
+            others: Asked first, but where the host names a bucket: answers what is not S3's.
         """
         self._others = others
         self._cluster = cluster
@@ -111,9 +111,10 @@ class S3Gateway:
 
     def _answer(self, request: HttpRequest, *, peer: str) -> Outcome:
         """Answer one request; on a worker's thread. See `transport.http.Handler`."""
-        other = self._others(request, peer)
-        if other is not None:
-            return other
+        if not bucket_in_host(request.headers.get("host", ""), self._domain):
+            other = self._others(request, peer)
+            if other is not None:
+                return other
         request_id = new_request_id()
         try:
             answer = self._begin(request, peer=peer, request_id=request_id)
