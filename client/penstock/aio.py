@@ -122,10 +122,14 @@ class AsyncCache:
             lambda: self._cache.read_into(url, buffer, offset, stop=stop), stop=stop
         )
 
-    async def view(self, url: str, verify: Verify = "node") -> memoryview:
+    async def view(
+        self, url: str, verify: Verify = "node", *, copy_on_write: bool = False
+    ) -> memoryview:
         """See `Cache.view`."""
         stop = threading.Event()
-        return await self._run(lambda: self._cache.view(url, verify, stop=stop), stop=stop)
+        return await self._run(
+            lambda: self._cache.view(url, verify, copy_on_write=copy_on_write, stop=stop), stop=stop
+        )
 
     async def open(self, url: str, *, refresh: bool = False) -> AsyncObjectFile:
         """See `Cache.open`."""

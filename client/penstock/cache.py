@@ -231,9 +231,14 @@ class Cache:
         return ObjectFile(handle.opened.info(plane=core.plane_name), read_into)
 
     def view(
-        self, url: str, verify: Verify = "node", *, stop: threading.Event | None = None
+        self,
+        url: str,
+        verify: Verify = "node",
+        *,
+        copy_on_write: bool = False,
+        stop: threading.Event | None = None,
     ) -> memoryview:
-        """Return the whole object as read-only memory over the local node's files: no copy.
+        """Return the whole object as memory over the local node's files: no copy.
 
         All of it is in memory when this returns. It stays valid for as long as any view of it
         lives, whatever the node evicts; the node counts its chunks as in use until then.
@@ -242,6 +247,8 @@ class Cache:
             url: The object.
             verify: ``node`` trusts the node, which checked each chunk when it brought it in;
                 ``full`` checks every block first.
+            copy_on_write: The memory can be written to: of each page that it writes to, this
+                process gets its own copy. By default it is read-only.
             stop: Set from another thread to give up early.
 
         Raises:
@@ -261,6 +268,7 @@ class Cache:
             handle.ticket,
             handle.opened.id,
             verify=verify,
+            copy_on_write=copy_on_write,
             stop=stop,
         )
 

@@ -38,6 +38,10 @@ Verify: TypeAlias = Literal["node", "full"]
 
 PROGRESS_TIMEOUT_S = 60.0
 """Longest that a view waits for its next chunk."""
+TRIES = 5
+"""How often the node is asked in a row before it counts as away: there is no other."""
+PAUSE_S = 0.2
+"""In between; a node that is started anew is there again after some."""
 HELPERS_MAX = 8
 """Threads that fill page tables and check blocks, at most one a processor."""
 HELP_CHUNKS = 16
@@ -50,10 +54,11 @@ def view_object(
     obj: ObjectId,
     *,
     verify: Verify = "node",
+    copy_on_write: bool = False,
     stop: threading.Event | None = None,
     map_count_max: int | None = None,
 ) -> memoryview:
-    """Return all of ``obj`` as read-only memory that lies in the node's files.
+    """Return all of ``obj`` as memory that lies in the node's files, read-only by default.
 
     No byte is copied. All pages are there when it returns: a file that cannot be read is an
     error, and never a signal.
@@ -64,6 +69,7 @@ def view_object(
         obj: The object.
         verify: ``node`` trusts the node, which checks chunks as it brings them in; ``full``
             checks every block before anything is returned.
+        copy_on_write: It can be written to: this process gets its own copy of such pages.
         stop: Set from another thread to give up early.
         map_count_max: How many maps a process may have; by default what the kernel says.
 
@@ -77,14 +83,11 @@ def view_object(
     if verify not in ("node", "full"):
         raise InvalidRequest(f"verify={verify!r}: want node or full")
     if obj.size == 0:
-        return memoryview(b"")
-    mapped = MappedRange(obj.size)  # First: it says when this is no system for views.
+        return memoryview(bytearray() if copy_on_write else b"")
+    # First: it says when this is no system for views.
+    mapped = MappedRange(obj.size, copy_on_write=copy_on_write)
     check_maps(obj.chunk_count, limit=map_count_max or maps_max())
-    connection = connect()
-    weakref.finalize(mapped.owner, connection.close)
-    if not connection.welcome.gives_files:
-        raise _no_files(connection)
-    building = _Building(connection, ticket, obj, mapped, stop or threading.Event())
+    building = _Building(connect, ticket, obj, mapped, stop or threading.Event())
     bad = building.fill(range(obj.chunk_count), verify=verify, recheck=False)
     if bad:
         _refuse_bad(building.fill(bad, verify=verify, recheck=True))
@@ -96,14 +99,15 @@ class _Building:
 
     def __init__(
         self,
-        connection: HostConnection,
+        connect: Callable[[], HostConnection],
         ticket: Callable[[], str],
         obj: ObjectId,
         mapped: MappedRange,
         stop: threading.Event,
     ) -> None:
-        self._connection, self._ticket, self._object = connection, ticket, obj
+        self._connect, self._ticket, self._object = connect, ticket, obj
         self._mapped, self._stop = mapped, stop
+        self._connection: HostConnection | None = None
         self._checksums: dict[int, bytes] = {}
         self._unmapped: set[int] = set()
 
@@ -142,12 +146,27 @@ class _Building:
                 ticket=self._ticket(), indexes=indexes, recheck=recheck, into_memory=True
             )
         )
-        try:
-            with self._connection.ask(request, deadline) as answer:
-                return self._take(answer, indexes)
-        except NodeUnavailable:
-            self._check_wanted()
-            raise
+        for left in reversed(range(TRIES)):
+            try:
+                with self._connected().ask(request, deadline) as answer:
+                    return self._take(answer, indexes)
+            except NodeUnavailable:
+                self._connection = None
+                self._stop.wait(PAUSE_S)
+                self._check_wanted()
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _connected(self) -> HostConnection:
+        """Return a connection that lasts as long as the view: the node counts by it who reads."""
+        if self._connection is None:
+            connection = self._connect()
+            weakref.finalize(self._mapped.owner, connection.close)
+            if not connection.welcome.gives_files:
+                raise _no_files(connection)
+            self._connection = connection
+        return self._connection
 
     def _deadline(self) -> Deadline:
         self._check_wanted()
@@ -171,7 +190,7 @@ class _Building:
                     _raise(error_from_proto(chunk.error), self._stop)
                     filling.append(chunk.index)
                 case "over_bulk":
-                    raise _no_files(self._connection)
+                    raise _no_files(self._connected())
                 case _:
                     filling.append(chunk.index)
         return filling

@@ -23,6 +23,7 @@ _MAPS_FILE = Path("/proc/self/maps")
 _SPARE_MAPS = 1024
 """Left for the rest of the program: its libraries, threads and allocations are maps too."""
 _MAP_FIXED = 0x10
+_MAP_NORESERVE = 0x4000
 _MADV_POPULATE_READ = 22
 _FAILED = ctypes.c_void_p(-1).value
 _SCRATCH_BYTES = 1024 * 1024
@@ -59,8 +60,13 @@ class MappedRange:
     the last of them the files are unmapped.
     """
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, *, copy_on_write: bool = False) -> None:
         """Reserve addresses for ``size_bytes`` bytes, more than none.
+
+        Args:
+            size_bytes: How long the range is.
+            copy_on_write: Views of it can be written to: this process gets a copy of each page
+                that it writes to, and the files stay as they are.
 
         Raises:
             InvalidRequest: This system is not Linux, or has no such range left.
@@ -68,14 +74,15 @@ class MappedRange:
         if sys.platform != "linux":
             raise InvalidRequest(f"views need Linux, and this is {sys.platform}: read the object")
         self.size_bytes = size_bytes
+        self._prot = mmap.PROT_READ | (mmap.PROT_WRITE if copy_on_write else 0)
         try:
             # The interpreter's own object is the owner: whatever is mapped over its range is
             # unmapped with it, and every view keeps it alive.
             self.owner = mmap.mmap(
                 -1,
                 size_bytes + _HUGE_PAGE_BYTES,
-                flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
-                prot=mmap.PROT_READ,
+                flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE,
+                prot=self._prot,
             )
         except (OSError, OverflowError) as error:
             raise InvalidRequest(f"no room for a view of {size_bytes} bytes: {error}") from error
@@ -104,9 +111,9 @@ class MappedRange:
         size = os.fstat(descriptor).st_size
         if size < offset + length:
             raise CorruptData(f"a chunk's file has {size} bytes, not {offset + length}")
-        flags = mmap.MAP_PRIVATE | _MAP_FIXED
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
         address = self._address + at
-        mapped = _libc().mmap(address, length, mmap.PROT_READ, flags, descriptor, offset)
+        mapped = _libc().mmap(address, length, self._prot, flags, descriptor, offset)
         if mapped == _FAILED:
             error = ctypes.get_errno()
             if error == errno.ENOMEM:
@@ -135,7 +142,7 @@ class MappedRange:
             raise CorruptData(f"a chunk's file cannot be read: {os.strerror(error)}")
 
     def view(self) -> memoryview:
-        """Return the whole range, read-only."""
+        """Return the whole range; read-only unless it is copied on write."""
         return memoryview(self.owner)[self._begins : self._begins + self.size_bytes]
 
 

@@ -67,6 +67,22 @@ class ObjectFile(io.RawIOBase):
             self._position += length
         return length
 
+    def read_into_at(
+        self, buffer: memoryview, offset: int, *, stop: threading.Event | None = None
+    ) -> None:
+        """Fill ``buffer`` from ``offset``, wherever the position is; from any thread.
+
+        Raises:
+            ValueError: The object ends before the buffer does, or the file is closed.
+        """
+        self._check_open()
+        if not 0 <= offset <= offset + len(buffer) <= self._size:
+            raise ValueError(
+                f"{self.name} has {self._size} bytes, and {offset + len(buffer)} are asked"
+            )
+        if len(buffer):
+            self._read_into(buffer, offset, stop)
+
     def readall(self) -> bytes:
         """Return everything from the position to the end."""
         return self.read_bytes(-1)

@@ -210,6 +210,39 @@ def test_a_view_of_more_chunks_than_maps_names_the_setting(rig: Rig) -> None:
             )
 
 
+def test_a_view_waits_for_a_node_that_is_silent_for_a_moment(rig: Rig) -> None:
+    connects: list[HostConnection] = []
+    with rig.connect() as cache:
+        core = cache._core
+        handle = core.opens.open(URL)
+        local = core.local_node()
+        assert local is not None
+
+        def connect() -> HostConnection:
+            """Stop the node once it has greeted, and let it go on when it is asked again."""
+            if connects:
+                rig.node.process.resume()
+            connection = core.connect(local)
+            if not connects:
+                rig.node.process.pause()
+            connects.append(connection)
+            return connection
+
+        assert view_object(connect, handle.ticket, handle.opened.id) == OBJECT
+
+    assert len(connects) == 2
+
+
+def test_what_is_written_to_a_view_that_copies_on_write_is_nobody_elses(rig: Rig) -> None:
+    with rig.connect() as cache:
+        view = cache.view(URL, copy_on_write=True)
+        view[: len(view)] = bytes(len(view))
+
+        assert not any(view)
+        assert cache.view(URL, verify="full") == OBJECT
+        assert bytes(cache.view(rig.put("nothing", b""), copy_on_write=True)) == b""
+
+
 def test_a_view_without_a_local_node_says_what_it_needs(rig: Rig) -> None:
     with (
         penstock.connect(rig.node.address, plane="bulk") as cache,

@@ -15,6 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMES_WITH = {"pydantic-core": "pydantic", "botocore": "boto3"}
 OURS = {"penstock", "penstock_node"}
 FOR_TESTS = "cachenode/penstock_node/testbed/odd_disk"
+FOR_TORCH = "client/penstock/tensors"
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 
 
@@ -34,13 +35,19 @@ def declared() -> dict[str, set[str]]:
     client = names(PROJECT["dependencies"])
     node = client | extras["node"]
     demo = node | extras["demo"]
-    return {"client": client, "node": node, "demo": demo, "dev": demo | extras["dev"]}
+    return {
+        "client": client,
+        "torch": client | extras["torch"],
+        "node": node,
+        "demo": demo,
+        "dev": demo | extras["torch"] | extras["dev"],
+    }
 
 
 def kind_of(path: Path) -> str:
     place = path.relative_to(ROOT).as_posix()
     if place.startswith("client/"):
-        return "client"
+        return "torch" if place.startswith(FOR_TORCH) else "client"
     if place.startswith(FOR_TESTS):
         return "dev"
     if place.startswith(DEMO_FOLDERS):
@@ -67,7 +74,7 @@ DECLARED = declared()
 DISTRIBUTIONS = packages_distributions()
 
 
-@pytest.mark.parametrize("kind", ["client", "node", "demo", "dev"])
+@pytest.mark.parametrize("kind", ["client", "torch", "node", "demo", "dev"])
 def test_every_import_is_of_a_declared_package(kind: str) -> None:
     missing = {
         f"{path.relative_to(ROOT)} imports {top}"

@@ -1,0 +1,1 @@
+"""Tensors out of the cache: the safetensors format, over objects. See `penstock.safetensors`."""
