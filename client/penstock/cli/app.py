@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli import cluster, maintenance, objects, reading, settings, volumes, weights
+from penstock.cli import (
+    cluster,
+    engines,
+    maintenance,
+    objects,
+    reading,
+    settings,
+    volumes,
+    weights,
+)
 from penstock.cli.output import interrupt_on_termination, say
 from penstock.cli.outside import Verbs
 
@@ -20,7 +29,7 @@ app = typer.Typer(
     epilog="Environment: PENSTOCK_ADDRESS, PENSTOCK_TOKEN; PENSTOCK_CA, PENSTOCK_CERT and "
     "PENSTOCK_KEY (PEM files) for TLS.",
 )
-for group in (objects, reading, cluster, weights, maintenance, settings, volumes):
+for group in (objects, reading, engines, cluster, weights, maintenance, settings, volumes):
     group.add_to(app)
 
 
