@@ -52,6 +52,19 @@ def imports_after_registration() -> dict[str, Any]:
     }
 
 
+def import_before_forks() -> None:
+    """Import what every case needs, once."""
+    import vllm.engine.arg_utils
+    import vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors
+    import vllm.model_executor.layers.quantization.fp8
+    import vllm.model_executor.layers.quantization.online.base  # noqa: F401
+    from vllm.model_executor.models import ModelRegistry
+    from vllm.model_executor.models.llama import LlamaForCausalLM
+
+    # As a class vLLM looks at it here; by its name, in a process of its own, for ten seconds.
+    ModelRegistry.register_model("LlamaForCausalLM", LlamaForCausalLM)
+
+
 def run(case: Case) -> Any:
     """Load one model as each of its ranks; return what each found."""
     with tempfile.TemporaryDirectory() as folder:
@@ -165,9 +178,7 @@ def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
 def main(cases: str, results: str) -> None:
     """Run all cases."""
     registration = imports_after_registration()
-    import vllm.engine.arg_utils
-    import vllm.model_executor.model_loader  # noqa: F401 - before the forks
-
+    import_before_forks()
     found = [run(replace(Case("", "", {}), **case)) for case in json.loads(Path(cases).read_text())]
     Path(results).write_text(json.dumps({"registration": registration, "cases": found}))
 

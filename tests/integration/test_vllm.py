@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
 
+from penstock.cli.app import app
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 
 ROOT = Path(__file__).parents[2]
@@ -124,23 +125,18 @@ class Site:
     def __init__(self, cluster: LocalCluster, root: Path, socket: str, brought: Path) -> None:
         self.cluster, self.root, self.socket, self.brought = cluster, root, socket, brought
 
-    def args(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def args(self, name: str, *options: str) -> Result:
         """Run ``penstock vllm-args`` for a model."""
         words = ["vllm-args", f"penstock://models/{name}", "--address", f"unix:{self.socket}"]
-        return subprocess.run(
-            [sys.executable, "-m", "penstock", *words, *options],
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-            env=os.environ | {"XDG_CACHE_HOME": str(self.brought)},
-        )
+        return CliRunner().invoke(app, [*words, *options])
 
     def case(self, name: str, url: str | None = None, **more: Any) -> dict[str, Any]:
         """Return how `in_vllm` shall load a model: with what ``vllm-args`` says."""
-        done = self.args(name, "--json")
-        assert done.returncode == 0, done.stderr
+        directory = self.brought / name
+        done = self.args(name, "--json", "--dir", str(directory))
+        assert done.exit_code == 0, done.stderr
         told = json.loads(done.stdout)
+        assert told["directory"] == str(directory)
         extra = json.loads(told["command"][-1])
         if url is not None:
             extra["url"] = url
@@ -211,12 +207,12 @@ def test_everything_but_the_weights_is_brought_and_the_command_printed(
     }
     found = {str(path.relative_to(tmp_path / "a model")) for path in tmp_path.rglob("*.*")}
     shards = {f"model-0000{at}-of-00002.safetensors" for at in (1, 2)}
-    assert found - shards == {"a model", "config.json", INDEX, "tokenizer/words.json"} - {"a model"}
+    assert found == {"config.json", INDEX, "tokenizer/words.json"} | shards
     (site.root / "llama/pytorch_model.bin").unlink()
 
 
 def test_of_weights_the_headers_are_brought_and_no_more(site: Site, tmp_path: Path) -> None:
-    assert site.args("llama", "--dir", str(tmp_path)).returncode == 0
+    assert site.args("llama", "--dir", str(tmp_path)).exit_code == 0
 
     for path in tmp_path.glob("*.safetensors"):
         whole = (site.root / "llama" / path.name).read_bytes()
@@ -239,7 +235,7 @@ def test_what_is_no_model_is_refused(site: Site, tmp_path: Path, name: str, reas
 
     done = site.args(name, "--dir", str(tmp_path))
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert reason in done.stderr
 
 
