@@ -38,7 +38,9 @@ class Case:
     only_told: Mapping[str, Any] | None = None
     """Not loaded into a model: what loaders tell one with these attributes is compared. Of
     ``unused`` names of tensors begin that it does not use; ``secondary`` are other sources;
-    ``experts`` are the rank's."""
+    ``experts`` are the rank's; ``weights`` is whose it shall take instead."""
+    draft: str | None = None
+    """The directory of a model that proposes words to this one; that is what is loaded."""
 
 
 def imports_after_registration() -> dict[str, Any]:
@@ -123,6 +125,7 @@ def configuration(case: Case, load_format: str, model: str, extra: Mapping[str, 
         enforce_eager=True,
         max_model_len=64,
         skip_tokenizer_init=True,
+        speculative_config=case.draft and {"model": case.draft, "num_speculative_tokens": 1},
     )
     return arguments.create_engine_config()
 
@@ -148,10 +151,15 @@ def told(case: Case, config: Any) -> tuple[dict[str, torch.Tensor], str]:
 
     loader = get_model_loader(config.load_config)
     wish = dict(case.only_told or {})
+    model_config = config.model_config
+    if case.draft:
+        model_config = config.speculative_config.draft_model_config
+    if config.load_config.load_format == "penstock":
+        model_config.model = wish.pop("weights", model_config.model)
     loader.local_expert_ids = wish.pop("experts", None)
     model = SimpleNamespace(
         secondary_weights=[
-            loader.Source(**{"model_or_path": config.model_config.model, "revision": None} | each)
+            loader.Source(**{"model_or_path": model_config.model, "revision": None} | each)
             for each in wish.pop("secondary", ())
         ]
     )
@@ -159,7 +167,7 @@ def told(case: Case, config: Any) -> tuple[dict[str, torch.Tensor], str]:
         model.is_unused_checkpoint_weight = lambda name: name.startswith(unused)
     vars(model).update(wish)
     with set_current_vllm_config(config):
-        return dict(loader.get_all_weights(config.model_config, model)), name_of(loader)
+        return dict(loader.get_all_weights(model_config, model)), name_of(loader)
 
 
 def name_of(loader: Any) -> str:
@@ -172,7 +180,7 @@ def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     octets = [each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)]
-    return torch.equal(*octets)
+    return bool(torch.equal(*octets))
 
 
 def main(cases: str, results: str) -> None:

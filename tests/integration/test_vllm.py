@@ -102,14 +102,11 @@ def quantised(tensors: Tensors, dtype: torch.dtype) -> Tensors:
     return found
 
 
-def write_model(
-    directory: Path, tensors: Tensors, *, files: int = 1, quantisation: Any = None
-) -> None:
+def write_model(directory: Path, tensors: Tensors, *, files: int = 1, **configuration: Any) -> None:
     """Write a model as the hub has them, in one file, or in several with an index."""
     directory.mkdir(parents=True)
-    extra = {"quantization_config": quantisation} if quantisation else {}
-    (directory / "config.json").write_text(json.dumps(LLAMA | extra))
-    weights = {}
+    (directory / "config.json").write_text(json.dumps(LLAMA | configuration))
+    weights = dict[str, str]()
     for at in range(files):
         part = {name: tensors[name] for name in sorted(tensors)[at::files]}
         name = f"model-{at + 1:05}-of-{files:05}.safetensors" if files > 1 else "model.safetensors"
@@ -152,8 +149,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("models").resolve()
     plain = llama()
     write_model(root / "llama", plain, files=2)
-    write_model(root / "int8", quantised(plain, torch.int8), quantisation=INT8)
-    write_model(root / "fp8", quantised(plain, torch.float8_e4m3fn), quantisation=FP8)
+    write_model(root / "int8", quantised(plain, torch.int8), quantization_config=INT8)
+    write_model(root / "fp8", quantised(plain, torch.float8_e4m3fn), quantization_config=FP8)
+    write_model(root / "untied", plain, tie_word_embeddings=True)
     write_model(root / "odd", plain, files=2)
     # As Mistral's: the same once more in one file, that the index does not name.
     save_file(dict(plain), root / "odd/consolidated.safetensors")
@@ -211,6 +209,18 @@ def test_everything_but_the_weights_is_brought_and_the_command_printed(
     (site.root / "llama/pytorch_model.bin").unlink()
 
 
+def test_without_a_directory_it_goes_where_caches_lie(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    done = site.args(f"llama/{INDEX}")
+
+    directory = tmp_path / "penstock/vllm/models/llama"
+    assert shlex.split(done.stdout)[2] == str(directory)
+    assert json.loads((directory / "config.json").read_text()) == LLAMA
+
+
 def test_of_weights_the_headers_are_brought_and_no_more(site: Site, tmp_path: Path) -> None:
     assert site.args("llama", "--dir", str(tmp_path)).exit_code == 0
 
@@ -256,6 +266,7 @@ def found(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "int8": site.case("int8"),
         "int8, 2 ranks": site.case("int8", ranks=2),
         "fp8": site.case("fp8"),
+        "untied": site.case("untied"),
         "twice": site.case("odd"),
         "one file": site.case("odd", "penstock://models/odd/consolidated.safetensors"),
         "patterns": site.case(
@@ -272,6 +283,9 @@ def found(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         ),
         "unused": site.case("llama", only_told={"unused": "model."}),
         "own experts": site.case("experts", only_told={"experts": [1, 2]}),
+        "other weights": site.case("odd")
+        | {"only_told": {"weights": "penstock://models/fp8"}, "full": str(site.root / "fp8")},
+        "draft": site.case("llama", draft=str(site.root / "int8"), only_told={}),
         "mistyped": site.case("llama") | {"extra": {"ulr": experts}},
         "no url": site.case("llama") | {"extra": {"address": "127.0.0.1:1"}},
         "not there": site.case("llama", "penstock://models/else"),
@@ -288,7 +302,9 @@ def found(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     results = json.loads((folder / "results").read_text())
-    return dict(zip(cases, results["cases"], strict=True)) | results["registration"]
+    found: dict[str, Any] = dict(zip(cases, results["cases"], strict=True))
+    found.update(results["registration"])
+    return found
 
 
 pytestmark = pytest.mark.timeout(180)  # Importing vLLM takes 15 s, where nothing else goes on.
@@ -303,6 +319,7 @@ pytestmark = pytest.mark.timeout(180)  # Importing vLLM takes 15 s, where nothin
         ("int8", 1),
         ("int8, 2 ranks", 2),
         ("fp8", 1),
+        ("untied", 1),  # vLLM takes it for tied, unless it finds the head's tensor.
         ("twice", 1),
         ("one file", 1),
     ],
@@ -333,6 +350,8 @@ def test_ranks_hold_parts_and_quantised_layers_are_quantised(found: dict[str, An
         ("secondary", 17),
         ("elsewhere", 37),
         ("own experts", 12),
+        ("other weights", 35),
+        ("draft", 35),
     ],
 )
 def test_a_model_that_asks_for_particular_files_gets_those(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vllm.config import get_current_vllm_config_or_none
 from vllm.config.load import LoadConfig
 from vllm.logger import init_logger
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
@@ -29,6 +30,8 @@ from penstock.units import format_size
 KEYS = ("url", "address")
 """Of ``--model-loader-extra-config``."""
 EXAMPLE = """--model-loader-extra-config '{"url": "penstock://VOLUME/PATH"}'"""
+
+SCHEME = "penstock://"
 
 # Below vLLM's own name: only that has a handler.
 _log = init_logger("vllm.penstock")
@@ -85,7 +88,7 @@ class PenstockModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has
 
     def get_all_weights(self, model_config: Any, model: Any) -> Iterator[tuple[str, Any]]:
         """Tell all tensors of a model by name, also those that it keeps in other places."""
-        self._model = model_config.model
+        self._model = _meant(model_config)
         yield from super().get_all_weights(model_config, model)
 
     def _get_weights_iterator(self, source: DefaultModelLoader.Source) -> Iterator[tuple[str, Any]]:
@@ -106,15 +109,17 @@ class PenstockModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has
             yield source.prefix + name, tensor
 
     def _tensors(self, source: DefaultModelLoader.Source) -> Iterator[tuple[str, Any]]:
-        begun = time.perf_counter()
+        begun, url = time.perf_counter(), self._place.url
+        if source.model_or_path.startswith(SCHEME):  # vLLM was told to take others' weights.
+            url = source.model_or_path
         with connect(self._place.address) as cache:
-            urls = _without_unused(cache, source, _urls(cache, self._place.url, source))
-            for url in urls:
-                yield from self._of_file(cache, url)
+            urls = _without_unused(cache, source, _urls(cache, url, source))
+            for each in urls:
+                yield from self._of_file(cache, each)
             read = cache.stats()["source"]
         _log.info(
             "%s: %d files in %.2f s, read by source: %s",
-            self._place.url,
+            url,
             len(urls),
             time.perf_counter() - begun,
             {name: format_size(size) for name, size in read.items() if size} or "all mapped",
@@ -130,6 +135,18 @@ class PenstockModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has
             for name in file.keys():  # noqa: SIM118 - it is no mapping
                 if not should_skip_weight(name, self.local_expert_ids):
                     yield name, file.get_tensor(name)
+
+
+def _meant(model_config: Any) -> str:
+    """Return the model, as vLLM names it, whose weights are at the url.
+
+    A draft model gets this loader too, unless it has a configuration of its own.
+    """
+    config = get_current_vllm_config_or_none()
+    speculative = config.speculative_config if config else None
+    if speculative is None or speculative.draft_load_config is not None:
+        return str(model_config.model)
+    return str(speculative.target_model_config.model)
 
 
 def _is_safetensors(source: DefaultModelLoader.Source) -> bool:
