@@ -1,6 +1,6 @@
 """Run in vLLM's environment by `test_vllm`: models loaded by vLLM's own loader, and by ours.
 
-    python in_vllm.py CASES RESULTS    two JSON files: a list of cases, and what was found of each
+    python in_vllm.py GIVEN RESULTS    two JSON files: a command and cases; what was found of each
 
 Importing vLLM takes many times as long as all that is done with it: one process for all cases.
 Each is loaded by children of it, one a rank, as vLLM itself forks its workers.
@@ -183,12 +183,32 @@ def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return bool(torch.equal(*octets))
 
 
-def main(cases: str, results: str) -> None:
-    """Run all cases."""
+def understood(command: list[str]) -> dict[str, Any]:
+    """Return what vLLM understands of a command that serves a model."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    assert command[:2] == ["vllm", "serve"]
+    parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
+    found = EngineArgs.from_cli_args(parser.parse_args(["--model", *command[2:]]))
+    return {
+        "model": found.model,
+        "load_format": found.load_format,
+        "extra": found.model_loader_extra_config,
+    }
+
+
+def main(given_path: str, results_path: str) -> None:
+    """Do all that is asked for."""
+    given = json.loads(Path(given_path).read_text())
     registration = imports_after_registration()
     import_before_forks()
-    found = [run(replace(Case("", "", {}), **case)) for case in json.loads(Path(cases).read_text())]
-    Path(results).write_text(json.dumps({"registration": registration, "cases": found}))
+    results = {
+        "registration": registration,
+        "understood": understood(given["command"]),
+        "cases": [run(replace(Case("", "", {}), **case)) for case in given["cases"]],
+    }
+    Path(results_path).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

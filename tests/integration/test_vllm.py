@@ -232,6 +232,28 @@ def test_of_weights_the_headers_are_brought_and_no_more(site: Site, tmp_path: Pa
             load_file(path)
 
 
+def test_weights_that_are_in_the_directory_are_not_overwritten(site: Site, tmp_path: Path) -> None:
+    save_file({"one": torch.ones(3)}, tmp_path / "model.safetensors")
+
+    done = site.args("fp8", "--dir", str(tmp_path))
+
+    assert done.exit_code == 1
+    assert "holds weights" in done.stderr
+    assert load_file(tmp_path / "model.safetensors")["one"].tolist() == [1, 1, 1]
+    assert site.args("llama", "--dir", str(tmp_path)).exit_code == 0
+    assert site.args("llama", "--dir", str(tmp_path)).exit_code == 0
+
+
+def test_a_model_is_named_by_its_volume(site: Site, tmp_path: Path) -> None:
+    words = ["vllm-args", f"file://{site.root}/fp8", "--address", f"unix:{site.socket}"]
+
+    done = CliRunner().invoke(app, [*words, "--dir", str(tmp_path / "new")])
+
+    assert done.exit_code == 1
+    assert "name that, as in penstock://models/fp8/" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -291,23 +313,23 @@ def found(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "not there": site.case("llama", "penstock://models/else"),
     }
     folder = tmp_path_factory.mktemp("vllm")
-    (folder / "cases").write_text(json.dumps(list(cases.values())))
+    command = shlex.split(site.args("llama", "--dir", str(folder / "a model's")).stdout)
+    (folder / "given").write_text(json.dumps({"command": command, "cases": list(cases.values())}))
     done = subprocess.run(
-        [PYTHON, Path(__file__).with_name("in_vllm.py"), folder / "cases", folder / "results"],
+        [PYTHON, Path(__file__).with_name("in_vllm.py"), folder / "given", folder / "results"],
         env=os.environ | {"VLLM_CACHE_ROOT": str(folder), "HOME": str(folder)},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=230,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     results = json.loads((folder / "results").read_text())
     found: dict[str, Any] = dict(zip(cases, results["cases"], strict=True))
-    found.update(results["registration"])
-    return found
+    return found | {"registration": results["registration"], "understood": results["understood"]}
 
 
-pytestmark = pytest.mark.timeout(180)  # Importing vLLM takes 15 s, where nothing else goes on.
+pytestmark = pytest.mark.timeout(240)  # Importing vLLM takes 15 s, where nothing else goes on.
 
 
 @pytest.mark.parametrize(
@@ -386,6 +408,17 @@ def test_what_cannot_be_loaded_is_said_and_why(
     assert reason in found[case][0]["error"]
 
 
+def test_vllm_understands_the_command(site: Site, found: dict[str, Any]) -> None:
+    assert Path(found["understood"]["model"]).name == "a model's"
+    assert found["understood"]["load_format"] == "penstock"
+    assert found["understood"]["extra"] == {
+        "url": "penstock://models/llama",
+        "address": f"unix:{site.socket}",
+    }
+
+
 def test_registering_imports_none_of_vllms_loaders(found: dict[str, Any]) -> None:
-    assert found["ours"] == ["penstock", "penstock.errors", "penstock.vllm", "penstock.vllm.plugin"]
-    assert not [name for name in found["vllm"] if "model_executor" in name]
+    ours, vllms = found["registration"]["ours"], found["registration"]["vllm"]
+
+    assert ours == ["penstock", "penstock.errors", "penstock.vllm", "penstock.vllm.plugin"]
+    assert not [name for name in vllms if "model_executor" in name]

@@ -14,7 +14,6 @@ import os
 import shlex
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -103,10 +102,11 @@ def bring_without_weights(cache: "Cache", source: str, target: Path) -> int:
         PenstockError: What reading raises.
     """
     from penstock.cli.transfer import Span, Transfer, naming
+    from penstock.tensors.checkpoint import name_below
 
     brought = 0
     for each in cache.list(source):
-        name = PurePosixPath(each.url.removeprefix(source))
+        name = PurePosixPath(name_below(source, each.url))
         if name.suffix.lower() in WEIGHTS:
             continue
         if brought == FILES_MAX:
@@ -128,19 +128,22 @@ def bring_headers(cache: "Cache", url: str, target: Path) -> int:
         How many bytes the whole files have.
 
     Raises:
-        InvalidRequest: There is no checkpoint, or a file cannot be written.
+        InvalidRequest: There is no checkpoint, or a file cannot be written, or has weights.
     """
     from penstock.cli.transfer import PartialFile, naming
     from penstock.tensors.checkpoint import shards_of
     from penstock.tensors.tensor_file import TensorFile
 
+    shards = shards_of(cache, url)
     with naming(target):
         target.mkdir(parents=True, exist_ok=True)
     size = 0
-    for shard in shards_of(cache, url):
+    for shard in shards:
         file = TensorFile(cache.open(shard.url))
-        length = file.header.data_start
-        with PartialFile(target / PurePosixPath(shard.url).name, length) as partial:
+        path, length = target / PurePosixPath(shard.url).name, file.header.data_start
+        if path.exists() and not _is_header(path):
+            raise InvalidRequest(f"{path} holds weights, which stay: name another --dir")
+        with PartialFile(path, length) as partial:
             with partial.window(0, length) as memory:
                 file.read_into(memory, 0)
             partial.publish()
@@ -149,7 +152,14 @@ def bring_headers(cache: "Cache", url: str, target: Path) -> int:
     return size
 
 
+def _is_header(path: Path) -> bool:
+    from penstock.tensors.header import LENGTH_BYTES
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    return path.stat().st_size == LENGTH_BYTES + length
+
+
 def _default_directory(source: str) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    parts = urlsplit(source)
-    return Path(cache, "penstock", "vllm", parts.netloc, *PurePosixPath(parts.path).parts[1:])
+    return Path(cache, "penstock", "vllm", *source.partition("://")[2].split("/"))

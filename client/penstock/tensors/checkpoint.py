@@ -74,15 +74,27 @@ def files_in(cache: Cache, directory: str) -> Sequence[str]:
         directory: With a ``/`` at its end.
 
     Raises:
-        InvalidRequest: There are more than `LISTED_MAX`, with those below it.
+        InvalidRequest: There are more than `LISTED_MAX`, with those below it; or it is named by
+            its origin's url.
     """
     listed = list(itertools.islice(cache.list(directory), LISTED_MAX + 1))
     if len(listed) > LISTED_MAX:
         raise InvalidRequest(
             f"{directory} has more than {LISTED_MAX} files: name the one that is meant"
         )
-    names = (each.url.removeprefix(directory) for each in listed)
+    names = (name_below(directory, each.url) for each in listed)
     return [name for name in names if "/" not in name]
+
+
+def name_below(directory: str, url: str) -> str:
+    """Return the rest of a url that was listed below a directory.
+
+    Raises:
+        InvalidRequest: The directory is named by its origin's url, and those listed by ours.
+    """
+    if not url.startswith(directory):
+        raise InvalidRequest(f"{directory} is listed as of its volume: name that, as in {url}")
+    return url[len(directory) :]
 
 
 def directory_of(url: str) -> str:
