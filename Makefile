@@ -19,6 +19,7 @@ demo: install ## A whole cluster on this machine, shown at work; ARGS=--keep lea
 test: lint ## Everything CI runs; ARGS are pytest's.
 	@$(BIN)/python tools/check_resolve.py
 	@tools/peers.sh
+	@tools/vllm.sh
 	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install ## Style, formatting and types.
@@ -39,5 +40,5 @@ lock: install ## Renew the pins of requirements.lock from pyproject.toml.
 	    --python-version 3.11 --custom-compile-command 'make lock' --output-file requirements.lock
 
 clean: ## Remove all that the other targets made.
-	@rm -rf .venv .venv-proto dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-proto .venv-vllm dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find client cachenode tests bench tools -name __pycache__ -type d -exec rm -rf {} +

@@ -10,6 +10,7 @@ import typer
 
 from penstock.cli import (
     cluster,
+    engines,
     getting,
     maintenance,
     objects,
@@ -39,6 +40,7 @@ for group in (
     putting,
     warming,
     pins,
+    engines,
     cluster,
     weights,
     maintenance,

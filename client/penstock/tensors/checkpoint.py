@@ -5,6 +5,7 @@ index that names files elsewhere.
 Not responsible for: reading tensors (`tensor_file`).
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def shards_of(cache: Cache, url: str) -> Sequence[Shard]:
         return _indexed(cache, url)
     if url.endswith(SUFFIX):
         return [Shard(url, None)]
-    return _in_directory(cache, url.rstrip("/") + "/")
+    return _in_directory(cache, directory_of(url))
 
 
 def _in_directory(cache: Cache, directory: str) -> Sequence[Shard]:
@@ -53,16 +54,8 @@ def _in_directory(cache: Cache, directory: str) -> Sequence[Shard]:
         return _indexed(cache, directory + INDEX_NAME)
     except ObjectNotFound:
         pass
-    found: list[str] = []
-    for at, each in enumerate(cache.list(directory)):
-        if at == LISTED_MAX:
-            raise InvalidRequest(
-                f"{directory} has more than {LISTED_MAX} files and no {INDEX_NAME}: name the "
-                "files that are meant"
-            )
-        name = each.url.removeprefix(directory)
-        if name.endswith((SUFFIX, INDEX_SUFFIX)) and "/" not in name:
-            found.append(each.url)
+    names = files_in(cache, directory)
+    found = [directory + each for each in names if each.endswith((SUFFIX, INDEX_SUFFIX))]
     indexes = [each for each in found if each.endswith(INDEX_SUFFIX)]
     if len(indexes) == 1:
         return _indexed(cache, indexes[0])
@@ -73,11 +66,49 @@ def _in_directory(cache: Cache, directory: str) -> Sequence[Shard]:
     return [Shard(each, None) for each in sorted(found)]
 
 
+def files_in(cache: Cache, directory: str) -> Sequence[str]:
+    """Return the names of the files in a directory, without those of directories in it.
+
+    Args:
+        cache: Where to look.
+        directory: With a ``/`` at its end.
+
+    Raises:
+        InvalidRequest: There are more than `LISTED_MAX`, with those below it; or it is named by
+            its origin's url.
+    """
+    listed = list(itertools.islice(cache.list(directory), LISTED_MAX + 1))
+    if len(listed) > LISTED_MAX:
+        raise InvalidRequest(
+            f"{directory} has more than {LISTED_MAX} files: name the one that is meant"
+        )
+    names = (name_below(directory, each.url) for each in listed)
+    return [name for name in names if "/" not in name]
+
+
+def name_below(directory: str, url: str) -> str:
+    """Return the rest of a url that was listed below a directory.
+
+    Raises:
+        InvalidRequest: The directory is named by its origin's url, and those listed by ours.
+    """
+    if not url.startswith(directory):
+        raise InvalidRequest(f"{directory} is listed as of its volume: name that, as in {url}")
+    return url[len(directory) :]
+
+
+def directory_of(url: str) -> str:
+    """Return the directory of a checkpoint, with a ``/`` at its end."""
+    if url.endswith((SUFFIX, INDEX_SUFFIX)):
+        return url[: url.rfind("/") + 1]
+    return url.rstrip("/") + "/"
+
+
 def _indexed(cache: Cache, url: str) -> Sequence[Shard]:
     size = cache.stat(url).size
     if size > INDEX_BYTES_MAX:
         raise InvalidRequest(f"{url} has {size} bytes: no index is that large")
-    directory = url[: url.rfind("/") + 1]
+    directory = directory_of(url)
     try:
         files = _files(json.loads(cache.read(url)))
     except (ValueError, RecursionError) as error:
