@@ -40,12 +40,14 @@ WINDOW = 4
 PART_BYTES_MAX = 8 * 1024 * 1024
 COPIES = 2
 """Of a part in memory until it was taken: its message, and its bytes."""
-PUTS_MAX = 1024
+PUTS_MAX = 4096
 """Known at once, those that ended a moment ago among them."""
 WAIT_S = 2.0
 """How long a call waits: a process that wants to fork waits for it."""
 IDLE_S = 30.0
 """A sender that says nothing for so long is gone."""
+TOLD_S = 2.0
+"""How long a put is known after its sender was told how it ended."""
 STOP_S = 10.0
 """How long taking away what was sent may take when the node stops."""
 RETRY_AFTER_S = 1.0
@@ -189,6 +191,8 @@ class Puts:
             await self._ended(put)
         if put.opened is None and put.parts.failure is not None:
             raise put.parts.failure
+        if put.opened is not None:
+            self._hear(put, silence_s=TOLD_S)
         return put.opened
 
     async def abort(self, name: str) -> None:
@@ -197,6 +201,7 @@ class Puts:
         if put is not None:
             put.parts.fail(Cancelled(f"{put.url}: its sender gave it up"))
             await self._ended(put)
+            self._hear(put, silence_s=TOLD_S)
 
     async def _ended(self, put: _Put) -> None:
         assert put.task is not None, "it runs from the start on"
@@ -206,16 +211,17 @@ class Puts:
         put = self._puts.get(name)
         if put is None:
             raise InvalidRequest(
-                f"{self._cluster.node_id} knows no such put: its sender was silent for too long, "
-                "or the node was restarted. Nothing was published; put it again"
+                f"{self._cluster.node_id} knows no such put: it has ended, its sender was silent "
+                "for too long, or the node was restarted; look, or put it again"
             )
         self._hear(put)
         return put
 
-    def _hear(self, put: _Put) -> None:
+    def _hear(self, put: _Put, *, silence_s: float = IDLE_S) -> None:
+        """Forget a put once nothing was heard of it for so long, counted from now."""
         if put.expiry is not None:
             put.expiry.cancel()
-        put.expiry = asyncio.get_running_loop().call_later(IDLE_S, self._forget, put)
+        put.expiry = asyncio.get_running_loop().call_later(silence_s, self._forget, put)
 
     def _forget(self, put: _Put) -> None:
         put.parts.fail(Cancelled(f"{put.url}: its sender said nothing for {IDLE_S:.0f} s"))
