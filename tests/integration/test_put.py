@@ -106,6 +106,32 @@ def keys(direct: Any, prefix: str) -> list[str]:
     return [found["Key"] for found in listed]
 
 
+# Warm ---------------------------------------------------------------------------------------
+
+
+def test_what_was_put_is_warmed_where_that_is_asked_for(
+    cluster: LocalCluster, cache: penstock.Cache, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("a", "b"):
+        (tree / name).write_bytes(DATA[: 3 * CHUNK])
+
+    def put(*arguments: str | Path) -> Result:
+        command = ["put", "--warm", "--address", cluster["n1"].address, *map(str, arguments)]
+        return CliRunner().invoke(app, command)
+
+    one = put(tree / "a", "penstock://s3/warm/one")
+    all_of_it = put("-r", tree, "penstock://s3/warm/tree")
+
+    assert (one.exit_code, all_of_it.exit_code) == (0, 0), one.output + all_of_it.output
+    assert "warmed 2 objects" in all_of_it.output
+    for name in ("one", "tree/a", "tree/b"):
+        chunks = cache.locate(f"penstock://s3/warm/{name}").chunks
+        assert len(chunks) == 3
+        assert all(chunk.held_by for chunk in chunks), name
+
+
 # Whole objects ------------------------------------------------------------------------------
 
 

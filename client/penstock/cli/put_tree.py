@@ -170,6 +170,8 @@ class TreePut:
         self._done = 0
         self._wanted = 0
         self._report = TreeReport()
+        self.urls: list[str] = []
+        """Of what was put so far."""
 
     def run(self) -> TreeReport:
         """Put every file, and tell what became of all entries."""
@@ -236,6 +238,7 @@ class TreePut:
             self._wanted += info.size - found.size
             self._report.objects += 1
             self._report.bytes += info.size
+            self.urls.append(info.url)
 
     def _fail(self, found: Found, error: PenstockError) -> None:
         report = self._report

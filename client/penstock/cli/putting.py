@@ -11,10 +11,14 @@ import typer
 from penstock.cli.connection import Address, Json, Url, open_cache
 from penstock.cli.output import OBJECTS_PANEL, Column, counted, note, say, say_json, say_table, verb
 from penstock.cli.progress import watched
+from penstock.cli.warming import run_warmup
 from penstock.errors import InvalidRequest
 from penstock.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.cache import Cache
     from penstock.cli.put_tree import TreeReport
 
 _STDIN = "-"
@@ -40,6 +44,7 @@ def put(
     if_absent: Annotated[
         bool, typer.Option("--if-absent", help="Refuse to replace an object.")
     ] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="Then bring it into the cache.")] = False,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -47,10 +52,15 @@ def put(
 
     An object appears whole or not at all. The volume must be `writable`.
     """
-    if recursive:
-        _put_tree(_directory(source), url, if_absent=if_absent, address=address, as_json=as_json)
-    else:
-        _put_one(source, url, if_absent=if_absent, address=address, as_json=as_json)
+    with open_cache(address) as cache:
+        if recursive:
+            put_urls = _put_tree(
+                cache, _directory(source), url, if_absent=if_absent, as_json=as_json
+            )
+        else:
+            put_urls = [_put_one(cache, source, url, if_absent=if_absent, as_json=as_json)]
+        if warm:
+            _warm(cache, put_urls)
 
 
 def _directory(source: str) -> Path:
@@ -59,7 +69,20 @@ def _directory(source: str) -> Path:
     return Path(source)
 
 
-def _put_one(source: str, url: str, *, if_absent: bool, address: str | None, as_json: bool) -> None:
+def _warm(cache: "Cache", urls: "Sequence[str]") -> None:
+    """Have the owners bring in what was put; the origin is asked for it once."""
+    with watched("warming up") as watcher:
+        report, interrupt = run_warmup(cache, urls, watcher)
+    note(f"warmed {counted(report.objects, 'object')}, {format_size(report.cold_bytes)}")
+    if interrupt is not None:
+        raise interrupt
+    if report.failed:
+        note(f"not warmed: {report.failed[0].url}: {report.failed[0].message}")
+        raise typer.Exit(1)
+
+
+def _put_one(cache: "Cache", source: str, url: str, *, if_absent: bool, as_json: bool) -> str:
+    """Return the object's url."""
     is_stdin = source == _STDIN
     if is_stdin and sys.stdin.isatty():
         raise typer.BadParameter("would read what you type; pipe something into it")
@@ -69,7 +92,7 @@ def _put_one(source: str, url: str, *, if_absent: bool, address: str | None, as_
         if is_stdin:
             raise typer.BadParameter(f"{url} is a directory; name the object to put in it")
         url += Path(source).name
-    with open_cache(address) as cache, watched(url) as watcher:
+    with watched(url) as watcher:
         begun = time.monotonic()
         if not is_stdin:
             watcher.begin(_size(source))
@@ -81,6 +104,7 @@ def _put_one(source: str, url: str, *, if_absent: bool, address: str | None, as_
         say_json({"url": info.url, "version": info.version, "bytes": info.size, "seconds": seconds})
     else:
         say(f"put {_rate(info.size, seconds)}: {info.url}, version {info.version}")
+    return info.url
 
 
 def _size(source: str) -> int:
@@ -90,12 +114,16 @@ def _size(source: str) -> int:
         raise InvalidRequest(f"cannot read {source}: {error.strerror}; name a file") from error
 
 
-def _put_tree(root: Path, url: str, *, if_absent: bool, address: str | None, as_json: bool) -> None:
+def _put_tree(
+    cache: "Cache", root: Path, url: str, *, if_absent: bool, as_json: bool
+) -> "Sequence[str]":
+    """Return the objects' urls."""
     from penstock.cli.put_tree import TreePut
 
-    with open_cache(address) as cache, watched(str(root)) as watcher:
+    with watched(str(root)) as watcher:
         begun = time.monotonic()
-        report = TreePut(cache, root, url, if_absent=if_absent, watcher=watcher).run()
+        putting = TreePut(cache, root, url, if_absent=if_absent, watcher=watcher)
+        report = putting.run()
         seconds = time.monotonic() - begun
     if as_json:
         say_json({"url": url, **asdict(report), "seconds": seconds})
@@ -103,6 +131,7 @@ def _put_tree(root: Path, url: str, *, if_absent: bool, address: str | None, as_
         _say_report(report, url, seconds)
     if not report.is_complete:
         raise typer.Exit(1)
+    return putting.urls
 
 
 def _say_report(report: "TreeReport", url: str, seconds: float) -> None:
