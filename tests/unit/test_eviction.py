@@ -97,6 +97,17 @@ def test_what_is_pinned_outlives_whatever_is_read_how_often() -> None:
     assert cache.holds(pinned) < 0.3  # What is read takes 900 of 1,000.
 
 
+def test_what_is_pinned_before_it_comes_outlives_what_comes_with_it() -> None:
+    cache = Cache()
+    pinned, others = model("pinned", 1), [model(f"other-{number}", 1) for number in range(20)]
+    cache.order.pin([pinned])
+
+    cache.read_whole(*others[:10], pinned, *others[10:])
+    gone = {victim.chunk_id for victim in cache.order.victims(20 * CHUNK_BYTES, in_use=NOBODY)}
+
+    assert gone == {other.chunk_id(0) for other in others}
+
+
 def test_what_is_pinned_goes_when_there_is_nothing_else() -> None:
     cache = Cache()
     pinned, other = model("pinned", 100), model("other", 50)

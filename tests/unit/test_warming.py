@@ -148,10 +148,12 @@ def test_however_large_an_object_is_a_bounded_number_of_chunks_is_thought_of(
 
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(endless.run, ["penstock://models/x"])
-        wait_until(
-            lambda: endless.pending == PENDING_MAX, deadline_s=SOON_S, what="as many as may be"
-        )
-        stop.set()
+        try:
+            wait_until(
+                lambda: endless.pending == PENDING_MAX, deadline_s=SOON_S, what="as many as may be"
+            )
+        finally:
+            stop.set()
         report = running.result(SOON_S)
 
     assert (report.chunks, report.bytes, report.is_complete) == (0, (1 << 30) * CHUNK, False)
@@ -171,10 +173,12 @@ def test_however_many_objects_there_are_a_bounded_number_is_opened(core: Core, w
     endless = warming(core, stop=stop)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(endless.run, urls())
-        wait_until(
-            lambda: endless.pending == PENDING_MAX, deadline_s=SOON_S, what="as many as may be"
-        )
-        stop.set()
+        try:
+            wait_until(
+                lambda: endless.pending == PENDING_MAX, deadline_s=SOON_S, what="as many as may be"
+            )
+        finally:
+            stop.set()
         running.result(SOON_S)
 
     assert opened <= PENDING_MAX // wire.chunks + module.OBJECTS_AHEAD_MAX + 200
