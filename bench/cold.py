@@ -1,10 +1,11 @@
-"""Measure cold reads through a node beside `obstore` alone, from an origin held and not held.
+"""Measure cold reads and warm-ups beside `obstore` alone, from an origin held and not held.
 
     python bench/cold.py [--quick] [--json FILE]
 
 SeaweedFS is the origin. Held, it answers no request before it is 20 ms old and sends 300 MB/s in
 all. Both read the same ranges into the same buffer, with as many requests in flight; the node
-has evicted the object just before, and stores it meanwhile. ``--quick`` reads 8 MiB.
+has evicted the object just before, and stores it meanwhile. A warm-up ends when a tier has all of
+it; no payload comes to whoever asked for it. ``--quick`` reads 8 MiB.
 """
 
 import contextlib
@@ -13,21 +14,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import penstock
 from penstock import operator
 from penstock.reader import WORKERS_MAX
 from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
-from penstock_node.testbed.contest import Contest, Sample
+from penstock_node.testbed.contest import Contest, Sample, timed
 from penstock_node.testbed.destination import Destination, random_file
 from penstock_node.testbed.held_origin import HeldOrigin
 from penstock_node.testbed.parallel import Threads, read_range
 from penstock_node.testbed.s3 import S3Server
+from penstock_node.testbed.usage import resident_bytes
 from penstock_node.testbed.warm import MIB, scratch
 
 BUCKET, KEY = "models", "model.bin"
 HELD_DELAY_S = 0.020
 HELD_BYTES_PER_S = 300e6
-OBSTORE, PENSTOCK = "obstore alone", "Penstock, cold"
+OBSTORE, PENSTOCK, WARMUP = "obstore alone", "Penstock, cold", "Penstock, warm-up"
 COPIES = 3
 """The file, the origin's and the node's."""
 
@@ -69,17 +72,29 @@ class Bench:
     def measures(self, origin: Origin) -> Iterator[Measure]:
         """Run the contest over one origin, and yield its figures."""
         contest = Contest(
-            {OBSTORE: partial(self._direct, origin), PENSTOCK: partial(self._cold, origin)},
+            {
+                OBSTORE: partial(self._direct, origin),
+                PENSTOCK: partial(self._cold, origin),
+                WARMUP: partial(self._warmed, origin),
+            },
             work_bytes=self._size.object_bytes,
             group=origin.group,
         )
         contest.run(self._size.rounds, what=f"cold, {origin.group}")
         yield contest.speed(OBSTORE)
-        yield contest.speed(PENSTOCK)
-        if origin.target is None:
-            yield contest.speed_ratio(PENSTOCK, OBSTORE)
-        else:
-            yield contest.speed_ratio(PENSTOCK, OBSTORE, bound="≥", target=origin.target)
+        for name in (PENSTOCK, WARMUP):
+            yield contest.speed(name)
+            if origin.target is None:
+                yield contest.speed_ratio(name, OBSTORE)
+            else:
+                yield contest.speed_ratio(name, OBSTORE, bound="≥", target=origin.target)
+        (node,) = self._cluster.running
+        yield Measure(
+            "memory of the node, after it",
+            resident_bytes(node.process.pid) / MIB,
+            "MiB",
+            group=origin.group,
+        )
 
     def _direct(self, origin: Origin) -> Sample:
         store = self._s3.bucket(BUCKET, endpoint=origin.endpoint)
@@ -97,6 +112,16 @@ class Bench:
             sample = self._destination.timed(partial(cache.read_into, url, self._destination.view))
         stored = self._cluster.total("penstock_tier_used_bytes")
         assert stored >= self._size.object_bytes, f"only {stored} bytes were stored"
+        return sample
+
+    def _warmed(self, origin: Origin) -> Sample:
+        url = f"penstock://{origin.volume}/{KEY}"
+        with self._cluster.connect() as cache, operator.connect(self._address) as own:
+            cache.stat(url)
+            own.evict([url])
+            reports: list[penstock.WarmupReport] = []
+            sample = timed(lambda: reports.append(cache.warmup([url])))
+        assert reports[0].cold_bytes == self._size.object_bytes, reports[0]
         return sample
 
 

@@ -54,6 +54,8 @@ class WarmObjects:
                     yield from self._below(url)
             else:
                 yield from self._at(group)
+            if self._stop.is_set():  # Else the rest of the group would be gone through.
+                return
 
     def _at(self, urls: Iterable[str]) -> Iterator[Handle | NotOpened]:
         for found in self._opened(urls):

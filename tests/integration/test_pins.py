@@ -178,7 +178,7 @@ def test_the_verbs(site: Site, connection: Operator, cache: penstock.Cache) -> N
     stored = site.put("verbs.bin", size=PINNED)
 
     def run(*words: str) -> Result:
-        return CliRunner().invoke(app, [*words, "--address", site.address])
+        return CliRunner().invoke(app, [*words, "--address", site.address], env={"COLUMNS": None})
 
     pinned = run("pin", stored.url, "--json")
     assert missing(cache, stored) == 0

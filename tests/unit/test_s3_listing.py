@@ -104,14 +104,14 @@ async def test_as_many_lines_stay_however_many_go_by(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "LINES_REMEMBERED_MAX", LINES_REMEMBERED)
-    pages = 3 * LINES_REMEMBERED // 1000
+    pages, others = 3 * LINES_REMEMBERED // 1000, lines_in_memory()
 
     token = await gateway.pages(pages, token="")
     before = lines_in_memory()
     await gateway.pages(pages, token=token)
 
-    assert before <= LINES_REMEMBERED
-    assert lines_in_memory() <= LINES_REMEMBERED
+    assert before - others <= LINES_REMEMBERED
+    assert lines_in_memory() - others <= LINES_REMEMBERED
     assert gateway.origin.asked <= 4 * pages
 
 
