@@ -20,7 +20,7 @@ test: lint ## Everything CI runs; ARGS are pytest's.
 	@$(BIN)/python tools/check_resolve.py
 	@tools/peers.sh
 	@tools/vllm.sh
-	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: install ## Style, formatting and types.
 	@$(BIN)/ruff check --quiet

@@ -153,9 +153,11 @@ class Cluster:
     def _lapsed_in(self, view: View, before: View | None) -> dict[str, Member]:
         known = {**self.lapsed, **(before.members if before else {})}
         return {
-            node_id: member
-            for node_id, member in known.items()
-            if node_id not in view.members and not self.away.is_suspected(node_id)
+            node.id: known[node.id]
+            for node in view.placement.nodes  # Who has no place owns nothing.
+            if node.id in known
+            and node.id not in view.members
+            and not self.away.is_suspected(node.id)
         }
 
     def finds_away(self, node_id: str) -> None:

@@ -177,7 +177,7 @@ class Filler:
             self._cluster.finds_away(first.id)
             return None
         except (NotOwner, OriginUnavailable):
-            if not has_lapsed:
+            if is_guest or not has_lapsed:
                 raise
             return None  # Cut off, as it seems: from etcd, so it knows no newer owners, or more.
 

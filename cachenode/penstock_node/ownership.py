@@ -6,8 +6,11 @@ Not responsible for: finding out who is unreachable (`chunks`).
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from penstock.membership.view import Member
+
+NOBODY: Mapping[str, Member] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ def duty_of(
     members: Mapping[str, Member],
     unreachable: Collection[str],
     replicas: int,
-    lapsed: Mapping[str, Member] | None = None,
+    lapsed: Mapping[str, Member] = NOBODY,
 ) -> Duty | None:
     """Return this node's duty for a chunk, or None when it keeps no copy of it.
 
@@ -56,14 +59,10 @@ def duty_of(
     ][:replicas]
     if node_id not in live:
         return None
-    may_answer = {**(lapsed or {}), **members}
-    first = next(
-        owner
-        for owner in owners
-        if owner == node_id or (owner in may_answer and owner not in unreachable)
-    )
+    ahead = (owner for owner in owners[: owners.index(node_id)] if owner not in unreachable)
+    may_answer = (members.get(owner) or lapsed.get(owner) for owner in ahead)
     return Duty(
-        fills_from=None if first == node_id else may_answer[first],
+        fills_from=next(filter(None, may_answer), None),
         others=tuple(owner for owner in live if owner != node_id),
         missed_by=tuple(owner for owner in owners[:replicas] if owner not in live),
     )

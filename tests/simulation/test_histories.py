@@ -11,8 +11,8 @@ from tests.simulation.batch import live_through
 from tests.simulation.history import History
 
 ROOT = Path(__file__).parents[2]
-COUNT = int(os.environ.get("PENSTOCK_HISTORIES", "500"))
-"""Twenty seconds of two processors; `python -m tests.simulation --count` lives through more."""
+COUNT = int(os.environ.get("PENSTOCK_HISTORIES", "700"))
+"""Half a minute of two processors; `python -m tests.simulation --count` lives through more."""
 CHECKED = ("budgets", "reads", "origin reads", "not asked in vain", "placed chunks")
 REPLAYED = (3, 11, 42)
 

@@ -335,6 +335,27 @@ async def test_one_that_is_cut_off_from_more_is_not_waited_for(
         await rig.ask()
 
 
+@pytest.mark.parametrize("trouble", [NotOwner("behind", epoch=1), OriginUnavailable("cut off")])
+async def test_a_guest_reads_no_origin_when_who_told_of_it_has_lost_its_lease(
+    rig: Rig, trouble: PenstockError
+) -> None:
+    end_lease_of_b(rig)
+
+    with pytest.raises(type(trouble)):
+        await rig.bring(trouble, duty=Duty(B, is_guest=True))
+
+
+def test_who_has_lost_its_lease_and_then_its_place_is_forgotten(rig: Rig) -> None:
+    end_lease_of_b(rig)
+    assert rig.cluster.lapsed.keys() == {"b"}
+
+    view = rig.cluster.view
+    nodes = tuple(node for node in view.placement.nodes if node.id != "b")
+    rig.cluster._update(replace(view, placement=replace(view.placement, epoch=2, nodes=nodes)))
+
+    assert rig.cluster.lapsed == {}
+
+
 async def test_once_it_is_found_silent_nobody_asks_it_until_it_registers_again(rig: Rig) -> None:
     end_lease_of_b(rig)
     rig.peers.is_there = False
