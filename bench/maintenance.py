@@ -208,6 +208,10 @@ class Bench:
         change()
         self.settle()
         seconds, moved = time.monotonic() - begun, self.moved_bytes() - moved
+        # Whoever is asked may hear of it later than those who hand over.
+        wait_until(
+            lambda: self.owners() != owners, deadline_s=DEADLINE_S, what="chunks have other owners"
+        )
         changed = sum(new != old for new, old in zip(self.owners(), owners, strict=True))
         least = changed * CHUNK_BYTES
         self._add(

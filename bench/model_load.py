@@ -6,7 +6,8 @@ Loaders are processes of their own (`testbed.loaders`), on the processor; each t
 pages of all tensors. *Warm host*: a node of the loaders' machine has the model. *Warm cluster*:
 the owners have it, and the loaders' machine has no node. *Cold cluster*: nobody has it. Beside
 them: the safetensors library on a file in the page cache, and the ways straight from S3.
-``--quick`` loads the real model once.
+At last, many loaders of a host that has nothing of the model yet: what comes into it, and the
+memory that it takes there. ``--quick`` loads the real model once.
 """
 
 import contextlib
@@ -61,20 +62,27 @@ class Size:
 
     shard_bytes: int
     crowds: tuple[Crowd, ...]
+    ranks: Crowd
+    """Of a host that has nothing of the model yet."""
 
 
 EVERY = (LOCAL, HOST, CLUSTER, COLD, *DIRECT, GATEWAY)
 FULL = Size(
-    shard_bytes=1024 * MIB,
+    shard_bytes=512 * MIB,
     crowds=(
-        Crowd(REAL, 1, 5, EVERY),
-        Crowd(REAL, 8, 3, (LOCAL, HOST, CLUSTER, COLD, *DIRECT[:2], GATEWAY)),
+        Crowd(REAL, 1, 3, EVERY),
+        Crowd(REAL, 8, 1, (LOCAL, HOST, CLUSTER, COLD, *DIRECT[:2], GATEWAY)),
         Crowd(REAL, 32, 1, (LOCAL, HOST, CLUSTER, DIRECT[0])),
         Crowd(MADE, 1, 3, (LOCAL, HOST, CLUSTER, COLD, *DIRECT[:2], GATEWAY)),
         Crowd(MADE, 8, 1, (LOCAL, HOST)),
     ),
+    ranks=Crowd(MADE, 8, 1, (HOST,)),
 )
-QUICK = Size(shard_bytes=0, crowds=(Crowd(REAL, 1, 1, (LOCAL, HOST, CLUSTER, DIRECT[0], GATEWAY)),))
+QUICK = Size(
+    shard_bytes=0,
+    crowds=(Crowd(REAL, 1, 1, (LOCAL, HOST, CLUSTER, DIRECT[0], GATEWAY)),),
+    ranks=Crowd(REAL, 2, 1, (HOST,)),
+)
 
 
 class Models:
@@ -127,7 +135,7 @@ class Bench:
     def __init__(
         self, models: Models, s3: S3Server, owners: LocalCluster, host: NodeProcess
     ) -> None:
-        self.models, self._s3, self._owners = models, s3, owners
+        self.models, self._s3, self._owners, self._host = models, s3, owners, host
         self._socket = f"unix:{host.file.socket}"
         self._everyone = ",".join(node.address for node in (*owners.running, host))
 
@@ -144,6 +152,38 @@ class Bench:
         for direct in DIRECT:
             if CLUSTER in crowd.ways and direct in crowd.ways:
                 yield contest.time_ratio(CLUSTER, direct, bound="≤", target=0.5)
+
+    def ranks(self, crowd: Crowd) -> Iterator[Measure]:
+        """Let a crowd load a model that the owners have and its host has not."""
+        size = self.models.size_bytes(crowd.model)
+        for state in (COLD, CLUSTER):
+            self._prepare(state, crowd.model)
+        served, kept = self._served(), self._kept()
+        told = load(self._way(HOST, crowd.model), loaders=crowd.loaders)
+        for each in told:
+            self.models.check(crowd.model, each)
+        group = f"{size / 1e6:.0f} MB, {crowd.loaders} loaders of one host that has nothing of it"
+        network = (self._served() - served) / size
+        memory = (self._kept() - kept + sum(each["private_bytes"] for each in told)) / size
+        yield Measure(
+            "network bytes into the host ÷ size", network, bound="=", target=1.0, group=group
+        )
+        yield Measure(
+            "memory of the host's tier and all loaders ÷ size",
+            memory,
+            bound="≤",
+            target=1.01,
+            group=group,
+        )
+
+    def _served(self) -> float:
+        """Return what the owners have sent so far."""
+        return self._owners.total("penstock_served_bytes_total")
+
+    def _kept(self) -> float:
+        """Return what the host's tier holds."""
+        used = self._host.metrics().items()
+        return sum(size for name, size in used if name.startswith("penstock_tier_used_bytes"))
 
     def _load(self, way: str, crowd: Crowd) -> Sample:
         self._prepare(way, crowd.model)
@@ -238,6 +278,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
     model_bytes = MODEL_BYTES + SHARDS * size.shard_bytes
     with scratch(model_bytes * COPIES) as directory, running(directory, size) as bench:
         measures = [each for crowd in size.crowds for each in bench.measures(crowd)]
+        measures += bench.ranks(size.ranks)
     inputs = {
         "made_checkpoint_bytes": SHARDS * size.shard_bytes,
         "shards": SHARDS,

@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -17,7 +18,6 @@ from penstock.address import seed_addresses
 from penstock.core import FALLBACKS, PLANES, Core, Options
 from penstock.errors import (
     InvalidRequest,
-    NotPermitted,
     ObjectChanged,
 )
 from penstock.host_view import Verify, view_object
@@ -191,7 +191,8 @@ class Cache(SnapshotCalls):
         def read_into(target: memoryview, offset: int, stop: threading.Event | None) -> None:
             self._read_handle(handle, target, offset, stop=stop)
 
-        return ObjectFile(handle.opened.info(plane=core.plane_name), read_into)
+        info = handle.opened.info(plane=core.plane_name)
+        return ObjectFile(info, read_into, partial(core.chunk_files, handle))
 
     def view(
         self,
@@ -219,21 +220,8 @@ class Cache(SnapshotCalls):
             InvalidConfiguration: The object has more chunks than this process may have maps.
         """
         core = self._open_core()
-        handle = core.opens.open(url)
-        local = core.local_node()
-        if local is None:
-            raise NotPermitted(
-                "a view needs a node on this machine and its socket: connect to unix:PATH, with "
-                "plane auto or host; or read the object"
-            )
-        return view_object(
-            lambda: core.connect(local),
-            handle.ticket,
-            handle.opened.id,
-            verify=verify,
-            copy_on_write=copy_on_write,
-            stop=stop,
-        )
+        files = core.chunk_files(core.opens.open(url), stop)
+        return view_object(files, verify=verify, copy_on_write=copy_on_write)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Tell the objects below ``prefix``, whole path segments, in the order of their names."""

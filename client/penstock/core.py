@@ -5,6 +5,7 @@ Not responsible for: the public interface (`cache`). A forked child throws its p
 away and makes its own.
 """
 
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING
 from penstock.address import UNIX
 from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
-from penstock.errors import NodeUnavailable
+from penstock.chunk_files import ChunkFiles
+from penstock.errors import NodeUnavailable, NotPermitted
 from penstock.host_calls import HostCalls
 from penstock.host_connection import HostConnection, HostConnections
 from penstock.local_node import LocalNode, LocalNodes
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.membership.view import Member
-from penstock.opens import Opens
+from penstock.opens import Handle, Opens
 from penstock.planes.bulk import BulkPlane
 from penstock.planes.grpc import GrpcPlane
 from penstock.planes.host import HostPlane
@@ -132,6 +134,22 @@ class Core:
             NodeUnavailable: It does not answer.
         """
         return self.host_connections.connect(local.path)
+
+    def chunk_files(self, handle: Handle, stop: threading.Event | None = None) -> ChunkFiles:
+        """Return what asks this machine's node for an object's files; close it.
+
+        Where there is no such node, that is said (`NotPermitted`) when it is first asked.
+        """
+        return ChunkFiles(self._connect_for_files, handle.ticket, handle.opened.id, stop=stop)
+
+    def _connect_for_files(self) -> HostConnection:
+        local = self.local_node()
+        if local is None:
+            raise NotPermitted(
+                "a view needs a node on this machine and its socket: connect to unix:PATH, with "
+                "plane auto or host; or read the object"
+            )
+        return self.connect(local)
 
     @property
     def plane_name(self) -> str:

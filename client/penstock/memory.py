@@ -42,14 +42,18 @@ def is_slow(target: memoryview, offset: int) -> bool:
 
 
 def copy(target: memoryview, source: memoryview) -> None:
-    """Copy bytes to memory of the same length, that does not overlap."""
-    if len(source) < _COPY_MIN_BYTES or not _is_slow_if_unaligned():
+    """Copy bytes to memory of the same length, that does not overlap.
+
+    Others run meanwhile: assigning to a slice would keep the interpreter to itself.
+    """
+    if len(source) < _COPY_MIN_BYTES:
         target[:] = source
         return
     import numpy as np
 
-    # As numbers of another kind: of the same kind, numpy would call the C library.
-    np.copyto(np.frombuffer(target, np.int8), np.frombuffer(source, np.uint8), casting="unsafe")
+    # As numbers of another kind numpy's own loop copies, and of the same kind the C library.
+    kind = np.int8 if _is_slow_if_unaligned() else np.uint8
+    np.copyto(np.frombuffer(target, kind), np.frombuffer(source, np.uint8), casting="unsafe")
 
 
 @functools.cache

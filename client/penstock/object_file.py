@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from penstock.chunk_files import ChunkFiles
 from penstock.object_info import ObjectInfo
 
 if TYPE_CHECKING:
@@ -21,8 +22,15 @@ class ObjectFile(io.RawIOBase):
     raises `ObjectChanged`, and never returns bytes of another version.
     """
 
-    def __init__(self, info: ObjectInfo, read_into: ReadInto) -> None:
+    def __init__(
+        self,
+        info: ObjectInfo,
+        read_into: ReadInto,
+        chunk_files: Callable[[threading.Event], ChunkFiles],
+    ) -> None:
         super().__init__()
+        self.chunk_files = chunk_files
+        """Returns the files of this version's chunks, until the event is set."""
         self.info = info
         self.name = info.url
         self._size = info.size

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 WORKERS_MAX = 16
 """Threads of one library instance that read at once."""
-LOCAL_WORKERS = min(WORKERS_MAX, max(2, os.cpu_count() or 1))
-"""The same for files of this machine's node: what more of them do is wait for the interpreter."""
+LOCAL_WORKERS = min(4, max(2, os.cpu_count() or 1))
+"""The same for files of this machine's node: what more of them do is wait for the interpreter.
+Measured on 16 processors: 9.7 GB/s with 4, 6.1 with 16."""
 
 _Load: TypeAlias = Load[Candidate | None]
 

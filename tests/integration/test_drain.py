@@ -64,7 +64,9 @@ class Cached:
 
 @pytest.fixture
 def cached(tmp_path: Path, s3: S3Server, etcd: EtcdServer) -> Iterator[Cached]:
-    directory, settings = tmp_path / f"drain-{tmp_path.name}", {"chunk_size": CHUNK_BYTES, **FAST}
+    directory = tmp_path / f"drain-{tmp_path.name}"
+    # A lease that ends has others stand in, and their chunks would count as moved.
+    settings = {"chunk_size": CHUNK_BYTES, "lease_ttl_s": 30.0, **FAST}
     with Site(directory, s3, etcd, nodes=NODES, settings=settings) as site:
         yield Cached(site)
 

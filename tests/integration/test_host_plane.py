@@ -19,6 +19,7 @@ import pytest
 import penstock
 import penstock.aio
 from penstock import operator
+from penstock.chunk_files import ChunkFiles
 from penstock.host_connection import HostConnection
 from penstock.host_view import view_object
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
@@ -205,9 +206,7 @@ def test_a_view_of_more_chunks_than_maps_names_the_setting(rig: Rig) -> None:
         assert local is not None
 
         with pytest.raises(penstock.PenstockError, match=r"vm\.max_map_count"):
-            view_object(
-                lambda: core.connect(local), handle.ticket, handle.opened.id, map_count_max=10
-            )
+            view_object(core.chunk_files(handle), map_count_max=10)
 
 
 def test_a_view_waits_for_a_node_that_is_silent_for_a_moment(rig: Rig) -> None:
@@ -228,7 +227,8 @@ def test_a_view_waits_for_a_node_that_is_silent_for_a_moment(rig: Rig) -> None:
             connects.append(connection)
             return connection
 
-        assert view_object(connect, handle.ticket, handle.opened.id) == OBJECT
+        files = ChunkFiles(connect, handle.ticket, handle.opened.id)
+        assert view_object(files) == OBJECT
 
     assert len(connects) == 2
 

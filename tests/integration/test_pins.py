@@ -15,7 +15,7 @@ from penstock import operator
 from penstock.cli.app import app
 from penstock.errors import InvalidRequest, ObjectNotFound
 from penstock.operator import Operator
-from penstock.operator_results import PinStatus
+from penstock.operator_results import ModelStatus, PinStatus
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
@@ -207,13 +207,18 @@ def test_models_are_told_by_directory_with_what_is_held_of_them(
     cache.read(two.url, 20 * CHUNK)  # The last chunk: 5 bytes.
     cache.stat(top.url)
 
-    told = {model.url: model for model in connection.models().models}
+    def told() -> dict[str, ModelStatus]:
+        return {model.url: model for model in connection.models().models}
 
-    llama = told["penstock://models/llama/8b/"]
+    name, held_bytes = "penstock://models/llama/8b/", 20 * CHUNK + 10
+    wait_until(  # Nodes write what they have brought in after they have given it.
+        lambda: told()[name].held_bytes >= held_bytes, deadline_s=DEADLINE_S, what="all is written"
+    )
+    llama = told()[name]
     assert (llama.objects, llama.bytes) == (2, 2 * (20 * CHUNK + 5))
-    assert (llama.held_bytes, llama.copies) == (20 * CHUNK + 10, 1.0)
+    assert (llama.held_bytes, llama.copies) == (held_bytes, 1.0)
     assert llama.last_read >= begun_at - 1
-    assert (told[top.url].held_bytes, told[top.url].copies) == (0, 0.0)
+    assert (told()[top.url].held_bytes, told()[top.url].copies) == (0, 0.0)
     shown = CliRunner().invoke(app, ["status", "--models", "--address", site.address])
     (line,) = (each for each in shown.stdout.splitlines() if "llama/8b/" in each)
     assert line.split()[:6] == ["penstock://models/llama/8b/", "2", "2.6", "MB", "50.0", "%"]

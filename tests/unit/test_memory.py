@@ -2,6 +2,9 @@
 
 import mmap
 import random
+import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -41,6 +44,35 @@ def test_a_copy_to_any_address_is_the_same_bytes_and_touches_no_other(
         memory.copy(target[at : at + length], source)
 
     assert bytes(target) == bytes(at) + DATA[begin : begin + length] + bytes(10)
+
+
+@pytest.fixture
+def nobody_is_interrupted() -> Iterator[None]:
+    """The interpreter goes to another thread only when the one that has it lets go."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+@pytest.mark.usefixtures("nobody_is_interrupted")
+def test_others_run_during_a_copy(is_slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_is_slow_if_unaligned", lambda: is_slow)
+    source, target = memory.page_aligned(4 << 20), memory.page_aligned(4 << 20)
+    begin, has_run = threading.Event(), threading.Event()
+    other = threading.Thread(target=lambda: (begin.wait(), has_run.set()))
+    other.start()
+
+    begin.set()
+    for _ in range(10_000):
+        memory.copy(target, source)
+        if has_run.is_set():
+            break
+    ran_meanwhile = has_run.is_set()
+
+    other.join()
+    assert ran_meanwhile
 
 
 @pytest.mark.parametrize("is_slow", [False, True])

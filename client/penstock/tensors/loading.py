@@ -7,31 +7,20 @@ Not responsible for: what a file says (`header`), which files there are (`checkp
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from penstock.cache import Cache
 from penstock.errors import InvalidConfiguration, InvalidRequest, NodeUnavailable, NotPermitted
-from penstock.memory import copy
 from penstock.tensors.checkpoint import Shard
 from penstock.tensors.frameworks import as_tensor, require_torch, torch_tensor
 from penstock.tensors.header import Header, TensorInfo
-from penstock.tensors.staging import Fill, copy_to_device
-from penstock.tensors.tensor_file import TensorFile, header_in, new_memory
+from penstock.tensors.staging import BUFFER_BYTES_MAX, copy_to_device
+from penstock.tensors.tensor_file import TensorFile, header_in
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The tensors' bytes of a file: in memory already, or to be read."""
-
-    header: Header
-    size_bytes: int
-    fill: Fill
-    view: memoryview | None = None
 
 
 def load_shard(cache: Cache, shard: Shard, device: Any) -> dict[str, Any]:
@@ -43,21 +32,22 @@ def load_shard(cache: Cache, shard: Shard, device: Any) -> dict[str, Any]:
     """
     begun, before = time.monotonic(), cache.stats()["source"]
     target = require_torch().device(device)
-    with contextlib.ExitStack() as stack:
-        view = _view(cache, shard.url)
-        data = _to_read(cache, shard.url, stack) if view is None else _viewed(view, shard.url)
-        wanted = _wanted(shard, data.header)
-        loaded = _on_processor(data, wanted) if target.type == "cpu" else _on(target, data, wanted)
+    if target.type != "cpu":
+        how, loaded = "copied", on_device(cache, shard, target)
+    elif (view := _view(cache, shard.url)) is not None:
+        how, loaded = "mapped", _in_view(view, shard)
+    else:
+        how, loaded = "read", _in_memory(cache, shard)
     seconds, after = time.monotonic() - begun, cache.stats()["source"]
     sources = {name: size - before.get(name, 0) for name, size in after.items()}
     _log.info(
-        "%s: %d tensors, %d bytes in %.2f s to %s, mapped: %s, read by source: %s",
+        "%s: %d tensors, %d bytes, %s in %.2f s to %s, read by source: %s",
         shard.url,
         len(loaded),
-        data.size_bytes,
+        sum(each.nbytes for each in loaded.values()),
+        how,
         seconds,
         target,
-        view is not None,
         {name: size for name, size in sources.items() if size} or "nothing",
     )
     return loaded
@@ -74,22 +64,44 @@ def _view(cache: Cache, url: str) -> memoryview | None:
         return None
 
 
-def _viewed(view: memoryview, url: str) -> _Data:
-    header = header_in(view, url)
-    data = view[header.data_start :]
-    return _Data(
-        header, len(data), lambda memory, at: copy(memory, data[at : at + len(memory)]), data
-    )
+def _in_view(view: memoryview, shard: Shard) -> dict[str, Any]:
+    wanted = _wanted(shard, header_in(view, shard.url))
+    return {
+        name: torch_tensor(view[info.start : info.stop], info.dtype, info.shape)
+        for name, info in wanted.items()
+    }
 
 
-def _to_read(cache: Cache, url: str, stack: contextlib.ExitStack) -> _Data:
-    file = stack.enter_context(contextlib.closing(TensorFile(cache.open(url))))
-    start = file.header.data_start
-    return _Data(
-        file.header,
-        file.info.size - start,
-        lambda memory, at: file.read_into(memory, start + at),
-    )
+def _in_memory(cache: Cache, shard: Shard) -> dict[str, Any]:
+    with _opened(cache, shard) as file:
+        start = file.header.data_start
+        wanted = _wanted(shard, file.header)
+        memory = file.read(start, file.info.size - start)
+    return {
+        name: torch_tensor(memory[info.start - start : info.stop - start], info.dtype, info.shape)
+        for name, info in wanted.items()
+    }
+
+
+def on_device(cache: Cache, shard: Shard, device: Any) -> dict[str, Any]:
+    """Return tensors that share one piece of the device's memory, as they do the file."""
+    torch = require_torch()
+    with _opened(cache, shard) as file:
+        start = file.header.data_start
+        wanted = _wanted(shard, file.header)
+        octets = torch.empty(file.info.size - start, dtype=torch.uint8, device=device)
+        stop = threading.Event()
+        with contextlib.closing(file.parts(start, stop)) as parts:
+            buffer_bytes = min(BUFFER_BYTES_MAX, parts.largest_bytes)
+            copy_to_device(octets, parts, start=start, stop=stop, buffer_bytes=buffer_bytes)
+    return {
+        name: as_tensor(octets[info.start - start : info.stop - start], info.dtype, info.shape)
+        for name, info in wanted.items()
+    }
+
+
+def _opened(cache: Cache, shard: Shard) -> "contextlib.closing[TensorFile]":
+    return contextlib.closing(TensorFile(cache.open(shard.url)))
 
 
 def _wanted(shard: Shard, header: Header) -> Mapping[str, TensorInfo]:
@@ -102,26 +114,3 @@ def _wanted(shard: Shard, header: Header) -> Mapping[str, TensorInfo]:
             f"{len(missing) - 1} more"
         )
     return {name: info for name, info in header.tensors.items() if name in shard.names}
-
-
-def _on_processor(data: _Data, wanted: Mapping[str, TensorInfo]) -> dict[str, Any]:
-    memory = data.view
-    if memory is None:
-        memory = new_memory(data.size_bytes)
-        data.fill(memory, 0)
-    start = data.header.data_start
-    return {
-        name: torch_tensor(memory[info.start - start : info.stop - start], info.dtype, info.shape)
-        for name, info in wanted.items()
-    }
-
-
-def _on(device: Any, data: _Data, wanted: Mapping[str, TensorInfo]) -> dict[str, Any]:
-    """Return tensors that share one piece of the device's memory, as they do the file."""
-    octets = require_torch().empty(data.size_bytes, dtype=require_torch().uint8, device=device)
-    copy_to_device(octets, data.fill)
-    start = data.header.data_start
-    return {
-        name: as_tensor(octets[info.start - start : info.stop - start], info.dtype, info.shape)
-        for name, info in wanted.items()
-    }

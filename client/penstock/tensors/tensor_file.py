@@ -5,6 +5,7 @@ ones together.
 Not responsible for: what the bytes mean (`frameworks`), where they come from (`object_file`).
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from penstock.tensors.header import (
     header_length,
     parse_header,
 )
+from penstock.tensors.parts import Parts
 from penstock.tensors.slices import Selection
 
 NEAR_BYTES = BLOCK_BYTES
@@ -115,6 +117,14 @@ class TensorFile:
         _pick(
             together, [start - begin for start in starts[span.first : span.last + 1]], run, target
         )
+
+    def parts(self, start: int, stop: threading.Event) -> Parts:
+        """Tell the file's bytes from ``start`` on, until ``stop`` is set; close it."""
+
+        def read(memory: memoryview, at: int) -> None:
+            self._file.read_into_at(memory, at, stop=stop)
+
+        return Parts(self._file.chunk_files(stop), read, start)
 
     def close(self) -> None:
         """Close the object; tensors that were read stay."""

@@ -4,12 +4,13 @@
 
 Benchmarks start it. JSON holds what the way needs. One line is printed: when all tensors were there
 on the machine's monotonic clock, the seconds since the program was ready to begin, its processor
-seconds, and a sum over the tensors that is the same whichever way they came. A way whose package is
-absent says so, with status 3.
+seconds, the memory of its own that it has taken for it, and a sum over the tensors that is the same
+whichever way they came. A way whose package is absent says so, with status 3.
 """
 
 import importlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+
+from penstock_node.testbed.usage import private_bytes
 
 ABSENT = 3
 """The exit status when a package is not installed."""
@@ -130,7 +133,7 @@ def main() -> None:
     except ImportError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(ABSENT)
-    begun, total = time.monotonic(), 0
+    begun, total, had_bytes = time.monotonic(), 0, private_bytes(os.getpid())
     loaded = dict[str, torch.Tensor]()
     for name, tensor in WAYS[way](spec):
         total += touched(tensor)
@@ -140,6 +143,7 @@ def main() -> None:
         "loaded_at": loaded_at,
         "load_s": loaded_at - begun,
         "cpu_s": time.process_time(),
+        "private_bytes": private_bytes(os.getpid()) - had_bytes,
         "tensors": len(loaded),
         "sum": total,
     }

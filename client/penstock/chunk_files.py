@@ -1,0 +1,193 @@
+"""The files in which the node of this machine keeps an object's chunks: open, as they come.
+
+Responsible for: asking until all have come, and telling the node when nobody uses them any more.
+Not responsible for: what is done with them: maps (`host_view`), copies (`tensors.parts`); sockets
+(`host_connection`).
+
+They have a connection of their own: for as long as that is open, the node counts the chunks as in
+use.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from penstock.deadline import Deadline
+from penstock.errors import Cancelled, NodeUnavailable, NotPermitted, Overloaded, PenstockError
+from penstock.host_connection import Answer, HostConnection
+from penstock.host_frames import INDEXES_MAX
+from penstock.objects import ObjectId
+from penstock.v1 import host_pb2
+from penstock.wire import error_from_proto
+
+PROGRESS_TIMEOUT_S = 60.0
+"""Longest that is waited for the next chunk."""
+TRIES = 5
+"""How often the node is asked in a row before it counts as away: there is no other."""
+PAUSE_S = 0.2
+"""In between; a node that is started anew is there again after some."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFile:
+    """Where a chunk's bytes lie. Whoever was given it closes the descriptor."""
+
+    index: int
+    descriptor: int
+    offset: int
+    """Of the chunk's first byte in the file."""
+    length: int
+    checksums: bytes
+    """Of its blocks."""
+
+
+class ChunkFiles:
+    """Asks for the files of one object. Used by one thread at a time; close it."""
+
+    def __init__(
+        self,
+        connect: Callable[[], HostConnection],
+        ticket: Callable[[], str],
+        obj: ObjectId,
+        *,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            connect: Makes a connection to the node, which is this object's from then on.
+            ticket: Returns a ticket that is good for a while.
+            obj: The object.
+            stop: Set from another thread to give up early.
+        """
+        self.object = obj
+        self._connect, self._ticket = connect, ticket
+        self._stop = stop or threading.Event()
+        self._connection: HostConnection | None = None
+        self._connections: list[HostConnection] = []
+
+    def check_wanted(self) -> None:
+        """Raise `Cancelled` once nobody wants them any more."""
+        if self._stop.is_set():
+            raise Cancelled
+
+    def close(self) -> None:
+        """Tell the node that the chunks are no longer in use; again does nothing."""
+        for each in self._connections:
+            each.close()
+
+    def each(self, indexes: Iterable[int], *, recheck: bool = False) -> Iterator[ChunkFile]:
+        """Tell the chunks' files, in the order in which they come; the node brings in the rest.
+
+        Args:
+            indexes: Of the chunks.
+            recheck: Bytes that came before were bad: the node looks at them first.
+
+        Raises:
+            NotPermitted: The node gives this program no files.
+            NodeUnavailable: The node does not answer.
+            Overloaded: This process may not open so many files.
+        """
+        rest = iter(indexes)
+        waiting: list[int] = []
+        deadline = self._deadline()
+        while waiting := waiting + list(islice(rest, INDEXES_MAX - len(waiting))):
+            filling = yield from self._ask(waiting, deadline, recheck=recheck)
+            if len(filling) < len(waiting):
+                deadline = self._deadline()
+            elif deadline.remaining_s == 0:
+                raise NodeUnavailable(f"no chunk came within {PROGRESS_TIMEOUT_S:.0f} s")
+            waiting = filling
+
+    def _ask(
+        self, indexes: list[int], deadline: Deadline, *, recheck: bool
+    ) -> Generator[ChunkFile, None, list[int]]:
+        """Tell the files that are here; return the chunks that are still on their way."""
+        left, filling = list(indexes), list[int]()
+        for tries_left in reversed(range(TRIES)):
+            try:
+                yield from self._ask_once(left, filling, deadline, recheck=recheck)
+                break
+            except NodeUnavailable:
+                self._connection = None
+                self._stop.wait(PAUSE_S)
+                self.check_wanted()
+                if not tries_left:
+                    raise
+        return filling
+
+    def _ask_once(
+        self, left: list[int], filling: list[int], deadline: Deadline, *, recheck: bool
+    ) -> Iterator[ChunkFile]:
+        """Take those from ``left`` of which the node has told."""
+        request = host_pb2.HostRequest(
+            read=host_pb2.HostRead(
+                ticket=self._ticket(),
+                indexes=left,
+                recheck=recheck,
+                into_memory=True,
+                in_parts=True,
+            )
+        )
+        connection = self._connected()
+        answer = connection.ask(request, deadline)
+        while True:
+            with answer:
+                yield from self._take(answer, left, filling)
+            if not left:
+                return
+            answer = connection.receive(deadline)
+
+    def _connected(self) -> HostConnection:
+        if self._connection is None:
+            connection = self._connect()
+            self._connections.append(connection)
+            if not connection.welcome.gives_files:
+                raise _no_files(connection)
+            self._connection = connection
+        return self._connection
+
+    def _deadline(self) -> Deadline:
+        self.check_wanted()
+        return Deadline.after(PROGRESS_TIMEOUT_S, is_over=self._stop.is_set)
+
+    def _take(self, answer: Answer, left: list[int], filling: list[int]) -> Iterator[ChunkFile]:
+        told = answer.message.chunks
+        indexes = [chunk.index for chunk in told.chunks]
+        is_whole = told.more == (len(indexes) < len(left))
+        if not indexes or indexes != left[: len(indexes)] or not is_whole:
+            raise NodeUnavailable("the node of this machine answers for other chunks")
+        for chunk in told.chunks:
+            match chunk.WhichOneof("state"):
+                case "file":
+                    file = _taken(answer, chunk)
+                    del left[0]
+                    yield file
+                    continue
+                case "error":
+                    self._raise(error_from_proto(chunk.error))
+                case "over_bulk":
+                    raise _no_files(self._connected())
+            del left[0]
+            filling.append(chunk.index)
+
+    def _raise(self, error: PenstockError) -> None:
+        """Raise what asking again does not help; wait for what it does."""
+        if not isinstance(error, Overloaded):
+            raise error
+        self._stop.wait(error.retry_after_s)
+
+
+def _taken(answer: Answer, chunk: host_pb2.HostChunk) -> ChunkFile:
+    if not answer.files:
+        raise Overloaded("this process may not open enough files: raise its limit (ulimit -n)")
+    file = chunk.file
+    return ChunkFile(chunk.index, answer.take_file(), file.offset, file.length, file.checksums)
+
+
+def _no_files(connection: HostConnection) -> NotPermitted:
+    return NotPermitted(
+        f"the node at {connection.address} gives this program no files: give the node's tiers a "
+        "read_only_path; or read the object, which needs none"
+    )
