@@ -65,7 +65,9 @@ def test_so_many_write_at_once_and_the_rest_in_turn(
 
     assert all(write.result(DEADLINE_S) for write in writes)
     assert disk.most == WRITERS_MAX
-    assert disk.begun[WRITERS_MAX:] == sorted(disk.begun[WRITERS_MAX:])
+    # Of those who have begun together, any may be the first to say so.
+    for place, number in enumerate(disk.begun):
+        assert abs(number - place) < WRITERS_MAX, disk.begun
     wait_until(lambda: threads() == 0, deadline_s=DEADLINE_S, what="no thread waits for nothing")
 
 
