@@ -6,8 +6,8 @@ Loaders are processes of their own (`testbed.loaders`), on the processor; each t
 pages of all tensors. *Warm host*: a node of the loaders' machine has the model. *Warm cluster*:
 the owners have it, and the loaders' machine has no node. *Cold cluster*: nobody has it. Beside
 them: the safetensors library on a file in the page cache, and the ways straight from S3, a process
-of this machine too; held, it answers no request before it is 20 ms old, and sends 300 MB/s. At
-last, many loaders of a host that has nothing of the model yet: what comes into it, and the memory that
+of this machine too; held, it answers nothing before 20 ms have passed, and sends 300 MB/s. At last,
+many loaders of a host that has nothing of the model yet: what comes into it, and the memory that
 it takes there. ``--quick`` loads the real model once.
 """
 
