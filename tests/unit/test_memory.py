@@ -61,7 +61,12 @@ def test_others_run_during_a_copy(is_slow: bool, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(memory, "_is_slow_if_unaligned", lambda: is_slow)
     source, target = memory.page_aligned(4 << 20), memory.page_aligned(4 << 20)
     begin, has_run = threading.Event(), threading.Event()
-    other = threading.Thread(target=lambda: (begin.wait(), has_run.set()))
+
+    def run() -> None:
+        begin.wait()
+        has_run.set()
+
+    other = threading.Thread(target=run)
     other.start()
 
     begin.set()
