@@ -46,13 +46,14 @@ def copy_to_device(
         parts: Of an object; taken by several threads, one at a time.
         start: Of the object's byte that is the target's first.
         stop: Is set once one has failed, for whoever brings the rest; or from another thread.
-        workers: How many parts are filled at once.
+        workers: How many parts are filled at once, at most.
         buffer_bytes: How much of a part moves at a time.
 
     Raises:
         Exception: What a part raised first; nothing is written any more.
         Cancelled: ``stop`` was set.
     """
+    workers = max(1, min(workers, -(-target.numel() // buffer_bytes)))
     copying = _Copying(target, parts, start, stop or threading.Event(), workers, buffer_bytes)
     with ThreadPoolExecutor(workers + 1, thread_name_prefix="penstock-device") as threads:
         try:
