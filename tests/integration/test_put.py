@@ -96,8 +96,15 @@ def direct(s3: S3Server) -> Any:
     return boto3.client("s3", endpoint_url=s3.endpoint, region_name="us-east-1", config=unsigned)
 
 
-def uploads(direct: Any) -> list[dict[str, Any]]:
+def uploads(direct: Any, prefix: str = "") -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = direct.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    return [upload for upload in found if upload["Key"].startswith(prefix)]
+
+
+def parts(direct: Any, upload: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = direct.list_parts(
+        Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"]
+    ).get("Parts", [])
     return found
 
 
@@ -360,7 +367,7 @@ def put_under_way(
     with subprocess.Popen(interruptible, stderr=subprocess.PIPE) as putting:
         try:
             wait_until(
-                lambda: any(upload["Key"] == f"slow/{name}" for upload in uploads(direct)),
+                lambda: any(parts(direct, each) for each in uploads(direct, f"slow/{name}")),
                 deadline_s=30,
                 what="the origin has parts",
             )
@@ -392,7 +399,8 @@ def test_a_sender_that_ends_leaves_nothing(
     # Not by its silence, after half a minute.
     reason = "gave it up" if status > 0 else "is gone"
     logs = [(node.directory / "node.log").read_text() for node in cluster.running]
-    assert any(f"slow/{name}: its sender {reason}" in log for log in logs)
+    ended = [line for log in logs for line in log.splitlines() if name in line]
+    assert any(f"slow/{name}: its sender {reason}" in line for line in ended), ended
     with pytest.raises(penstock.ObjectNotFound):
         cache.stat(f"penstock://slow/{name}", refresh=True)
 

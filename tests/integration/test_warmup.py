@@ -478,9 +478,9 @@ def test_an_interrupt_ends_it_cleanly_with_what_was_done(site: Site, origin: Ori
     # Ten seconds of it: time enough for a busy machine to see a bar that has begun.
     stored, terminal = site.put("interrupted.bin", size=12 * LARGE), Terminal()
 
-    with subprocess.Popen(
-        command(site, stored.url, "--json"), stdout=subprocess.PIPE, stderr=terminal.theirs
-    ) as warming:
+    # A shell that starts the tests in the background has interrupts ignored in all below it.
+    interruptible = ["env", "--default-signal=INT", *command(site, stored.url, "--json")]
+    with subprocess.Popen(interruptible, stdout=subprocess.PIPE, stderr=terminal.theirs) as warming:
         os.close(terminal.theirs)
         terminal.read_until(lambda text: bool(re.search(r" [1-9]\d?%", text)))
         warming.send_signal(signal.SIGINT)
