@@ -8,13 +8,21 @@ They have a connection of their own: for as long as that is open, the node count
 use.
 """
 
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from penstock.deadline import Deadline
-from penstock.errors import Cancelled, NodeUnavailable, NotPermitted, Overloaded, PenstockError
+from penstock.errors import (
+    Cancelled,
+    CorruptData,
+    NodeUnavailable,
+    NotPermitted,
+    Overloaded,
+    PenstockError,
+)
 from penstock.host_connection import Answer, HostConnection
 from penstock.host_frames import INDEXES_MAX
 from penstock.objects import ObjectId
@@ -39,7 +47,9 @@ class ChunkFile:
     """Of the chunk's first byte in the file."""
     length: int
     checksums: bytes
-    """Of its blocks."""
+    """Of its blocks, as the node has verified them when it brought the chunk in."""
+    source: str = ""
+    """Where the node had it from: see `penstock.planes.host_file.source_of`."""
 
 
 class ChunkFiles:
@@ -161,7 +171,11 @@ class ChunkFiles:
         for chunk in told.chunks:
             match chunk.WhichOneof("state"):
                 case "file":
-                    file = _taken(answer, chunk)
+                    if not answer.files:
+                        raise Overloaded(
+                            "this process may not open enough files: raise its limit (ulimit -n)"
+                        )
+                    file = take_file(answer, chunk)
                     del left[0]
                     yield file
                     continue
@@ -179,11 +193,30 @@ class ChunkFiles:
         self._stop.wait(error.retry_after_s)
 
 
-def _taken(answer: Answer, chunk: host_pb2.HostChunk) -> ChunkFile:
-    if not answer.files:
-        raise Overloaded("this process may not open enough files: raise its limit (ulimit -n)")
+def take_file(answer: Answer, chunk: host_pb2.HostChunk) -> ChunkFile:
+    """Return the next file of an answer, which is of ``chunk``: the caller's from now on.
+
+    Raises:
+        IndexError: There is none.
+    """
     file = chunk.file
-    return ChunkFile(chunk.index, answer.take_file(), file.offset, file.length, file.checksums)
+    return ChunkFile(
+        chunk.index, answer.take_file(), file.offset, file.length, file.checksums, file.source
+    )
+
+
+def read_exactly(descriptor: int, span: memoryview, offset: int) -> None:
+    """Fill ``span`` from ``offset`` of a chunk's file.
+
+    Raises:
+        CorruptData: The file is short or cannot be read.
+    """
+    try:
+        size = os.preadv(descriptor, [span], offset)
+    except OSError as error:
+        raise CorruptData(f"a chunk's file cannot be read: {error}") from error
+    if size != len(span):
+        raise CorruptData(f"a chunk's file ends at byte {offset + size}")
 
 
 def _no_files(connection: HostConnection) -> NotPermitted:

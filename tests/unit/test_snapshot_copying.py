@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from penstock.checksums import block_checksums
+from penstock.chunk_files import ChunkFile
 from penstock.errors import Cancelled, CorruptData, InvalidRequest, NoSpace
 from penstock.snapshots.host_copy import SPAN_BYTES, Verify, copy_chunk
-from penstock.snapshots.host_files import GivenFile
 from penstock.snapshots.kernel_copy import KernelCopy
 from penstock.snapshots.parallel import Buffers, for_each
 from penstock.snapshots.room import disk_error
@@ -42,7 +42,7 @@ def copied(directory: Path, data: bytes, *, elsewhere: bool, verify: Verify) -> 
         source(directory, data, elsewhere=elsewhere) as descriptor,
         (directory / "target").open("wb+") as target,
     ):
-        given = GivenFile(7, descriptor, 0, len(CHUNK), block_checksums(CHUNK), "disk")
+        given = ChunkFile(7, descriptor, 0, len(CHUNK), block_checksums(CHUNK), "disk")
         way = copy_chunk(
             given,
             KernelCopy(target.fileno()),

@@ -1,10 +1,8 @@
 """Reading a chunk's open file into place."""
 
-import functools
-import os
 from typing import get_args
 
-from penstock.errors import CorruptData
+from penstock.chunk_files import read_exactly
 from penstock.planes.landing import Landing
 from penstock.planes.plane import Source
 from penstock.v1 import host_pb2
@@ -25,14 +23,4 @@ def land_file(descriptor: int, offset: int, landing: Landing) -> None:
     Raises:
         CorruptData: A block does not match, or the file is short or cannot be read.
     """
-    landing.fill(functools.partial(_read_at, descriptor, offset))
-
-
-def _read_at(descriptor: int, offset: int, span: memoryview, at: int) -> None:
-    """Fill ``span`` from byte ``at`` of the chunk that begins at ``offset`` of the file."""
-    try:
-        size = os.preadv(descriptor, [span], offset + at)
-    except OSError as error:
-        raise CorruptData(f"a chunk's file cannot be read: {error}") from error
-    if size != len(span):
-        raise CorruptData(f"a chunk's file ends at byte {at + size}")
+    landing.fill(lambda span, at: read_exactly(descriptor, span, offset + at))

@@ -15,11 +15,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from penstock.checksums import block_checksums
+from penstock.chunk_files import ChunkFile
 from penstock.errors import Cancelled, CorruptData, ObjectChanged
 from penstock.opens import Handle
+from penstock.planes.host_file import source_of
 from penstock.snapshots.digests import piece_digest
 from penstock.snapshots.host_copy import SPAN_BYTES, Verify, copy_chunk, write_all
-from penstock.snapshots.host_files import GivenFile, HostFiles
+from penstock.snapshots.host_files import HostFiles
 from penstock.snapshots.kernel_copy import KernelCopy
 from penstock.snapshots.locks import POLL_S
 from penstock.snapshots.manifest import Manifest, Record, matches_disk
@@ -256,7 +258,7 @@ class Bringing:
         left = set(missing)
         kernel = KernelCopy(filling.partial.descriptor)
 
-        def copy(file: GivenFile) -> None:
+        def copy(file: ChunkFile) -> None:
             if self._copy(filling, kernel, file):
                 left.discard(file.index)
 
@@ -266,7 +268,7 @@ class Bringing:
                 self._each_part(batch, copy, threads=COPIES_AT_ONCE, over=threading.Event())
         return [index for index in missing if index in left]
 
-    def _copy(self, filling: "_Filling", kernel: KernelCopy, file: GivenFile) -> bool:
+    def _copy(self, filling: "_Filling", kernel: KernelCopy, file: ChunkFile) -> bool:
         at, length = filling.identity.span(file.index)
         target = filling.partial.descriptor
         try:
@@ -283,7 +285,7 @@ class Bringing:
             return False  # The reader tells the node, and reads it from elsewhere.
         filling.landed(file.index, piece_digest(file.checksums))
         self._tally.copied(way, length)
-        self._source.count(file.source, length)
+        self._source.count(source_of(file.source), length)
         return True
 
     def _by_reading(self, filling: "_Filling", missing: list[int]) -> None:
@@ -319,7 +321,7 @@ class Bringing:
 
     def _each_part(
         self,
-        parts: Sequence[GivenFile] | Sequence[Window],
+        parts: Sequence[ChunkFile] | Sequence[Window],
         work: Callable[..., None],
         *,
         threads: int,

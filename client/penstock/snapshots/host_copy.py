@@ -8,8 +8,8 @@ import os
 from typing import Literal, TypeAlias
 
 from penstock.checksums import BLOCK_BYTES, CHECKSUM_BYTES, block_count, blocks_match, digests_of
+from penstock.chunk_files import ChunkFile, read_exactly
 from penstock.errors import CorruptData
-from penstock.snapshots.host_files import GivenFile
 from penstock.snapshots.kernel_copy import KernelCopy, Way
 from penstock.snapshots.parallel import Buffers
 
@@ -20,7 +20,7 @@ SPAN_BYTES = 16 * BLOCK_BYTES
 
 
 def copy_chunk(
-    file: GivenFile,
+    file: ChunkFile,
     kernel: KernelCopy,
     target: int,
     *,
@@ -61,7 +61,7 @@ def copy_chunk(
 
 
 def _verify(
-    file: GivenFile,
+    file: ChunkFile,
     descriptor: int,
     offset: int,
     length: int,
@@ -79,20 +79,6 @@ def _verify(
             raise CorruptData(f"blocks of chunk {file.index} do not match their checksums")
         if into is not None:
             write_all(into[0], span, into[1] + done)
-
-
-def read_exactly(descriptor: int, span: memoryview, offset: int) -> None:
-    """Fill ``span`` from ``offset`` of a file.
-
-    Raises:
-        CorruptData: The file is short or cannot be read.
-    """
-    try:
-        size = os.preadv(descriptor, [span], offset)
-    except OSError as error:
-        raise CorruptData(f"a chunk's file cannot be read: {error}") from error
-    if size != len(span):
-        raise CorruptData(f"a chunk's file ends at byte {offset + size}")
 
 
 def write_all(descriptor: int, data: memoryview, at: int) -> None:

@@ -9,13 +9,13 @@ in the usual way, which knows what to do about errors.
 import os
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
+from penstock.chunk_files import ChunkFile, take_file
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, Overloaded, PenstockError
 from penstock.host_connection import Answer, HostConnection
 from penstock.opens import Handle
-from penstock.planes.host_file import DONE, source_of
+from penstock.planes.host_file import DONE
 from penstock.snapshots.source import HostAccess
 from penstock.v1 import host_pb2
 from penstock.wire import error_from_proto
@@ -24,20 +24,6 @@ BATCH_MAX = 32
 """Chunks asked for, and files open, at once."""
 PROGRESS_TIMEOUT_S = 20.0
 """Longest without a chunk: then the rest is read in the usual way."""
-
-
-@dataclass(frozen=True, slots=True)
-class GivenFile:
-    """One chunk in an open file, which belongs to `HostFiles`."""
-
-    index: int
-    descriptor: int
-    offset: int
-    """Of the chunk's first byte in the file."""
-    length: int
-    checksums: bytes
-    """Of its blocks, as the node has verified them when it brought the chunk in."""
-    source: str
 
 
 class HostFiles:
@@ -53,7 +39,7 @@ class HostFiles:
         """
         self._host, self._handle, self._over = host, handle, over
 
-    def batches(self, indexes: Sequence[int]) -> Generator[list[GivenFile], None, None]:
+    def batches(self, indexes: Sequence[int]) -> Generator[list[ChunkFile], None, None]:
         """Yield files as they come, some at a time; they are closed when the next are asked for.
 
         It ends early, and tells no error, where the node has something else to say than files.
@@ -72,7 +58,7 @@ class HostFiles:
 
     def _batches(
         self, connection: HostConnection, waiting: list[int]
-    ) -> Generator[list[GivenFile], None, None]:
+    ) -> Generator[list[ChunkFile], None, None]:
         deadline = self._deadline()
         while waiting and not self._over.is_set():
             asked, waiting = waiting[:BATCH_MAX], waiting[BATCH_MAX:]
@@ -101,18 +87,18 @@ class HostFiles:
     def _deadline(self) -> Deadline:
         return Deadline.after(PROGRESS_TIMEOUT_S, is_over=self._over.is_set)
 
-    def _take(self, answer: Answer, asked: list[int]) -> tuple[list[GivenFile], list[int]]:
+    def _take(self, answer: Answer, asked: list[int]) -> tuple[list[ChunkFile], list[int]]:
         """Return the files that came, and the chunks to be asked for again."""
         chunks = answer.message.chunks.chunks
         if [chunk.index for chunk in chunks] != asked:
             raise NodeUnavailable("the node of this machine answers for other chunks")
-        given: list[GivenFile] = []
+        given: list[ChunkFile] = []
         filling: list[int] = []
         retry_after_s = 0.0
         for chunk in chunks:
             match chunk.WhichOneof("state"):
                 case "file" if answer.files:
-                    given.append(_given(answer, chunk))
+                    given.append(take_file(answer, chunk))
                 case "filling":
                     filling.append(chunk.index)
                 case "error":
@@ -125,15 +111,3 @@ class HostFiles:
         if not given:
             self._over.wait(retry_after_s)
         return given, filling
-
-
-def _given(answer: Answer, chunk: host_pb2.HostChunk) -> GivenFile:
-    file = chunk.file
-    return GivenFile(
-        chunk.index,
-        answer.take_file(),
-        file.offset,
-        file.length,
-        file.checksums,
-        source_of(file.source),
-    )

@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from penstock.chunk_files import ChunkFile, ChunkFiles
-from penstock.errors import NodeUnavailable, NotPermitted
+from penstock.chunk_files import ChunkFile, ChunkFiles, read_exactly
+from penstock.errors import CorruptData, NodeUnavailable, NotPermitted
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +37,15 @@ class Part:
         What is in the node's files it has verified when it brought that in. A file that is not as
         it should be is passed over: what is read is verified again, and the node mends the file.
         """
-        if self.file is None or not _read_file(self.file, memory, at - self.chunk_start):
-            self.read(memory, at)
+        if self.file is not None:
+            try:
+                offset = self.file.offset + at - self.chunk_start
+                read_exactly(self.file.descriptor, memory, offset)
+            except CorruptData as error:
+                _log.debug("chunk %d is read: %s", self.file.index, error)
+            else:
+                return
+        self.read(memory, at)
 
     def close(self) -> None:
         """Close its file."""
@@ -79,6 +86,9 @@ class Parts:
         left = dict.fromkeys(range(self._start // obj.chunk_size, obj.chunk_count))
         try:
             for file in self._files.each(tuple(left)):
+                if file.length != obj.chunk_length(file.index):
+                    os.close(file.descriptor)  # What follows in it is no byte of the chunk.
+                    continue
                 del left[file.index]
                 yield self._part(file.index, file)
         except (NotPermitted, NodeUnavailable) as error:
@@ -91,11 +101,3 @@ class Parts:
         begin = index * obj.chunk_size
         start, stop = max(self._start, begin), begin + obj.chunk_length(index)
         return Part(start, stop, begin, self._read, file)
-
-
-def _read_file(file: ChunkFile, memory: memoryview, at: int) -> bool:
-    """Fill memory from byte ``at`` of a chunk; tell whether its file has so many bytes."""
-    try:
-        return os.preadv(file.descriptor, [memory], file.offset + at) == len(memory)
-    except OSError:
-        return False
