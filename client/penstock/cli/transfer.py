@@ -12,13 +12,14 @@ import os
 import random
 import secrets
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
+from penstock.cli.in_thread import in_thread
 from penstock.errors import InvalidRequest, ObjectChanged
 from penstock.objects import check_range
 
@@ -153,20 +154,6 @@ def _write(stream: BinaryIO, view: memoryview) -> None:
         raise InvalidRequest(
             f"cannot write what was read: {error.strerror}; write to a FILE with space: -o FILE"
         ) from error
-
-
-def in_thread(call: Callable[[], int]) -> "Future[int]":
-    """Run ``call`` in a thread that does not keep the process alive."""
-    future: Future[int] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the result
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="penstock-transfer", daemon=True).start()
-    return future
 
 
 def windows(

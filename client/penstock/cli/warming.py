@@ -3,8 +3,7 @@
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from penstock.cli.connection import URL_HELP, Address, Json, check_url, open_cache
+from penstock.cli.in_thread import in_thread
 from penstock.cli.output import OBJECTS_PANEL, Column, counted, note, say, say_json, say_table, verb
 from penstock.cli.progress import watched
 from penstock.errors import InvalidRequest
@@ -159,7 +159,7 @@ def run_warmup(
         bar.grow(progress.total_bytes)
         bar.advance(progress.done_bytes)
 
-    running = _in_thread(
+    running = in_thread(
         lambda: cache.warmup(urls, to=to, dry_run=dry_run, on_progress=show, stop=stop)
     )
     try:
@@ -169,19 +169,6 @@ def run_warmup(
         with contextlib.suppress(TimeoutError):
             return running.result(STOP_PATIENCE_S), interrupt
         raise
-
-
-def _in_thread(call: Callable[[], "WarmupReport"]) -> "Future[WarmupReport]":
-    future: Future[WarmupReport] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the result
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="penstock-warmup", daemon=True).start()
-    return future
 
 
 def _say_report(report: "WarmupReport", *, as_json: bool, dry_run: bool) -> None:
