@@ -17,10 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-os.environ |= {"VLLM_TARGET_DEVICE": "cpu", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-
 import torch
 from vllm.plugins import load_general_plugins
+
+from penstock_node.testbed.loaders import vllm_load
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,11 @@ def imports_after_registration() -> dict[str, Any]:
 
 def import_before_forks() -> None:
     """Import what every case needs, once."""
-    import vllm.engine.arg_utils
     import vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors
     import vllm.model_executor.layers.quantization.fp8
     import vllm.model_executor.layers.quantization.online.base  # noqa: F401
-    from vllm.model_executor.models import ModelRegistry
-    from vllm.model_executor.models.llama import LlamaForCausalLM
 
-    # As a class vLLM looks at it here; by its name, in a process of its own, for ten seconds.
-    ModelRegistry.register_model("LlamaForCausalLM", LlamaForCausalLM)
+    vllm_load.import_before_forks()
 
 
 def run(case: Case) -> Any:
@@ -91,13 +87,8 @@ def fork(case: Case, rank: int, folder: Path) -> int:
 
 def compare(case: Case, rank: int, meeting: str) -> dict[str, Any]:
     """Load a model twice; tell which of its tensors are the same, and which are not."""
-    from vllm.config import set_current_vllm_config
-    from vllm.distributed import init_distributed_environment, initialize_model_parallel
-
     config = configuration(case, "penstock", case.directory, case.extra)
-    with set_current_vllm_config(config):
-        init_distributed_environment(case.ranks, rank, meeting, rank, "gloo")
-        initialize_model_parallel(case.ranks)
+    vllm_load.meet(config, rank=rank, ranks=case.ranks, meeting=meeting)
     reference = configuration(case, "auto", case.full, {})
     get = load if case.only_told is None else told
     ours, loader = get(case, config)
@@ -115,19 +106,10 @@ def compare(case: Case, rank: int, meeting: str) -> dict[str, Any]:
 
 def configuration(case: Case, load_format: str, model: str, extra: Mapping[str, Any]) -> Any:
     """Return what vLLM makes of its arguments."""
-    from vllm.engine.arg_utils import EngineArgs
-
-    arguments = EngineArgs(
-        model=model,
-        load_format=load_format,
-        model_loader_extra_config=dict(extra),
-        tensor_parallel_size=case.ranks,
-        enforce_eager=True,
-        max_model_len=64,
-        skip_tokenizer_init=True,
-        speculative_config=case.draft and {"model": case.draft, "num_speculative_tokens": 1},
+    draft = case.draft and {"model": case.draft, "num_speculative_tokens": 1}
+    return vllm_load.configuration(
+        load_format, model, extra, tensor_parallel_size=case.ranks, speculative_config=draft
     )
-    return arguments.create_engine_config()
 
 
 def load(case: Case, config: Any) -> tuple[dict[str, torch.Tensor], str]:

@@ -24,6 +24,7 @@ MODEL = ObjectId("s3://b/model", "v1", CHUNKS * BLOCK_BYTES, BLOCK_BYTES)
 CAPACITY_BYTES = 4 << 20
 FLOOR_BYTES = CAPACITY_BYTES - (1 << 19)
 DEADLINE_S = 20
+SCRIPT_DEADLINE_S = 55
 
 
 def payload_of(index: int) -> bytes:
@@ -327,6 +328,8 @@ def test_a_process_killed_at_any_instant_leaves_nothing_that_is_believed_and_wro
 
 def run_python(script: str) -> str:
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=SCRIPT_DEADLINE_S, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

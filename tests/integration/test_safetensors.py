@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ import penstock
 import penstock.safetensors as remote
 from penstock.errors import InvalidRequest, ObjectNotFound
 from penstock.tensors import loading
-from penstock.tensors.checkpoint import INDEX_NAME, Shard
+from penstock.tensors.checkpoint import INDEX_NAME, Shard, shards_of
+from penstock.tensors.loading import load_in_turn
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.model import model_path
+from penstock_node.testbed.processes import wait_until
 
 MIB = 1 << 20
 SHARDS = 3
@@ -322,6 +325,37 @@ def chunk_files(models: Models) -> set[str]:
     lines = Path("/proc/self/maps").read_text().splitlines()
     directory = str(models.cluster["node"].directory)
     return {line.split(maxsplit=5)[-1] for line in lines if directory in line}
+
+
+def test_while_one_file_is_used_the_next_is_mapped_and_no_more(
+    models: Models, cache: penstock.Cache, real: dict[str, torch.Tensor]
+) -> None:
+    url = models.write_shards("ahead", real)
+    shards = shards_of(cache, url)
+
+    def held() -> list[bool]:
+        located = [cache.locate(shard.url).chunks for shard in shards]
+        return [all(chunk.held_by for chunk in chunks) for chunks in located]
+
+    loading_in_turn = load_in_turn(cache, shards)
+    found = next(loading_in_turn)
+    wait_until(lambda: held() == [True, True, False], deadline_s=10, what="the next is there")
+    found |= next(loading_in_turn) | next(loading_in_turn)
+
+    assert_same(found, real)
+    assert next(loading_in_turn, None) is None
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_who_loads_in_turn_and_stops_leaves_no_thread(models: Models, plane: str) -> None:
+    with models.connect(plane) as cache:
+        url = models.write(f"twice-{plane}.safetensors", model_path().read_bytes())
+        loading_in_turn = load_in_turn(cache, [Shard(url, None)] * 2)
+        next(loading_in_turn)
+
+        loading_in_turn.close()
+
+        assert not [each for each in threading.enumerate() if "penstock-ahead" in each.name]
 
 
 def test_files_without_an_index_are_iterated_in_the_order_of_their_names(

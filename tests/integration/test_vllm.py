@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from penstock.cli.app import app
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
+from penstock_node.testbed.loaders.running import VLLM_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-vllm/bin/python"
@@ -317,7 +318,7 @@ def found(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     (folder / "given").write_text(json.dumps({"command": command, "cases": list(cases.values())}))
     done = subprocess.run(
         [PYTHON, Path(__file__).with_name("in_vllm.py"), folder / "given", folder / "results"],
-        env=os.environ | {"VLLM_CACHE_ROOT": str(folder), "HOME": str(folder)},
+        env=os.environ | VLLM_ENVIRONMENT | {"VLLM_CACHE_ROOT": str(folder), "HOME": str(folder)},
         capture_output=True,
         text=True,
         timeout=230,

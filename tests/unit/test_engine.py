@@ -346,7 +346,8 @@ def test_a_reader_killed_in_the_middle_of_an_answer_leaves_nothing_open(serving:
         client.kill()
 
     serving.counts(0)
-    wait_until(lambda: descriptors() == before, deadline_s=SOON_S, what="all files are closed")
+    # Fewer: what a test before left for the garbage collector.
+    wait_until(lambda: descriptors() <= before, deadline_s=SOON_S, what="all files are closed")
     assert serving.answers()
 
 

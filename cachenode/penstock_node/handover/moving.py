@@ -6,6 +6,7 @@ Not responsible for: which chunks, from whom (`taking`).
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Iterable
 from concurrent.futures import Executor
 
@@ -77,6 +78,9 @@ class Mover:
         self._metrics = metrics
         self._threads = threads
         self._turns = asyncio.Semaphore(CHUNKS_AT_ONCE)
+        self._moves: weakref.WeakValueDictionary[bytes, asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )
 
     async def take_all(
         self, member: Member, told: Iterable[handover_pb2.DescribedChunk], *, epoch: int
@@ -106,7 +110,8 @@ class Mover:
         if not self.is_kept(chunk):
             return NOTHING
         await self._fill_is_over(chunk)  # Before its turn: a fill may take long.
-        async with self._turns:
+        # With more than one copy, each of its former owners offers it.
+        async with self._moves.setdefault(chunk.id, asyncio.Lock()), self._turns:
             if chunk.id in self._store.owned:
                 return NOTHING
             if not self._store.owned.has_room_for(wanted):

@@ -26,6 +26,7 @@ from penstock_node.testbed.processes import PartFailed, Process, free_ports, wai
 if TYPE_CHECKING:  # obstore has these in its stubs alone.
     from obstore.store import ClientConfig, S3Config
 
+VOLUMES_MAX = 10_000
 START_DEADLINE_S = 60.0
 STOP_TIMEOUT_S = 1.0
 """By itself it takes up to 30 s; nothing here needs what it does in that time."""
@@ -147,6 +148,8 @@ class S3Server:
             "-webdav=false",
             "-admin.ui=false",
             "-master.telemetry=false",
+            # Each bucket takes some; by default as many as the disk has room for at this moment.
+            f"-volume.max={VOLUMES_MAX}",
             *(f"-{flag}={port}" for flag, port in self._ports.items()),
         ]
 

@@ -1,7 +1,7 @@
 """All tensors of one file, on any device.
 
 Responsible for: choosing between the memory of this machine's node and a read, on the processor or
-towards a device; saying what it took.
+towards a device; mapping a file ahead; saying what it took.
 Not responsible for: what a file says (`header`), which files there are (`checkpoint`).
 """
 
@@ -9,7 +9,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from penstock.cache import Cache
@@ -23,8 +24,16 @@ from penstock.tensors.tensor_file import TensorFile, header_in
 _log = logging.getLogger(__name__)
 
 
-def load_shard(cache: Cache, shard: Shard, device: Any) -> dict[str, Any]:
+def load_shard(
+    cache: Cache, shard: Shard, device: Any, *, view: memoryview | None = None
+) -> dict[str, Any]:
     """Return the tensors of a file, those that its index names.
+
+    Args:
+        cache: The connection.
+        shard: The file.
+        device: Where they shall be.
+        view: The file, if it has been mapped already; they are to be on the processor then.
 
     Raises:
         InvalidRequest: It is no safetensors file, or lacks a tensor of the index.
@@ -34,7 +43,7 @@ def load_shard(cache: Cache, shard: Shard, device: Any) -> dict[str, Any]:
     target = require_torch().device(device)
     if target.type != "cpu":
         how, loaded = "copied", on_device(cache, shard, target)
-    elif (view := _view(cache, shard.url)) is not None:
+    elif (view := view or _view(cache, shard.url)) is not None:
         how, loaded = "mapped", _in_view(view, shard)
     else:
         how, loaded = "read", _in_memory(cache, shard)
@@ -53,10 +62,34 @@ def load_shard(cache: Cache, shard: Shard, device: Any) -> dict[str, Any]:
     return loaded
 
 
-def _view(cache: Cache, url: str) -> memoryview | None:
+def load_in_turn(cache: Cache, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+    """Load files to the processor, one after another; the next is mapped while one is used.
+
+    What is mapped is memory of this machine's node. What has to be read, where there is none, is
+    this process's own: of that there is one file at a time.
+
+    Raises:
+        InvalidRequest: One is no safetensors file, or lacks a tensor of the index.
+        PenstockError: What reading raises.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="penstock-ahead") as thread:
+        ahead = [thread.submit(_view, cache, shard.url, stop) for shard in shards[:1]]
+        try:
+            for at, shard in enumerate(shards):
+                view = ahead.pop().result() if ahead else None
+                if view is not None:  # Else of none that follow either.
+                    following = shards[at + 1 : at + 2]
+                    ahead = [thread.submit(_view, cache, each.url, stop) for each in following]
+                yield load_shard(cache, shard, "cpu", view=view)
+        finally:
+            stop.set()
+
+
+def _view(cache: Cache, url: str, stop: threading.Event | None = None) -> memoryview | None:
     """Return the object in the memory of this machine's node; None if that is not to be had."""
     try:
-        return cache.view(url, copy_on_write=True)
+        return cache.view(url, copy_on_write=True, stop=stop)
     except (NotPermitted, NodeUnavailable):
         return None  # No node here, or none that gives its files. Of a bad url, the read says so.
     except InvalidConfiguration as error:  # Too few maps for it.

@@ -24,7 +24,7 @@ from penstock.errors import InvalidConfiguration, InvalidRequest
 from penstock.nearest import did_you_mean
 from penstock.safetensors import safe_open
 from penstock.tensors.checkpoint import SUFFIX, Shard, directory_of, files_in, shards_of
-from penstock.tensors.loading import load_shard
+from penstock.tensors.loading import load_in_turn
 from penstock.units import format_size
 
 KEYS = ("url", "address")
@@ -114,8 +114,7 @@ class PenstockModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has
             url = source.model_or_path
         with connect(self._place.address) as cache:
             urls = _without_unused(cache, source, _urls(cache, url, source))
-            for each in urls:
-                yield from self._of_file(cache, each)
+            yield from self._of_files(cache, urls)
             read = cache.stats()["source"]
         _log.info(
             "%s: %d files in %.2f s, read by source: %s",
@@ -125,16 +124,18 @@ class PenstockModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has
             {name: format_size(size) for name, size in read.items() if size} or "all mapped",
         )
 
-    def _of_file(self, cache: Cache, url: str) -> Iterator[tuple[str, Any]]:
-        """Tell a file's tensors, on the processor: vLLM takes its part of each to its device."""
+    def _of_files(self, cache: Cache, urls: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Tell files' tensors, on the processor: vLLM takes its part of each to its device."""
         if self.local_expert_ids is None:
-            yield from load_shard(cache, Shard(url, None), "cpu").items()
+            for tensors in load_in_turn(cache, [Shard(url, None) for url in urls]):
+                yield from tensors.items()
             return
         # Experts of other ranks are not read.
-        with safe_open(url, cache=cache) as file:
-            for name in file.keys():  # noqa: SIM118 - it is no mapping
-                if not should_skip_weight(name, self.local_expert_ids):
-                    yield name, file.get_tensor(name)
+        for url in urls:
+            with safe_open(url, cache=cache) as file:
+                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                    if not should_skip_weight(name, self.local_expert_ids):
+                        yield name, file.get_tensor(name)
 
 
 def _meant(model_config: Any) -> str:

@@ -18,6 +18,12 @@ FIXES = {
     "runai": "absent: pip install runai-model-streamer runai-model-streamer-s3",
     "s3fs": "absent: pip install s3fs",
 }
+VLLM_ENVIRONMENT = {
+    "VLLM_TARGET_DEVICE": "cpu",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+"""Of processes with vLLM, where its kernels are not built."""
 
 
 @dataclass(frozen=True, slots=True)
