@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -62,7 +62,7 @@ def load_shard(
     return loaded
 
 
-def load_in_turn(cache: Cache, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+def load_in_turn(cache: Cache, shards: Sequence[Shard]) -> Generator[dict[str, Any], None, None]:
     """Load files to the processor, one after another; the next is mapped while one is used.
 
     What is mapped is memory of this machine's node. What has to be read, where there is none, is
