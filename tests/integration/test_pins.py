@@ -76,6 +76,10 @@ def missing(cache: penstock.Cache, stored: StoredObject) -> int:
     return sum(not set(chunk.owners) & set(chunk.held_by) for chunk in chunks)
 
 
+def run(site: Site, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--address", site.address], env={"COLUMNS": None})
+
+
 def press(site: Site, cache: penstock.Cache) -> StoredObject:
     """Read far more than there is room for; return what was read first."""
     first, *others = (site.put(f"pressure/{at}", size=PRESSURE) for at in range(6))
@@ -177,23 +181,20 @@ def test_what_is_not_there_is_not_pinned_and_what_is_not_pinned_is_not_unpinned(
 def test_the_verbs(site: Site, connection: Operator, cache: penstock.Cache) -> None:
     stored = site.put("verbs.bin", size=PINNED)
 
-    def run(*words: str) -> Result:
-        return CliRunner().invoke(app, [*words, "--address", site.address], env={"COLUMNS": None})
-
-    pinned = run("pin", stored.url, "--json")
+    pinned = run(site, "pin", stored.url, "--json")
     assert missing(cache, stored) == 0
     assert pinned.exit_code == 0
     told = json.loads(pinned.stdout)
     assert (told["pins"][0]["url"], told["warmup"]["failed_bytes"]) == (stored.url, 0)
     wait_held(connection)
-    listed = run("pins")
+    listed = run(site, "pins")
     assert listed.stdout.splitlines()[1].startswith(f"{stored.url}        1  5.2 MB")
     assert "100.0 %" in listed.stdout
     assert "all pins take 5.2 MB with copies, of 12.6 MB that may be pinned" in listed.stdout
-    (pin,) = json.loads(run("pins", "--json").stdout)["pins"]
+    (pin,) = json.loads(run(site, "pins", "--json").stdout)["pins"]
     assert (pin["bytes"], pin["share_held"]) == (PINNED, 1.0)
-    assert run("unpin", stored.url).stdout == f"unpinned {stored.url}\n"
-    refused = run("unpin", stored.url)
+    assert run(site, "unpin", stored.url).stdout == f"unpinned {stored.url}\n"
+    refused = run(site, "unpin", stored.url)
     assert (refused.exit_code, "is not pinned" in refused.output) == (1, True)
 
 
@@ -220,13 +221,11 @@ def test_models_are_told_by_directory_with_what_is_held_of_them(
     assert (llama.held_bytes, llama.copies) == (held_bytes, 1.0)
     assert llama.last_read >= begun_at - 1
     assert (told()[top.url].held_bytes, told()[top.url].copies) == (0, 0.0)
-    shown = CliRunner().invoke(app, ["status", "--models", "--address", site.address])
-    assert shown.exit_code == 0, shown.output
-    lines = [each for each in shown.stdout.splitlines() if "llama/8b/" in each]
-    assert len(lines) == 1, shown.output
-    assert lines[0].split()[:6] == ["penstock://models/llama/8b/", "2", "524.3", "kB", "50.0", "%"]
-    as_json = CliRunner().invoke(app, ["status", "--models", "--json", "--address", site.address])
-    (model,) = (each for each in json.loads(as_json.stdout)["models"] if each["url"] == llama.url)
+    shown = run(site, "status", "--models").stdout
+    (line,) = (each for each in shown.splitlines() if "llama/8b/" in each)
+    assert line.split()[:6] == ["penstock://models/llama/8b/", "2", "524.3", "kB", "50.0", "%"]
+    as_json = json.loads(run(site, "status", "--models", "--json").stdout)
+    (model,) = (each for each in as_json["models"] if each["url"] == llama.url)
     assert model["share_held"] == llama.share_held
 
 

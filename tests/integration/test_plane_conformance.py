@@ -524,13 +524,13 @@ def test_an_origin_that_is_down_is_told_from_a_node_that_is(client: Client) -> N
 
 
 def flip_a_bit(node: NodeProcess, subject: ObjectId, index: int) -> None:
+    in_memory, what = "penstock_inflight_bytes", "the node has it in its file alone"
+    wait_until(lambda: not node.metrics()[in_memory], deadline_s=DEADLINE_S, what=what)
     path = node.tier_paths[0] / "chunks" / ChunkFile(subject, index).relative_path
     path.chmod(0o600)
-    with path.open("r+b") as file:
-        file.seek(70_000)
-        octet = file.read(1)[0]
-        file.seek(70_000)
-        file.write(bytes([octet ^ 1]))
+    content = bytearray(path.read_bytes())
+    content[70_000] ^= 1
+    path.write_bytes(content)
     path.chmod(0o400)
 
 
