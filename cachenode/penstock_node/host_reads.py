@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from penstock.errors import NotCached
 from penstock.membership.nodes import Nodes
-from penstock.memory import page_aligned
+from penstock.memory import new_memory
 from penstock.object_info import OpenedObject
 from penstock.opens import Handle
 from penstock.reader import Reader
@@ -94,9 +94,10 @@ class HostReads:
             NotCached: With ``only_if_cached``: it is not here and not on its way.
             PenstockError: What filling or reading it raised.
         """
-        found = await self._chunks.look(chunk)
-        if found is not None:
-            return found
+        if self._fetches.get(chunk.id) is None:  # Else it is not here yet, or in memory alone.
+            found = await self._chunks.look(chunk)
+            if found is not None:
+                return found
         return await self._chunks.land(chunk, self._flight(chunk, only_if_cached))
 
     def _flight(self, chunk: Chunk, only_if_cached: bool) -> Flight[Filled]:
@@ -132,10 +133,13 @@ class HostReads:
         self._make_room()
         loan = await self._inflight.peer.acquire(chunk.length)
         with loan.unless_it_fails():
-            data = page_aligned(chunk.length)
-            handle = Handle(self._opened(chunk), self._nodes)
-            await self._in_thread(lambda: self._reader.read_into(handle, data, chunk.start))
-        return Arrival(data.toreadonly(), "peer", loan)
+            data = await self._in_thread(lambda: self._read(chunk))
+        return Arrival(data, "peer", loan)
+
+    def _read(self, chunk: Chunk) -> memoryview:
+        data = new_memory(chunk.length)
+        self._reader.read_into(Handle(self._opened(chunk), self._nodes), data, chunk.start)
+        return data.toreadonly()
 
     def _make_room(self) -> None:
         """Drop what nobody kept and nobody reads now, where others wait for its memory."""

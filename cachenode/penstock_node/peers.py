@@ -13,7 +13,7 @@ from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable, PenstockError
 from penstock.membership.nodes import Nodes
 from penstock.membership.view import Member
-from penstock.memory import page_aligned
+from penstock.memory import new_memory
 from penstock.planes.plane import Landed, PieceRequest, Plane, ReadContext
 from penstock.rpc import GET_PLACEMENT
 from penstock.v1 import placement_pb2
@@ -81,7 +81,7 @@ class Peers:
     def _fetch(
         self, member: Member, chunk: Chunk, only_if_cached: bool, timeout_s: float
     ) -> memoryview:
-        data = page_aligned(chunk.length)
+        data = new_memory(chunk.length)
         context = ReadContext(
             ticket=self._cluster.sign(chunk.object, chunk.volume).text,
             object=chunk.object,

@@ -24,7 +24,7 @@ from penstock.errors import (
     PenstockError,
 )
 from penstock.host_connection import Answer, HostConnection
-from penstock.host_frames import INDEXES_MAX
+from penstock.host_frames import AGAIN_MAX, INDEXES_MAX
 from penstock.objects import ObjectId
 from penstock.v1 import host_pb2
 from penstock.wire import error_from_proto
@@ -100,15 +100,20 @@ class ChunkFiles:
             Overloaded: This process may not open so many files.
         """
         rest = iter(indexes)
-        waiting: list[int] = []
+        coming: list[int] = []
         deadline = self._deadline()
-        while waiting := waiting + list(islice(rest, INDEXES_MAX - len(waiting))):
-            filling = yield from self._ask(waiting, deadline, recheck=recheck)
-            if len(filling) < len(waiting):
+        while True:
+            new = list(islice(rest, INDEXES_MAX - len(coming)))
+            asked = coming[:AGAIN_MAX] + new
+            if not asked:
+                return
+            filling = yield from self._ask(asked, deadline, recheck=recheck)
+            if len(filling) < len(asked):
                 deadline = self._deadline()
             elif deadline.remaining_s == 0:
                 raise NodeUnavailable(f"no chunk came within {PROGRESS_TIMEOUT_S:.0f} s")
-            waiting = filling
+            come = set(asked).difference(filling)
+            coming = [index for index in coming + new if index not in come]
 
     def _ask(
         self, indexes: list[int], deadline: Deadline, *, recheck: bool

@@ -15,6 +15,9 @@ RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 """The answer to a thousand opened objects, with room to spare."""
 INDEXES_MAX = 128
 """Chunks in one request, and so open files in one answer."""
+AGAIN_MAX = 8
+"""Of chunks that are on their way, asked for again at once. They come about in the order in which
+they were asked for first, and a question costs the node a look for each chunk of it."""
 
 _HEAD = struct.Struct("<I")
 HEAD_BYTES = _HEAD.size

@@ -1,7 +1,7 @@
 """Memory that payload is copied to and from: at full speed, wherever it lies.
 
-Responsible for: memory that begins with a page, telling memory that this machine's kernel copies
-to slowly, and a copy that is as fast to any address.
+Responsible for: memory that is fast to copy to, telling memory to which this machine's kernel
+copies slowly, and a copy that is as fast to any address.
 Not responsible for: what is copied.
 
 Kernel and C library copy by ``rep movsb`` where the processor promises that to be fast. It is
@@ -24,10 +24,15 @@ _PROBES = 8
 _SLOW_RATIO = 1.5
 
 
-def page_aligned(size_bytes: int) -> memoryview:
-    """Return writable memory that begins with a page."""
-    memory = memoryview(bytearray(size_bytes + mmap.PAGESIZE))
-    begins = -address_of(memory) % mmap.PAGESIZE
+def new_memory(size_bytes: int, *, like: int = 0) -> memoryview:
+    """Return writable memory that holds anything: of new pages none is touched yet.
+
+    It lies within its page where byte ``like`` of a file does: kernels copy that fastest.
+    """
+    import numpy as np
+
+    memory = np.empty(size_bytes + mmap.PAGESIZE, np.uint8).data
+    begins = (like - address_of(memory)) % mmap.PAGESIZE
     return memory[begins : begins + size_bytes]
 
 
@@ -61,7 +66,7 @@ def _is_slow_if_unaligned() -> bool:
     """Try it, which takes a millisecond or two."""
     if not hasattr(os, "memfd_create"):
         return False
-    memory = page_aligned(_PROBE_BYTES + _ALIGNMENT)
+    memory = new_memory(_PROBE_BYTES + _ALIGNMENT)
     file = os.memfd_create("penstock-probe")
     try:
         os.pwrite(file, memory[:_PROBE_BYTES], 0)

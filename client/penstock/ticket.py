@@ -34,6 +34,8 @@ VERIFIES_AFTER_RETIREMENT_S = 25 * 3600
 """Longer than a ticket's life and `RENEWABLE_S` together: so each can be renewed to the end."""
 GENUINE_MAX = 4096
 """Tickets that were found genuine and are remembered."""
+SIGNED_MAX = 1024
+"""Likewise those that were signed: within a second, all of one object are the same."""
 
 _FORMAT = 1
 _HEAD = struct.Struct("<B16sQQI")
@@ -137,6 +139,7 @@ class TicketKeys:
         self._keys = {key.id: key for key in keys}
         # A reader shows one ticket thousands of times: the ticket, and until when it is good.
         self._genuine: dict[str, tuple[Ticket, float]] = {}
+        self._signed: dict[tuple[Ticket, str], str] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -157,9 +160,15 @@ class TicketKeys:
         key = self.signing_key(now=now)
         if key is None:
             raise TicketExpired("the cluster has no ticket key that may sign")
+        known = self._signed.get((ticket, key.id))
+        if known is not None:
+            return known
         payload = _encode(ticket, key.id)
-        signed = payload + hmac.digest(key.secret, payload, hashlib.sha256)
-        return _text_of(signed)
+        signed = _text_of(payload + hmac.digest(key.secret, payload, hashlib.sha256))
+        if len(self._signed) >= SIGNED_MAX:
+            self._signed.clear()
+        self._signed[ticket, key.id] = signed
+        return signed
 
     def verify(self, token: str, *, cluster_uid: str, now: float) -> Ticket:
         """Return the ticket in ``token`` if it is genuine, this cluster's, and in time.

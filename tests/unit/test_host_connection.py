@@ -11,17 +11,26 @@ from pathlib import Path
 import pytest
 
 from penstock.bulk_connection import BulkConnections
+from penstock.checksums import BLOCK_BYTES, block_checksums
+from penstock.chunk_files import ChunkFiles
 from penstock.connection_pool import ConnectionPool
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, NotOwner, PenstockError
 from penstock.host_calls import HostCalls
 from penstock.host_connection import HostConnection, HostConnections
-from penstock.host_frames import RESPONSE_BYTES_MAX, frame
+from penstock.host_frames import (
+    AGAIN_MAX,
+    HEAD_BYTES,
+    INDEXES_MAX,
+    RESPONSE_BYTES_MAX,
+    frame,
+    frame_bytes,
+)
 from penstock.membership.view import Member
 from penstock.objects import ObjectId
 from penstock.planes.bulk import BulkPlane
 from penstock.planes.host import HostPlane
-from penstock.planes.plane import PieceRequest, ReadContext
+from penstock.planes.plane import Landed, PieceRequest, ReadContext
 from penstock.rpc import GET_PLACEMENT
 from penstock.v1 import host_pb2, placement_pb2
 from penstock.wire import error_to_proto
@@ -279,6 +288,76 @@ def test_answers_for_other_chunks_than_asked_are_no_answers(
 
     assert [str(outcome).endswith("for other chunks") for outcome in outcomes] == [True, True]
     connections.close()
+
+
+class BringsOneByOne:
+    """Has a chunk's file for each question but the first: for the first chunk of it."""
+
+    def __init__(self, count: int, path: Path) -> None:
+        self.object = ObjectId("key", "1", count * BLOCK_BYTES, BLOCK_BYTES)
+        self.asked: list[list[int]] = []
+        """Which chunks, by question; the first was for all."""
+        self._path = path
+        path.write_bytes(bytes(BLOCK_BYTES))
+
+    def __call__(self, sock: socket.socket) -> None:
+        filling = [self._filling(index) for index in range(self.object.chunk_count)]
+        sock.sendall(self._frame(filling))
+        inbox = bytearray()
+        while received := sock.recv(65_536):
+            inbox += received
+            while len(inbox) >= HEAD_BYTES and len(inbox) >= (size := frame_bytes(inbox)):
+                self._answer(sock, host_pb2.HostRequest.FromString(bytes(inbox[HEAD_BYTES:size])))
+                del inbox[:size]
+
+    def _answer(self, sock: socket.socket, request: host_pb2.HostRequest) -> None:
+        if request.WhichOneof("request") != "read":
+            return  # It is done with files.
+        first, *others = request.read.indexes
+        self.asked.append([first, *others])
+        checksums = block_checksums(bytes(BLOCK_BYTES))
+        there = host_pb2.HostFile(length=BLOCK_BYTES, checksums=checksums)
+        chunks = [host_pb2.HostChunk(index=first, file=there), *map(self._filling, others)]
+        with self._path.open("rb") as file:
+            socket.send_fds(sock, [self._frame(chunks)], [file.fileno()])
+
+    @staticmethod
+    def _filling(index: int) -> host_pb2.HostChunk:
+        return host_pb2.HostChunk(index=index, filling=host_pb2.HostFilling())
+
+    @staticmethod
+    def _frame(chunks: list[host_pb2.HostChunk]) -> bytes:
+        return frame(host_pb2.HostResponse(chunks=host_pb2.HostChunks(chunks=chunks)))
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["files", "read"])
+def test_of_chunks_on_their_way_a_few_are_asked_for_again_at_once(
+    node: ScriptedNode, tmp_path: Path, reads: bool
+) -> None:
+    script = BringsOneByOne(INDEXES_MAX, tmp_path / "chunk")
+    node.scripts, came = [script], list[int]()
+    connections = HostConnections()
+    if reads:
+        plane = HostPlane(node.path, connections=connections, bulk=BulkPlane(BulkConnections()))
+        context, memory = ReadContext("ticket", script.object, epoch=1), bytearray(BLOCK_BYTES)
+        pieces = [
+            PieceRequest(index, 0, BLOCK_BYTES, memoryview(memory)) for index in range(INDEXES_MAX)
+        ]
+        outcomes = plane.read(
+            Member("node", "host"), context, pieces, deadline=Deadline.after(SOON_S)
+        )
+        came = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Landed)]
+    else:
+        files = ChunkFiles(lambda: HostConnection(node.path), lambda: "ticket", script.object)
+        for file in files.each(range(INDEXES_MAX)):
+            came.append(file.index)
+            os.close(file.descriptor)
+        files.close()
+    connections.close()
+
+    assert came == list(range(INDEXES_MAX))
+    assert [asked[0] for asked in script.asked] == came
+    assert max(map(len, script.asked)) == AGAIN_MAX
 
 
 def test_a_silent_node_is_given_up_at_the_deadline(node: ScriptedNode) -> None:

@@ -54,7 +54,7 @@ def land(
 ) -> tuple[bytes, Wire]:
     """Land ``start`` to ``stop`` of ``chunk``; return the memory, with a margin on each side."""
     margin = len(MARGIN)
-    around = memory.page_aligned(margin + stop - start + margin + 64)
+    around = memory.new_memory(margin + stop - start + margin + 64)
     around = around[(shift + start) % 64 :][: margin + stop - start + margin]
     around[:margin] = around[-margin:] = MARGIN
     into = around[margin:-margin]

@@ -16,12 +16,13 @@ DATA = random.Random(5).randbytes(100_000)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 300_000])
-def test_page_aligned_memory_is_as_long_as_asked_for_and_begins_with_a_page(size: int) -> None:
-    made = memory.page_aligned(size)
+@pytest.mark.parametrize("like", [0, 72, 4096 + 5])
+def test_new_memory_lies_within_its_page_as_the_bytes_of_the_file_do(size: int, like: int) -> None:
+    made = memory.new_memory(size, like=like)
 
     assert len(made) == size
     assert not made.readonly
-    assert size == 0 or memory.address_of(made) % mmap.PAGESIZE == 0
+    assert size == 0 or (memory.address_of(made) - like) % mmap.PAGESIZE == 0
 
 
 def test_addresses_follow_slices() -> None:
@@ -37,7 +38,8 @@ def test_a_copy_to_any_address_is_the_same_bytes_and_touches_no_other(
 ) -> None:
     length = data.draw(st.integers(0, len(DATA) - begin) | st.sampled_from([16_384, 65_536]))
     source = memoryview(DATA)[begin : begin + length]
-    target = memory.page_aligned(at + length + 10)
+    target = memory.new_memory(at + length + 10)
+    target[:] = bytes(len(target))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "_is_slow_if_unaligned", lambda: is_slow)
@@ -59,7 +61,7 @@ def nobody_is_interrupted() -> Iterator[None]:
 @pytest.mark.usefixtures("nobody_is_interrupted")
 def test_others_run_during_a_copy(is_slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_is_slow_if_unaligned", lambda: is_slow)
-    source, target = memory.page_aligned(4 << 20), memory.page_aligned(4 << 20)
+    source, target = memory.new_memory(4 << 20), memory.new_memory(4 << 20)
     begin, has_run = threading.Event(), threading.Event()
 
     def run() -> None:
@@ -85,7 +87,7 @@ def test_only_where_file_and_memory_lie_differently_can_the_kernel_be_slow(
     is_slow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "_is_slow_if_unaligned", lambda: is_slow)
-    made = memory.page_aligned(4096)
+    made = memory.new_memory(4096)
 
     told = {at: memory.is_slow(made[at:], offset) for at, offset in [(0, 0), (64, 32), (16, 48)]}
     differs = {at: memory.is_slow(made[at:], offset) for at, offset in [(16, 0), (0, 8), (1, 4096)]}

@@ -1,6 +1,5 @@
 """Parts of tensors: the same that numpy gives, and no byte that is not needed."""
 
-import mmap
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import InvalidRequest
-from penstock.memory import address_of
 from penstock.tensors.slices import select
-from penstock.tensors.tensor_file import new_memory
 
 
 @st.composite
@@ -55,15 +52,3 @@ def test_what_lies_together_is_one_run() -> None:
 def test_anything_else_is_refused(index: Any) -> None:
     with pytest.raises(InvalidRequest):
         select((4, 5), index)
-
-
-@pytest.mark.parametrize("size_bytes", [0, 1, 100_000])
-@pytest.mark.parametrize("like", [0, 72, 4096 + 5])
-def test_new_memory_lies_within_its_page_as_the_bytes_of_the_file_do(
-    size_bytes: int, like: int
-) -> None:
-    memory = new_memory(size_bytes, like=like)
-
-    assert len(memory) == size_bytes
-    assert not memory.readonly
-    assert not size_bytes or (address_of(memory) - like) % mmap.PAGESIZE == 0

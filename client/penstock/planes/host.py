@@ -22,7 +22,7 @@ from penstock.errors import (
     PenstockError,
 )
 from penstock.host_connection import Answer, HostConnection, HostConnections
-from penstock.host_frames import INDEXES_MAX
+from penstock.host_frames import AGAIN_MAX, INDEXES_MAX
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
 from penstock.planes.host_file import DONE, land_file, source_of
@@ -113,8 +113,8 @@ class HostPlane:
 
     def _ask_once(self, connection: HostConnection, reading: "_Reading") -> bool:
         """Ask for all that is waited for, and read what comes; return whether files came."""
-        asked, has_files = tuple(reading.waiting), False
-        answer = connection.ask(reading.request(), reading.deadline)
+        asked, has_files = reading.next_asked(), False
+        answer = connection.ask(reading.request(asked), reading.deadline)
         while True:
             with answer:
                 has_files |= bool(answer.files)
@@ -212,6 +212,7 @@ class _Reading:
         self.context, self.pieces, self.deadline = context, pieces, deadline
         self.waiting = dict.fromkeys(range(len(pieces)))
         """Positions of pieces that the node has yet to answer for, in order."""
+        self._coming = frozenset[int]()  # Of those, the ones that the node brings in.
         self.over_bulk: defaultdict[str, list[int]] = defaultdict(list)
         """Positions of pieces to be read over bulk, by address."""
         self._outcomes: dict[int, Outcome] = {}
@@ -221,9 +222,16 @@ class _Reading:
         """One outcome a piece, in order; all of them are settled."""
         return [self._outcomes[at] for at in range(len(self.pieces))]
 
-    def request(self) -> host_pb2.HostRequest:
-        """Return what to ask the node."""
-        wanted = [self.pieces[at] for at in self.waiting]
+    def next_asked(self) -> tuple[int, ...]:
+        """Return which of the waiting pieces to ask the node for: all, and then some at a time."""
+        new = [at for at in self.waiting if at not in self._coming]
+        again = [at for at in self.waiting if at in self._coming][:AGAIN_MAX]
+        self._coming |= frozenset(new)
+        return (*again, *new)
+
+    def request(self, asked: Sequence[int]) -> host_pb2.HostRequest:
+        """Return what to ask the node for some pieces."""
+        wanted = [self.pieces[at] for at in asked]
         return host_pb2.HostRequest(
             read=host_pb2.HostRead(
                 ticket=self.context.ticket,

@@ -32,7 +32,7 @@ class Bounce(threading.local):
     """Memory for what does not go straight to its place; each thread has its own."""
 
     def __init__(self) -> None:
-        self.memory = memory.page_aligned(BOUNCE_BYTES)
+        self.memory = memory.new_memory(BOUNCE_BYTES)
 
 
 class Landing:

@@ -41,7 +41,7 @@ def digest_on_disk(descriptor: int, at: int, length: int) -> int:
 
 
 def _checksums_on_disk(descriptor: int, at: int, length: int) -> Iterator[bytes]:
-    buffer, stop = memory.page_aligned(min(SPAN_BYTES, length)), at + length
+    buffer, stop = memory.new_memory(min(SPAN_BYTES, length)), at + length
     while at < stop:
         span = buffer[: min(len(buffer), stop - at)]
         size = os.preadv(descriptor, [span], at)

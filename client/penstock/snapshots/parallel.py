@@ -35,7 +35,7 @@ class Buffers:
     @contextlib.contextmanager
     def borrow(self) -> Iterator[memoryview]:
         """Lend a piece, when one is free."""
-        lent = self._free.get() or memory.page_aligned(self._size_bytes)
+        lent = self._free.get() or memory.new_memory(self._size_bytes)
         try:
             yield lent
         finally:

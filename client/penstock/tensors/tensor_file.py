@@ -5,7 +5,6 @@ ones together.
 Not responsible for: what the bytes mean (`frameworks`), where they come from (`object_file`).
 """
 
-import mmap
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from penstock.checksums import BLOCK_BYTES
 from penstock.errors import InvalidRequest
-from penstock.memory import address_of
+from penstock.memory import new_memory
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo
 from penstock.tensors.header import (
@@ -144,16 +143,6 @@ def header_in(data: memoryview, url: str) -> Header:
         return parse_header(bytes(data[LENGTH_BYTES:stop]), file_bytes=len(data))
     except InvalidRequest as error:
         raise InvalidRequest(f"{url}: {error}") from error
-
-
-def new_memory(size_bytes: int, *, like: int = 0) -> memoryview:
-    """Return writable memory of which no page is touched yet.
-
-    It lies within its page where byte ``like`` of a file does: kernels copy that fastest.
-    """
-    memory = np.empty(size_bytes + mmap.PAGESIZE, np.uint8).data
-    begins = (like - address_of(memory)) % mmap.PAGESIZE
-    return memory[begins : begins + size_bytes]
 
 
 def _pick(source: memoryview, starts: Sequence[int], run: int, target: memoryview) -> None:
