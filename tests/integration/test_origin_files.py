@@ -163,4 +163,4 @@ async def test_no_descriptor_is_left_open(files: Origin, tree: Path) -> None:
         with pytest.raises(ObjectNotFound):
             await files.head("sub/absent")
 
-    assert open_descriptors() == before
+    assert open_descriptors() <= before

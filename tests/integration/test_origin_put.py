@@ -292,7 +292,7 @@ async def test_no_descriptor_is_left_open(files: Origin) -> None:
         with pytest.raises(InvalidRequest):
             await put(files, "sub", b"x")
 
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_a_directory_that_is_missing_is_not_made(tmp_path: Path) -> None:

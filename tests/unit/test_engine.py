@@ -265,7 +265,7 @@ def test_a_reader_that_takes_nothing_for_too_long_is_ended(
         serving.counts(0)
 
         assert client.is_ended()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.parametrize(
@@ -533,7 +533,7 @@ def test_a_connection_that_cannot_be_opened_is_closed_and_others_are_accepted(
     serving.open_session = opens
     assert serving.answers()
     serving.counts(0)
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 # The end ------------------------------------------------------------------------------------
@@ -583,4 +583,4 @@ def test_an_engine_that_stopped_leaves_no_thread_and_no_file(tmp_path: Path) -> 
         serving.close()
 
     assert set(threading.enumerate()) <= threads
-    assert descriptors() == files
+    assert descriptors() <= files
