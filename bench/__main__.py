@@ -74,11 +74,12 @@ def main() -> None:
     progress = Console(stderr=True)
     outcome = run(names, is_quick=options.quick, progress=progress)
     whole = None if options.quick or options.names else BENCH / "RESULTS.md"
+    asked = ["python bench", *options.names, *(["--quick"] if options.quick else [])]
     if target := options.results or whole:
         target.write_text(
             page(
                 outcome.reports,
-                command="make bench" if target == whole else "python bench",
+                command="make bench" if target == whole else " ".join(asked),
                 date=datetime.datetime.now(datetime.UTC).date().isoformat(),
                 versions=versions(),
                 failed=outcome.failed,
