@@ -8,7 +8,8 @@ the owners have it, and the loaders' machine has no node. *Cold cluster*: nobody
 them: the safetensors library on a file in the page cache, and the ways straight from S3, a process
 of this machine too; held, it answers nothing before 20 ms have passed, and sends 300 MB/s. At last,
 many loaders of a host that has nothing of the model yet: what comes into it, and the memory that
-it takes there. ``--quick`` loads the real model once.
+it takes there. What a loader's process itself uses, imports included, stands beside its seconds.
+``--quick`` loads the real model once.
 """
 
 import contextlib
@@ -160,6 +161,7 @@ class Bench:
         contest.run(crowd.rounds, what=group)
         for way in crowd.ways:
             yield contest.seconds(way)
+            yield contest.client_cpu(way)
         yield contest.time_ratio(HOST, LOCAL, bound="≤", target=1.1)
         for direct in (*DIRECT, HELD):
             if CLUSTER in crowd.ways and direct in crowd.ways:
