@@ -112,18 +112,10 @@ def configuration(case: Case, load_format: str, model: str, extra: Mapping[str, 
     )
 
 
-def load(case: Case, config: Any) -> tuple[dict[str, torch.Tensor], str]:
+def load(_case: Case, config: Any) -> tuple[dict[str, torch.Tensor], str]:
     """Return a model's tensors as its loader leaves them, and the loader's class."""
-    from vllm.config import set_current_vllm_config
-    from vllm.model_executor.model_loader import get_model_loader
-    from vllm.utils.torch_utils import set_default_torch_dtype
-
-    with set_current_vllm_config(config), set_default_torch_dtype(config.model_config.dtype):
-        loader = get_model_loader(config.load_config)
-        model = loader.create_model(vllm_config=config, model_config=config.model_config)
-        loader.download_model(config.model_config)
-        loader.load_weights(model, config.model_config)
-    return model.state_dict(), name_of(loader)
+    loaded = vllm_load.load(config)
+    return loaded.model.state_dict(), name_of(loaded.loader)
 
 
 def told(case: Case, config: Any) -> tuple[dict[str, torch.Tensor], str]:

@@ -165,6 +165,19 @@ def signer(*keys: TicketKey) -> TicketKey | None:
     return TicketKeys(keys).signing_key(now=NOW)
 
 
+def test_the_same_ticket_is_signed_once_and_anew_by_the_next_key() -> None:
+    retiring = TicketKey("k0", b"o" * 32, NOW - 9000, retired_at=NOW)
+    keys = TicketKeys([retiring, TicketKey("k1", b"s" * 32, NOW - SIGNS_AFTER_S + 1)])
+
+    first, again = (keys.sign(TICKET, now=NOW - 1) for _ in range(2))
+    after = keys.sign(TICKET, now=NOW + 1)
+
+    assert again is first
+    assert after != first
+    for token in (first, after):
+        assert keys.verify(token, cluster_uid=CLUSTER, now=NOW) == TICKET
+
+
 def test_a_new_key_signs_only_once_every_node_can_have_seen_it() -> None:
     old, new = key_made_at(NOW - 5000), key_made_at(NOW - SIGNS_AFTER_S + 1)
     settled = key_made_at(NOW - SIGNS_AFTER_S)

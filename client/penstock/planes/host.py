@@ -107,13 +107,17 @@ class HostPlane:
 
     def _ask_until_there(self, reading: "_Reading", *, fresh: bool) -> None:
         with self._connections.borrow(self._path, fresh=fresh) as connection:
-            while reading.waiting:
-                if self._ask_once(connection, reading):
+            asked = tuple(reading.waiting)
+            while asked:
+                if self._ask_once(connection, reading, asked):
                     connection.tell(DONE)
+                asked = tuple(reading.waiting)[:AGAIN_MAX]  # All the others are on their way too.
 
-    def _ask_once(self, connection: HostConnection, reading: "_Reading") -> bool:
-        """Ask for all that is waited for, and read what comes; return whether files came."""
-        asked, has_files = reading.next_asked(), False
+    def _ask_once(
+        self, connection: HostConnection, reading: "_Reading", asked: tuple[int, ...]
+    ) -> bool:
+        """Ask for some that are waited for, and read what comes; return whether files came."""
+        has_files = False
         answer = connection.ask(reading.request(asked), reading.deadline)
         while True:
             with answer:
@@ -212,7 +216,6 @@ class _Reading:
         self.context, self.pieces, self.deadline = context, pieces, deadline
         self.waiting = dict.fromkeys(range(len(pieces)))
         """Positions of pieces that the node has yet to answer for, in order."""
-        self._coming = frozenset[int]()  # Of those, the ones that the node brings in.
         self.over_bulk: defaultdict[str, list[int]] = defaultdict(list)
         """Positions of pieces to be read over bulk, by address."""
         self._outcomes: dict[int, Outcome] = {}
@@ -221,13 +224,6 @@ class _Reading:
     def outcomes(self) -> list[Outcome]:
         """One outcome a piece, in order; all of them are settled."""
         return [self._outcomes[at] for at in range(len(self.pieces))]
-
-    def next_asked(self) -> tuple[int, ...]:
-        """Return which of the waiting pieces to ask the node for: all, and then some at a time."""
-        new = [at for at in self.waiting if at not in self._coming]
-        again = [at for at in self.waiting if at in self._coming][:AGAIN_MAX]
-        self._coming |= frozenset(new)
-        return (*again, *new)
 
     def request(self, asked: Sequence[int]) -> host_pb2.HostRequest:
         """Return what to ask the node for some pieces."""
