@@ -26,6 +26,12 @@ class Page:
     """Empty on the last page."""
 
 
+def check_limit(limit: int) -> None:
+    """Raise `InvalidRequest` unless a page may be asked for with ``limit``."""
+    if not 0 <= limit <= PAGE_MAX:
+        raise InvalidRequest(f"page_size={limit}: want 1 to {PAGE_MAX}")
+
+
 def _lines_in(page: Page) -> int:
     return 1 + len(page.objects)  # One that is empty takes room too.
 
@@ -61,8 +67,7 @@ class Listings:
             NotPermitted: Outside every volume.
             OriginUnavailable: The origin does not answer.
         """
-        if not 0 <= limit <= PAGE_MAX:
-            raise InvalidRequest(f"page_size={limit}: want 1 to {PAGE_MAX}")
+        check_limit(limit)
         key = (url, after, limit or PAGE_MAX)
         known = self._pages.get(key)
         if known and not refresh and known[0] > self._clock():

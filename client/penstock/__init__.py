@@ -37,7 +37,7 @@ from penstock.errors import (
 if TYPE_CHECKING:
     from penstock.cache import Cache, connect
     from penstock.object_file import ObjectFile
-    from penstock.object_info import ChunkLocation, ObjectInfo, ObjectLocation
+    from penstock.object_info import ChunkLocation, DirectoryInfo, ObjectInfo, ObjectLocation
     from penstock.snapshot_calls import snapshot
     from penstock.snapshots.in_use import release_snapshot
     from penstock.snapshots.tally import SnapshotReport
@@ -51,6 +51,7 @@ __all__ = [
     "ClusterUnavailable",
     "Conflict",
     "CorruptData",
+    "DirectoryInfo",
     "InvalidConfiguration",
     "InvalidRequest",
     "NoSpace",
@@ -85,6 +86,7 @@ _LAZY = {
     "connect": "penstock.cache",
     "ObjectFile": "penstock.object_file",
     "ChunkLocation": "penstock.object_info",
+    "DirectoryInfo": "penstock.object_info",
     "ObjectInfo": "penstock.object_info",
     "ObjectLocation": "penstock.object_info",
     "SnapshotReport": "penstock.snapshots.tally",

@@ -1,15 +1,16 @@
 """The cache for asyncio programs: the same calls, awaited.
 
-A thin shell: every call runs the blocking one in a thread of this cache's own pool. A call
-that is cancelled stops its read, and returns only when nothing writes into the caller's
-buffer any more.
+A thin shell: every call runs the blocking one in a thread of this cache's own pool, `CALLS_MAX`
+of them at once. A call that is cancelled stops its read, and returns only when nothing writes into
+the caller's buffer any more; one that has not begun never does. Cancelled questions without a
+payload return at once, and their threads when the answer comes or its deadline has passed.
 """
 
 import asyncio
 import io
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +19,12 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 from penstock.cache import Cache
 from penstock.cache import connect as connect_blocking
 from penstock.host_view import Verify
+from penstock.listing import DirectoryEntry
+from penstock.membership.view import View
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.put import PART_BYTES
+from penstock.ranges import ByteRange
 from penstock.tls import Tls
 from penstock.warmup import Target, WarmupProgress, WarmupReport
 
@@ -40,34 +44,87 @@ T = TypeVar("T")
 async def _in_pool(
     pool: ThreadPoolExecutor, call: Callable[[], T], stop: threading.Event | None = None
 ) -> T:
-    future = asyncio.get_running_loop().run_in_executor(pool, call)
+    running = pool.submit(call)
+    future = asyncio.wrap_future(running)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        if stop is not None:
+        if not running.cancel() and stop is not None:
             stop.set()
             # The buffer is the caller's again only when the thread has let go of it.
             await asyncio.wait([future])
-            future.exception()
+            future.cancelled() or future.exception()
         raise
 
 
 class AsyncObjectFile:
-    """One opened version of an object; the asyncio twin of `ObjectFile`."""
+    """One opened version of an object; the asyncio twin of `ObjectFile`.
+
+    It is asked for one thing at a time, as any file with a position is.
+    """
 
     def __init__(self, file: ObjectFile, pool: ThreadPoolExecutor) -> None:
         self._file = file
         self._pool = pool
+
+    def __repr__(self) -> str:
+        return f"<AsyncObjectFile {self.name!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next line."""
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    @property
+    def info(self) -> ObjectInfo:
+        """What was opened."""
+        return self._file.info
+
+    @property
+    def name(self) -> str:
+        """The object's url."""
+        return self._file.name
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._file.closed
 
     async def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill ``buffer`` from the position; less only at the end. Returns the bytes read."""
         stop = threading.Event()
         return await _in_pool(self._pool, lambda: self._file.readinto(buffer, stop=stop), stop)
 
-    async def read(self, size: int = -1) -> bytes:
+    async def read_into_at(self, buffer: memoryview, offset: int) -> None:
+        """See `ObjectFile.read_into_at`: several may be awaited at once."""
+        stop = threading.Event()
+        await _in_pool(self._pool, lambda: self._file.read_into_at(buffer, offset, stop=stop), stop)
+
+    async def read(self, size: int | None = -1) -> bytes:
         """Return up to ``size`` bytes from the position; all that is left by default."""
         stop = threading.Event()
-        return await _in_pool(self._pool, lambda: self._file.read_bytes(size, stop=stop), stop)
+        return await _in_pool(self._pool, lambda: self._file.read(size, stop=stop), stop)
+
+    async def readline(self, size: int | None = -1) -> bytes:
+        """Return the line at the position, with its end; at most ``size`` bytes of it."""
+        stop = threading.Event()
+        return await _in_pool(self._pool, lambda: self._file.readline(size, stop=stop), stop)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the position; see `ObjectFile.seek`."""
@@ -145,12 +202,48 @@ class AsyncCache:
         file = await self._run(lambda: self._cache.open(url, refresh=refresh))
         return AsyncObjectFile(file, self._pool)
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """See `Cache.list`."""
-        pages = self._cache.list_pages(prefix)
-        while (page := await self._run(lambda: next(pages, None))) is not None:
+    async def read_ranges(self, ranges: Sequence[ByteRange]) -> "list[bytes]":
+        """See `Cache.read_ranges`."""
+        stop = threading.Event()
+        return await self._run(lambda: self._cache.read_ranges(ranges, stop=stop), stop=stop)
+
+    async def cluster_view(self) -> View:
+        """See `Cache.cluster_view`."""
+        return await self._run(lambda: self._cache.cluster_view)
+
+    async def shares(self) -> dict[str, float]:
+        """See `Cache.shares`."""
+        return await self._run(self._cache.shares)
+
+    async def list(self, prefix: str, *, refresh: bool = False) -> AsyncIterator[ObjectInfo]:
+        """See `Cache.list`. The next page is asked for when this one has been gone through."""
+        async for page in self.list_pages(prefix, refresh=refresh):
             for info in page:
                 yield info
+
+    async def list_pages(
+        self, prefix: str, *, refresh: bool = False
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """See `Cache.list_pages`."""
+        pages = self._cache.list_pages(prefix, refresh=refresh)
+        while (page := await self._run(lambda: next(pages, None))) is not None:
+            yield page
+
+    async def list_directory(
+        self, url: str, *, refresh: bool = False
+    ) -> AsyncIterator[DirectoryEntry]:
+        """See `Cache.list_directory`."""
+        async for page in self.directory_pages(url, refresh=refresh):
+            for entry in page:
+                yield entry
+
+    async def directory_pages(
+        self, url: str, *, refresh: bool = False
+    ) -> AsyncIterator[Sequence[DirectoryEntry]]:
+        """See `Cache.directory_pages`."""
+        pages = self._cache.directory_pages(url, refresh=refresh)
+        while (page := await self._run(lambda: next(pages, None))) is not None:
+            yield page
 
     async def put(
         self,

@@ -4,24 +4,19 @@ Responsible for: the public blocking interface, and being safe to use after a fo
 Not responsible for: how bytes come (`reader`), where they are (`routing`).
 """
 
-import io
-import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.address import seed_addresses
 from penstock.core import FALLBACKS, PLANES, Core, Options
-from penstock.errors import (
-    InvalidRequest,
-    ObjectChanged,
-)
+from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
 from penstock.host_view import Verify, view_object
-from penstock.listing import list_pages
+from penstock.listing import ListingCalls
 from penstock.locating import locate
 from penstock.membership.view import View
 from penstock.object_file import ObjectFile
@@ -29,6 +24,7 @@ from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
 from penstock.put import PART_BYTES
+from penstock.ranges import ByteRange, new_bytes, read_each
 from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
 from penstock.warm_calls import start_warmup
@@ -41,7 +37,7 @@ if TYPE_CHECKING:
     from penstock.put_source import Source
 
 
-class Cache(SnapshotCalls):
+class Cache(ListingCalls, SnapshotCalls):
     """A connection to a Penstock cluster. Thread-safe, and usable in forked children.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, `NotPermitted`
@@ -136,12 +132,7 @@ class Cache(SnapshotCalls):
         stop: threading.Event | None,
     ) -> bytes:
         wanted = check_range(handle.opened.id.size, offset, length)
-        # BytesIO lends its own bytes for writing and gives them away uncopied: the payload
-        # lands in the object that is returned.
-        memory = io.BytesIO(bytes(wanted))
-        with memory.getbuffer() as view:
-            self._read_handle(handle, view, offset, stop=stop)
-        return memory.getvalue()
+        return new_bytes(wanted, lambda view: self._read_handle(handle, view, offset, stop=stop))
 
     def read_into(
         self,
@@ -167,6 +158,26 @@ class Cache(SnapshotCalls):
                 self._read_handle(handle, target, offset, stop=stop)
         return wanted
 
+    def read_ranges(
+        self, ranges: Sequence[ByteRange], *, stop: threading.Event | None = None
+    ) -> "list[bytes]":
+        """Return many ranges of many objects, all read in one go.
+
+        Args:
+            ranges: Each a url and the bounds of a slice: what is returned for it is what
+                ``data[start:stop]`` is of the object's bytes. None for the start or the end.
+            stop: Set from another thread to give up early.
+
+        Raises:
+            PenstockError: The first that kept a range from being read.
+        """
+        results = read_each(self._open_core(), ranges, stop=stop)
+        read = [result for result in results if isinstance(result, bytes)]
+        for result in results:
+            if isinstance(result, PenstockError):
+                raise result
+        return read
+
     def _read_handle(
         self,
         handle: Handle,
@@ -184,7 +195,10 @@ class Cache(SnapshotCalls):
             raise
 
     def open(self, url: str, *, refresh: bool = False) -> ObjectFile:
-        """Return the object as a seekable, read-only raw file of one version."""
+        """Return the object as a seekable, read-only file of one version.
+
+        Who reads it from front to back is read ahead of; there may be thousands of such files.
+        """
         core = self._open_core()
         handle = core.opens.open(url, refresh=refresh)
 
@@ -192,7 +206,12 @@ class Cache(SnapshotCalls):
             self._read_handle(handle, target, offset, stop=stop)
 
         info = handle.opened.info(plane=core.plane_name)
-        return ObjectFile(info, read_into, partial(core.chunk_files, handle))
+        return ObjectFile(
+            info,
+            read_into,
+            ahead=lambda: self._open_core().ahead,
+            chunk_files=partial(core.chunk_files, handle),
+        )
 
     def view(
         self,
@@ -222,14 +241,6 @@ class Cache(SnapshotCalls):
         core = self._open_core()
         files = core.chunk_files(core.opens.open(url), stop)
         return view_object(files, verify=verify, copy_on_write=copy_on_write)
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Tell the objects below ``prefix``, whole path segments, in the order of their names."""
-        return itertools.chain.from_iterable(self.list_pages(prefix))
-
-    def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]:
-        """As `list`, a page of up to 1,000 at a time: one request each."""
-        return list_pages(self._open_core().nodes, prefix)
 
     def put(
         self,

@@ -28,6 +28,7 @@ from penstock.planes.host import HostPlane
 from penstock.planes.landing import Landing
 from penstock.planes.plane import Plane
 from penstock.put import Putter
+from penstock.read_ahead import Ahead
 from penstock.reader import WORKERS_MAX, Reader
 from penstock.routing import Routing
 from penstock.rpc import Channels
@@ -78,6 +79,7 @@ class Core:
         self.nodes = self._nodes(options)
         self.opens = Opens(self.nodes)
         self.pool = ThreadPoolExecutor(options.workers, thread_name_prefix="penstock-read")
+        self.ahead = Ahead(self.pool)
         self._grpc = GrpcPlane(self.channels)
         self._landing = options.landing
         self._bulk = BulkPlane(self.connections, landing=self._landing)

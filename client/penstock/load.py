@@ -8,11 +8,11 @@ Not responsible for: which node answers (`routing`), reading (`reader`).
 import random
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 from penstock.errors import Cancelled
-from penstock.objects import Piece, pieces
+from penstock.objects import pieces
 from penstock.opens import Handle
 from penstock.planes.plane import PieceRequest
 
@@ -22,6 +22,9 @@ BATCH_LOCAL_MAX = 64
 """The same for a node of this machine: it tells of the first while it looks for the others."""
 AHEAD_MAX = 64
 """Pieces looked at to find some that one node answers together."""
+
+Span: TypeAlias = tuple[memoryview, int]
+"""Memory to fill, and the offset within the object of what it is filled with."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -119,22 +122,21 @@ class Load(Generic[K]):
         assert self._missing == 0, f"{self._missing} pieces were never read"
 
 
-def cut(
-    handle: Handle, buffer: memoryview, offset: int, *, rng: random.Random
-) -> list[PieceRequest]:
-    """Return the pieces of ``buffer``, which begins at ``offset`` of the object.
+def cut(handle: Handle, spans: Sequence[Span], *, rng: random.Random) -> list[PieceRequest]:
+    """Return the pieces of all spans, in their order.
 
     A thousand readers of one whole model start at different chunks and so spread over all
     owners; later each finds cached what the others brought in.
     """
     identity = handle.opened.id
-    found = list(pieces(identity.chunk_size, offset, len(buffer)))
-    if len(buffer) == identity.size and len(found) > 1:
+    found = [
+        PieceRequest(
+            piece.index, piece.start, piece.stop, memory[piece.at : piece.at + piece.length]
+        )
+        for memory, offset in spans
+        for piece in pieces(identity.chunk_size, offset, len(memory))
+    ]
+    if len(spans) == 1 and len(spans[0][0]) == identity.size and len(found) > 1:
         first = rng.randrange(len(found))
         found = found[first:] + found[:first]
-    return [_request(piece, buffer) for piece in found]
-
-
-def _request(piece: Piece, buffer: memoryview) -> PieceRequest:
-    into = buffer[piece.at : piece.at + piece.length]
-    return PieceRequest(piece.index, piece.start, piece.stop, into)
+    return found

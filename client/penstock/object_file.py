@@ -1,33 +1,48 @@
-"""Objects as files: `io.RawIOBase` over a cache."""
+"""Objects as files: `io.RawIOBase` over a cache.
+
+Responsible for: positions, and what a file may be asked.
+Not responsible for: what is read before it is asked for (`read_ahead`), opening (`cache`).
+"""
 
 import io
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from penstock.chunk_files import ChunkFiles
 from penstock.object_info import ObjectInfo
+from penstock.ranges import new_bytes
+from penstock.read_ahead import Ahead, ReadAhead, ReadInto
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-ReadInto: TypeAlias = Callable[[memoryview, int, threading.Event | None], None]
-"""Fills memory from an offset; the event, once set, makes it give up."""
 
 
 class ObjectFile(io.RawIOBase):
     """One opened version of an object, read-only and seekable.
 
     It stays on the version that it was opened at: when that is no longer to be had, a read
-    raises `ObjectChanged`, and never returns bytes of another version.
+    raises `ObjectChanged`, and never returns bytes of another version. Who reads on from where
+    the last read has ended is read ahead of; lines and small reads come from memory. It needs no
+    `io.BufferedReader`, and serves one that wants a raw file.
     """
 
     def __init__(
         self,
         info: ObjectInfo,
         read_into: ReadInto,
+        *,
+        ahead: Callable[[], Ahead],
         chunk_files: Callable[[threading.Event], ChunkFiles],
     ) -> None:
+        """Stand at the start.
+
+        Args:
+            info: What was opened.
+            read_into: Reads it.
+            ahead: Returns what this file shares with the others of its cache.
+            chunk_files: See the attribute.
+        """
         super().__init__()
         self.chunk_files = chunk_files
         """Returns the files of this version's chunks, until the event is set."""
@@ -35,6 +50,7 @@ class ObjectFile(io.RawIOBase):
         self.name = info.url
         self._size = info.size
         self._read_into = read_into
+        self._ahead = ReadAhead(info.size, read_into, ahead)
         self._position = 0
 
     def readable(self) -> bool:
@@ -71,7 +87,7 @@ class ObjectFile(io.RawIOBase):
             length = max(0, min(len(octets), self._size - self._position))
             if length:
                 with octets[:length] as wanted:
-                    self._read_into(wanted, self._position, stop)
+                    self._ahead.read(wanted, self._position, stop)
             self._position += length
         return length
 
@@ -79,6 +95,8 @@ class ObjectFile(io.RawIOBase):
         self, buffer: memoryview, offset: int, *, stop: threading.Event | None = None
     ) -> None:
         """Fill ``buffer`` from ``offset``, wherever the position is; from any thread.
+
+        Nothing is read ahead.
 
         Raises:
             ValueError: The object ends before the buffer does, or the file is closed.
@@ -91,17 +109,36 @@ class ObjectFile(io.RawIOBase):
         if len(buffer):
             self._read_into(buffer, offset, stop)
 
+    def read(self, size: int | None = -1, /, *, stop: threading.Event | None = None) -> bytes:
+        """Return up to ``size`` bytes from the position; all that is left by default."""
+        self._check_open()
+        left = max(0, self._size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        return new_bytes(wanted, lambda view: self.readinto(view, stop=stop))
+
     def readall(self) -> bytes:
         """Return everything from the position to the end."""
-        return self.read_bytes(-1)
+        return self.read()
 
-    def read_bytes(self, size: int, *, stop: threading.Event | None = None) -> bytes:
-        """Return up to ``size`` bytes from the position; all that is left if it is negative."""
-        left = max(0, self._size - self._position)
-        memory = io.BytesIO(bytes(left if size < 0 else min(size, left)))
-        with memory.getbuffer() as view:
-            self.readinto(view, stop=stop)
-        return memory.getvalue()
+    def readline(self, size: int | None = -1, /, *, stop: threading.Event | None = None) -> bytes:
+        """Return the line at the position, with its end; at most ``size`` bytes of it."""
+        self._check_open()
+        left = self._size if size is None or size < 0 else size
+        parts: list[bytes] = []
+        while left > 0:
+            part = self._ahead.line(self._position, left, stop)
+            self._position += len(part)
+            left -= len(part)
+            parts.append(part)
+            if not part or part.endswith(b"\n"):
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the file; reading it afterwards is an error."""
+        if not self.closed:
+            self._ahead.close()
+        super().close()
 
     def _check_open(self) -> None:
         if self.closed:

@@ -22,6 +22,14 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectoryInfo:
+    """A directory, as `Cache.list_directory` tells it: there is something below it."""
+
+    url: str
+    """With a slash at its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class OriginSource:
     """Where an object's bytes can be read without the cluster. Holds no secrets."""
 

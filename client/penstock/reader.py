@@ -20,7 +20,7 @@ from penstock.attempt import PIECE_TIMEOUT_S, Attempt
 from penstock.deadline import Deadline
 from penstock.errors import ClusterUnavailable
 from penstock.hedging import HedgeBudget
-from penstock.load import BATCH_LOCAL_MAX, BATCH_MAX, Load, cut
+from penstock.load import BATCH_LOCAL_MAX, BATCH_MAX, Load, Span, cut
 from penstock.local_node import LocalNode
 from penstock.membership.nodes import Nodes
 from penstock.membership.view import Member
@@ -102,14 +102,23 @@ class Reader:
         *,
         stop: threading.Event | None = None,
     ) -> None:
-        """Fill ``buffer`` with the object's bytes from ``offset``.
+        """Fill ``buffer`` with the object's bytes from ``offset``: see `read_spans`."""
+        self.read_spans(handle, [(buffer, offset)], stop=stop)
 
-        On return, also by an exception, nothing writes into ``buffer`` any more.
+    def read_spans(
+        self,
+        handle: Handle,
+        spans: Sequence[Span],
+        *,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Fill each span's memory with the object's bytes from its offset, all at once.
+
+        On return, also by an exception, nothing writes into them any more.
 
         Args:
-            handle: The object; the range must lie within it.
-            buffer: Writable, contiguous, of bytes.
-            offset: Of the first byte within the object.
+            handle: The object; the spans lie within it.
+            spans: Writable, contiguous, of bytes; and the offset of the first within the object.
             stop: Set from another thread to give up early.
 
         Raises:
@@ -125,7 +134,7 @@ class Reader:
                 self._nodes.view()
         if self._polls and local is None and self._nodes.poll_is_due():
             self._pool.submit(self._nodes.poll)  # Who came back moves no epoch: none tells it.
-        requests = cut(handle, buffer, offset, rng=self._rng)
+        requests = cut(handle, spans, rng=self._rng)
         is_local = local is not None and local.candidate() is not None
         wanted = min(self._workers, LOCAL_WORKERS) if is_local else self._workers
         workers = min(wanted, len(requests))

@@ -18,7 +18,14 @@ FOR_TESTS = (
     "cachenode/penstock_node/testbed/odd_disk",
     "cachenode/penstock_node/testbed/loaders",
 )
-FOR_TORCH = ("client/penstock/tensors", "client/penstock/diffusers.py")
+# Parts of the library that work where an extra of it is installed.
+FOR_EXTRAS = {
+    "client/penstock/tensors": "torch",
+    "client/penstock/diffusers.py": "torch",
+    "client/penstock/data": "data",
+    "client/penstock/fsspec": "fsspec",
+    "client/penstock/mount": "fuse",
+}
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 
 
@@ -42,16 +49,20 @@ def declared() -> dict[str, set[str]]:
         "client": client,
         # What a program that has pipelines has, or may have.
         "torch": client | extras["torch"] | {"diffusers", "accelerate"},
+        "data": client | extras["torch"] | extras["data"],
+        "fsspec": client | extras["fsspec"],
+        "fuse": client | extras["fuse"],
         "node": node,
         "demo": demo,
-        "dev": demo | extras["torch"] | extras["dev"],
+        "dev": demo.union(*extras.values()),
     }
 
 
 def kind_of(path: Path) -> str:
     place = path.relative_to(ROOT).as_posix()
     if place.startswith("client/"):
-        return "torch" if place.startswith(FOR_TORCH) else "client"
+        extras = (extra for start, extra in FOR_EXTRAS.items() if place.startswith(start))
+        return next(extras, "client")
     if place.startswith(FOR_TESTS):
         return "dev"
     if place.startswith(DEMO_FOLDERS):
@@ -78,7 +89,7 @@ DECLARED = declared()
 DISTRIBUTIONS = packages_distributions()
 
 
-@pytest.mark.parametrize("kind", ["client", "torch", "node", "demo", "dev"])
+@pytest.mark.parametrize("kind", list(DECLARED))
 def test_every_import_is_of_a_declared_package(kind: str) -> None:
     missing = {
         f"{path.relative_to(ROOT)} imports {top}"

@@ -193,7 +193,7 @@ def test_pieces_cover_the_buffer_once(size: int, data: st.DataObject, seed: int)
     content = random.Random(1).randbytes(size)
     buffer = bytearray(length)
 
-    requests = cut(handle(size), memoryview(buffer), offset, rng=random.Random(seed))
+    requests = cut(handle(size), [(memoryview(buffer), offset)], rng=random.Random(seed))
     for request in requests:
         at = request.index * CHUNK_BYTES
         request.into[:] = content[at + request.start : at + request.stop]
@@ -205,7 +205,7 @@ def test_pieces_cover_the_buffer_once(size: int, data: st.DataObject, seed: int)
 def test_readers_of_a_whole_object_begin_at_different_chunks_and_go_round() -> None:
     size = 50 * CHUNK_BYTES
     whole = [
-        [piece.index for piece in cut(handle(size), memoryview(bytearray(size)), 0, rng=rng)]
+        [piece.index for piece in cut(handle(size), [(memoryview(bytearray(size)), 0)], rng=rng)]
         for rng in (random.Random(seed) for seed in range(20))
     ]
 
@@ -216,6 +216,16 @@ def test_readers_of_a_whole_object_begin_at_different_chunks_and_go_round() -> N
 
 def test_a_part_of_an_object_is_read_from_its_beginning() -> None:
     size = 50 * CHUNK_BYTES
-    part = cut(handle(size), memoryview(bytearray(size - 1)), 0, rng=random.Random(1))
+    part = cut(handle(size), [(memoryview(bytearray(size - 1)), 0)], rng=random.Random(1))
 
     assert [piece.index for piece in part] == list(range(50))
+
+
+def test_spans_of_one_object_are_cut_together_in_their_order() -> None:
+    size = 4 * CHUNK_BYTES
+    spans = [(memoryview(bytearray(20)), 2 * CHUNK_BYTES - 10), (memoryview(bytearray(5)), 3)]
+
+    found = cut(handle(size), spans, rng=random.Random(1))
+
+    told = [(piece.index, piece.start, piece.stop) for piece in found]
+    assert told == [(1, CHUNK_BYTES - 10, CHUNK_BYTES), (2, 0, 10), (0, 3, 8)]

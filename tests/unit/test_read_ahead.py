@@ -1,64 +1,261 @@
-"""Things made ahead of their use: in order, no more than one, and no thread left behind."""
+"""Reading ahead: the same bytes as without, memory within its budget, nothing left running."""
 
+import io
+import multiprocessing
+import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from penstock_node.store.read_ahead import read_ahead
-from penstock_node.testbed.processes import wait_until
+from penstock.chunk_files import ChunkFiles
+from penstock.errors import Cancelled, OriginUnavailable
+from penstock.object_file import ObjectFile
+from penstock.object_info import ObjectInfo
+from penstock.read_ahead import WINDOW_MAX, WINDOW_MIN, WINDOWS_MAX, Ahead, AheadBudget
 
-DEADLINE_S = 30.0
-
-
-def threads() -> int:
-    return sum(thread.name == "penstock-read-ahead" for thread in threading.enumerate())
-
-
-def wait_none_left() -> None:
-    wait_until(lambda: threads() == 0, deadline_s=DEADLINE_S, what="the thread has ended")
-
-
-def test_all_come_in_their_order() -> None:
-    assert list(read_ahead(iter(range(100)))) == list(range(100))
-    assert list(read_ahead(iter(()))) == []
-    wait_none_left()
+_SIZE = 3 * WINDOW_MAX + 12_345
+_DATA = random.Random(7).randbytes(_SIZE)
+_LINES = b"".join(b"x" * (7 * at % 3_000) + b"\n" for at in range(3_000)) + b"no end"
 
 
-def test_one_is_made_while_another_is_used_and_no_more() -> None:
-    made: list[int] = []
+class Store:
+    """Stands for a cluster: answers from memory, and tells what it was asked."""
 
-    def numbers() -> Iterator[int]:
-        for number in range(10):
-            made.append(number)
-            yield number
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.asked: list[tuple[int, int, bool]] = []
+        """Offset, length, and whether the reader's own thread asked."""
+        self.failures = 0
+        self.opened = threading.Event()
+        self.opened.set()
+        self._reader = threading.get_ident()
 
-    used = read_ahead(numbers())
-    assert next(used) == 0
-    wait_until(lambda: made == [0, 1], deadline_s=DEADLINE_S, what="the next is made")
-    assert next(used) == 1
-    wait_until(lambda: made == [0, 1, 2], deadline_s=DEADLINE_S, what="the next is made")
+    def read_into(self, target: memoryview, offset: int, stop: threading.Event | None) -> None:
+        self.asked.append((offset, len(target), threading.get_ident() == self._reader))
+        while not self.opened.wait(0.01):
+            if stop is not None and stop.is_set():
+                raise Cancelled
+        if self.failures:
+            self.failures -= 1
+            raise OriginUnavailable("later")
+        target[:] = self.data[offset : offset + len(target)]
 
-    assert list(used) == list(range(2, 10))
-
-
-def test_who_has_enough_leaves_no_thread() -> None:
-    used = read_ahead(iter(range(100)))
-    assert next(used) == 0
-
-    used.close()  # type: ignore[attr-defined]
-
-    wait_none_left()
+    @property
+    def ahead(self) -> list[tuple[int, int]]:
+        return [(offset, length) for offset, length, is_own in self.asked if not is_own]
 
 
-def test_what_fails_fails_where_it_is_used() -> None:
-    def failing() -> Iterator[int]:
-        yield 1
-        raise OSError("the disk")
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
 
-    used = read_ahead(failing())
-    assert next(used) == 1
 
-    with pytest.raises(OSError, match="the disk"):
-        next(used)
-    wait_none_left()
+def no_files(_stop: threading.Event) -> ChunkFiles:
+    raise AssertionError("nobody asks for files")
+
+
+def file_of(store: Store, ahead: Ahead) -> ObjectFile:
+    info = ObjectInfo("penstock://data/object", "v1", len(store.data), None)
+    return ObjectFile(info, store.read_into, ahead=lambda: ahead, chunk_files=no_files)
+
+
+_STEPS = st.lists(
+    st.tuples(st.just("read"), st.integers(0, 6 * WINDOW_MIN))
+    | st.tuples(st.just("large"), st.integers(WINDOW_MAX, 2 * WINDOW_MAX))
+    | st.tuples(st.just("line"), st.integers(0, 5_000))
+    | st.tuples(st.just("seek"), st.integers(0, _SIZE)),
+    max_size=25,
+)
+
+
+@given(_STEPS, st.sampled_from([0, WINDOW_MIN, 8 * WINDOW_MAX]))
+@settings(max_examples=60)
+def test_whatever_is_asked_comes_as_from_a_file_in_memory(
+    steps: list[tuple[str, int]], budget_bytes: int
+) -> None:
+    expected = io.BytesIO(_DATA)
+    with ThreadPoolExecutor(2) as pool:
+        budget = AheadBudget(budget_bytes)
+        file = file_of(Store(_DATA), Ahead(pool, budget))
+        for step, number in steps:
+            if step == "seek":
+                file.seek(number)
+                expected.seek(number)
+            elif step == "line":
+                assert file.readline(number) == expected.readline(number)
+            else:
+                assert file.read(number) == expected.read(number)
+            assert file.tell() == expected.tell()
+            assert budget.used_bytes <= budget_bytes
+        file.close()
+    assert budget.used_bytes == 0
+
+
+def test_lines_are_those_of_the_bytes(threads: ThreadPoolExecutor) -> None:
+    with file_of(Store(_LINES), Ahead(threads)) as file:
+        assert list(file) == _LINES.splitlines(keepends=True)
+
+
+def test_text_comes_through_the_standard_wrappers(threads: ThreadPoolExecutor) -> None:
+    file = file_of(Store(_LINES), Ahead(threads))
+    with io.TextIOWrapper(io.BufferedReader(file), encoding="ascii") as text:
+        assert [line.encode() for line in text] == _LINES.splitlines(keepends=True)
+
+
+def test_small_reads_from_the_front_cost_few_large_ones(threads: ThreadPoolExecutor) -> None:
+    store = Store(_DATA)
+
+    with file_of(store, Ahead(threads)) as file:
+        while file.read(4_096):
+            pass
+
+    assert len(store.asked) < 12
+    assert max(length for _, length, _ in store.asked) == WINDOW_MAX
+
+
+def test_the_next_windows_are_asked_for_before_this_one_is_used_up(
+    threads: ThreadPoolExecutor,
+) -> None:
+    store = Store(_DATA)
+
+    with file_of(store, Ahead(threads)) as file:
+        for _ in range(WINDOWS_MAX):
+            file.read(WINDOW_MIN // 4)
+        position = file.tell()
+
+    assert len(store.ahead) == WINDOWS_MAX - 1
+    assert all(offset >= position for offset, _ in store.ahead)
+
+
+def test_reads_here_and_there_are_exact_and_nothing_is_read_ahead(
+    threads: ThreadPoolExecutor,
+) -> None:
+    store, chance = Store(_DATA), random.Random(2)
+    offsets = [chance.randrange(1, _SIZE - 5_000) for _ in range(50)]
+
+    with file_of(store, Ahead(threads)) as file:
+        for offset in offsets:
+            file.seek(offset)
+            file.read(4_096)
+
+    assert [(offset, length) for offset, length, _ in store.asked] == [
+        (offset, 4_096) for offset in offsets
+    ]
+
+
+def test_a_large_read_lands_in_the_callers_memory_at_once(threads: ThreadPoolExecutor) -> None:
+    store = Store(_DATA)
+
+    with file_of(store, Ahead(threads)) as file:
+        file.read()
+
+    assert store.asked == [(0, _SIZE, True)]
+
+
+def test_what_could_not_be_read_ahead_is_asked_for_again(threads: ThreadPoolExecutor) -> None:
+    store = Store(_DATA)
+    with file_of(store, Ahead(threads)) as file:
+        begun = file.read(1_000)
+        store.failures = 2
+        read = begun + file.read(1_000)
+        store.failures = 0
+        while len(read) < _SIZE:
+            read += file.read(300_000)
+    assert read == _DATA
+
+
+def test_an_error_reaches_whoever_reads_the_bytes(threads: ThreadPoolExecutor) -> None:
+    store = Store(_DATA)
+    store.failures = 100
+
+    with file_of(store, Ahead(threads)) as file, pytest.raises(OriginUnavailable):
+        file.read(10)
+
+
+def test_files_that_wait_leave_memory_to_those_that_begin(threads: ThreadPoolExecutor) -> None:
+    budget = AheadBudget(16 * WINDOW_MIN)
+    ahead = Ahead(threads, budget)
+    greedy = file_of(Store(_DATA), ahead)
+    for _ in range(8):
+        greedy.read(WINDOW_MIN // 8)
+    used = budget.used_bytes
+    store = Store(_DATA)
+    modest = file_of(store, ahead)
+
+    modest.read(10)
+
+    assert used <= 8 * WINDOW_MIN
+    assert store.asked == [(0, WINDOW_MIN, True)]
+    greedy.close()
+    modest.close()
+
+
+def test_a_stopped_reader_gives_up_although_a_window_is_on_its_way(
+    threads: ThreadPoolExecutor,
+) -> None:
+    store, stop = Store(_DATA), threading.Event()
+    file = file_of(store, Ahead(threads))
+    file.read(WINDOW_MIN // 2)
+    file.read(WINDOW_MIN // 2 - 1)
+    store.opened.clear()
+    stopping = threading.Timer(0.05, stop.set)
+    stopping.start()
+
+    with pytest.raises(Cancelled):
+        file.read(WINDOW_MAX, stop=stop)
+
+    stopping.join()
+    file.close()
+
+
+def test_closing_ends_what_is_under_way_and_returns_its_memory() -> None:
+    store, budget = Store(_DATA), AheadBudget()
+    with ThreadPoolExecutor(4) as pool:
+        file = file_of(store, Ahead(pool, budget))
+        file.read(1_000)
+        store.opened.clear()
+        file.read(1_000)
+
+        file.close()
+
+    assert budget.used_bytes == 0
+    with pytest.raises(ValueError, match="closed"):
+        file.read(1)
+
+
+def _in_child(check: Callable[[], bool]) -> bool:
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=lambda: answers.put(check()))
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+    return bool(answers.get())
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_reads_on_without_its_parents_threads() -> None:
+    store = Store(_DATA)
+    with ThreadPoolExecutor(4) as pool:
+        shared = [Ahead(pool)]
+        info = ObjectInfo("penstock://data/object", "v1", _SIZE, None)
+        file = ObjectFile(info, store.read_into, ahead=lambda: shared[0], chunk_files=no_files)
+        file.read(1_000)
+        store.opened.clear()  # What is ahead stays on its way.
+        file.read(1_000)
+
+        def reads_on() -> bool:
+            store.opened.set()
+            with ThreadPoolExecutor(1) as own:
+                shared[0] = Ahead(own)
+                return file.read(_SIZE) == _DATA[2_000:]
+
+        assert _in_child(reads_on)
+        store.opened.set()
+        assert file.read(100_000) == _DATA[2_000:102_000]
+        file.close()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.object_info import ObjectInfo
-from penstock_node.serve.s3.key_pages import KeyPage, KeyQuery, askable
+from penstock_node.key_pages import KeyPage, KeyQuery, askable
 
 KEYS = [
     "asdf",

@@ -18,6 +18,7 @@ from penstock.membership.view import View
 from penstock.rpc import GET_PLACEMENT, LIST, OPEN, RENEW, Method
 from penstock.v1 import cache_pb2, placement_pb2
 from penstock_node.cluster import Cluster
+from penstock_node.key_listing import list_directory
 from penstock_node.listing import Listings
 from penstock_node.opening import Opener
 
@@ -88,12 +89,32 @@ class Calls:
         return cache_pb2.RenewResponse(ticket=signed.text, ticket_expires_at=signed.expires_at)
 
     async def list(self, request: cache_pb2.ListRequest) -> cache_pb2.ListResponse:
-        """Answer with one page of a listing."""
+        """Answer with one page of a listing, or of a directory."""
+        if request.one_level:
+            return await self._list_directory(request)
         page = await self._listings.page(
-            request.url, after=request.page_token, limit=request.page_size
+            request.url,
+            after=request.page_token,
+            limit=request.page_size,
+            refresh=request.refresh,
         )
         return cache_pb2.ListResponse(
             objects=[wire.listed_to_proto(info) for info in page.objects],
+            next_page_token=page.next_token,
+        )
+
+    async def _list_directory(self, request: cache_pb2.ListRequest) -> cache_pb2.ListResponse:
+        page = await list_directory(
+            self._listings,
+            self._cluster.volumes,
+            request.url,
+            after=request.page_token,
+            limit=request.page_size,
+            refresh=request.refresh,
+        )
+        return cache_pb2.ListResponse(
+            objects=[wire.listed_to_proto(info) for info in page.objects],
+            directories=page.directories,
             next_page_token=page.next_token,
         )
 

@@ -277,18 +277,28 @@ class ListRequest(google.protobuf.message.Message):
     URL_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
+    ONE_LEVEL_FIELD_NUMBER: builtins.int
+    REFRESH_FIELD_NUMBER: builtins.int
     url: builtins.str
     page_token: builtins.str
     page_size: builtins.int
     """At most 1,000, which is also what 0 means."""
+    one_level: builtins.bool
+    """Only what lies directly in the directory `url`: objects, and the directories in which all
+    others lie. `penstock://` itself has the volumes as directories.
+    """
+    refresh: builtins.bool
+    """Ask the origin even if a recent answer is known."""
     def __init__(
         self,
         *,
         url: builtins.str = ...,
         page_token: builtins.str = ...,
         page_size: builtins.int = ...,
+        one_level: builtins.bool = ...,
+        refresh: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "url", b"url"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["one_level", b"one_level", "page_size", b"page_size", "page_token", b"page_token", "refresh", b"refresh", "url", b"url"]) -> None: ...
 
 global___ListRequest = ListRequest
 
@@ -298,17 +308,23 @@ class ListResponse(google.protobuf.message.Message):
 
     OBJECTS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    DIRECTORIES_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Empty on the last page."""
     @property
     def objects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ListedObject]: ...
+    @property
+    def directories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """With `one_level`: urls, each with a slash at its end."""
+
     def __init__(
         self,
         *,
         objects: collections.abc.Iterable[global___ListedObject] | None = ...,
         next_page_token: builtins.str = ...,
+        directories: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "objects", b"objects"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["directories", b"directories", "next_page_token", b"next_page_token", "objects", b"objects"]) -> None: ...
 
 global___ListResponse = ListResponse
 

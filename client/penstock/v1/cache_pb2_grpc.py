@@ -63,7 +63,7 @@ class CacheServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """One page of the objects below a url, in the order of their names.
+        """One page of what lies below a url, in the order of names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

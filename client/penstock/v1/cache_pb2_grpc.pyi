@@ -43,7 +43,7 @@ class CacheStub:
         penstock.v1.cache_pb2.ListRequest,
         penstock.v1.cache_pb2.ListResponse,
     ]
-    """One page of the objects below a url, in the order of their names."""
+    """One page of what lies below a url, in the order of names."""
 
 class CacheAsyncStub:
     """Reading objects through any node of a cluster."""
@@ -70,7 +70,7 @@ class CacheAsyncStub:
         penstock.v1.cache_pb2.ListRequest,
         penstock.v1.cache_pb2.ListResponse,
     ]
-    """One page of the objects below a url, in the order of their names."""
+    """One page of what lies below a url, in the order of names."""
 
 class CacheServicer(metaclass=abc.ABCMeta):
     """Reading objects through any node of a cluster."""
@@ -105,7 +105,7 @@ class CacheServicer(metaclass=abc.ABCMeta):
         request: penstock.v1.cache_pb2.ListRequest,
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.cache_pb2.ListResponse, collections.abc.Awaitable[penstock.v1.cache_pb2.ListResponse]]:
-        """One page of the objects below a url, in the order of their names."""
+        """One page of what lies below a url, in the order of names."""
 
 def add_CacheServicer_to_server(servicer: CacheServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 

@@ -1,9 +1,9 @@
 """ListObjectsV2, and ListObjects for clients that ask for that.
 
-Responsible for: a request's parameters, asking the volumes of a bucket for keys page by page
-until the answer is full, and tokens.
-Not responsible for: what makes a page (`key_pages`), how it is written (`listing_xml`), how long
-a listing is believed (`penstock_node.listing`).
+Responsible for: a request's parameters, which of a bucket's volumes have what is asked for, and
+tokens.
+Not responsible for: filling a page (`penstock_node.key_listing`), how it is written
+(`listing_xml`).
 """
 
 import base64
@@ -12,23 +12,17 @@ import re
 
 from penstock.errors import InvalidRequest, ObjectNotFound
 from penstock.origin_urls import check_path
-from penstock.volumes import penstock_url
-from penstock_node.listing import PAGE_MAX, Listings
+from penstock_node.key_listing import PAGES_MAX, take_keys
+from penstock_node.key_pages import KeyPage, KeyQuery
+from penstock_node.listing import Listings
 from penstock_node.serve.s3.addressing import Target
 from penstock_node.serve.s3.buckets import Bucket, Shelf
 from penstock_node.serve.s3.errors import invalid_argument, no_such_bucket
 from penstock_node.serve.s3.exchange import Exchange
-from penstock_node.serve.s3.key_pages import KeyPage, KeyQuery, askable
 from penstock_node.serve.s3.listing_xml import encoder, key_list
 from penstock_node.transport.reply import Reply
 
 KEYS_MAX = 1000
-KEYS_A_PAGE = PAGE_MAX - 1
-"""Asked of an origin at once: with one more, which tells whether there are more, it answers in
-one request."""
-PAGES_MAX = 64
-"""Of an origin, for one answer. Each folded directory of over `KEYS_A_PAGE` keys costs one; an
-answer that would need more is cut short and goes on with its token."""
 
 
 class BucketListing:
@@ -60,35 +54,15 @@ class BucketListing:
         for shelf in bucket.outermost(query.prefix):
             directory = _directory(shelf, query.prefix)
             if directory is not None and not page.is_over:
-                asked += await self._take(page, shelf, directory, pages_max=PAGES_MAX - asked)
+                asked += await take_keys(
+                    self._listings,
+                    page,
+                    volume=shelf.volume.name,
+                    directory=directory,
+                    prefix=shelf.prefix,
+                    pages_max=PAGES_MAX - asked,
+                )
         return page
-
-    async def _take(self, page: KeyPage, shelf: Shelf, directory: str, *, pages_max: int) -> int:
-        """Take a shelf's keys until it has no more or the page is over; return how many pages
-        that took."""
-        url, top = (
-            penstock_url(shelf.volume.name, directory),
-            len(penstock_url(shelf.volume.name, "")),
-        )
-        token, asked, is_stuck = "", 0, False
-        while (behind := _within(shelf, page.cursor)) is not None:
-            after = askable(behind)
-            if after != behind or is_stuck:
-                after = token or after
-            floor = page.cursor if after != behind else ""
-            found = await self._listings.page(url, after=after, limit=KEYS_A_PAGE)
-            for info in found.objects:
-                page.take(shelf.prefix + info.url[top:], info, floor=floor)
-                if page.is_over:
-                    return asked
-            # A page may be empty and not the last: the cursor stays where it was.
-            token, asked, is_stuck = found.next_token, asked + 1, not found.objects
-            if not token:
-                break
-            if asked >= pages_max and len(page):
-                page.cut()
-                break
-        return asked
 
 
 def _directory(shelf: Shelf, prefix: str) -> str | None:
@@ -100,13 +74,6 @@ def _directory(shelf: Shelf, prefix: str) -> str | None:
     except InvalidRequest:
         return None  # No origin has such keys.
     return directory
-
-
-def _within(shelf: Shelf, behind: str) -> str | None:
-    """Return where a shelf's keys behind a text begin; None where it has none."""
-    if behind.startswith(shelf.prefix):
-        return behind.removeprefix(shelf.prefix)
-    return "" if behind < shelf.prefix else None
 
 
 def _query(target: Target, *, after: str) -> KeyQuery:

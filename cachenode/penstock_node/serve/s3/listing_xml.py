@@ -11,10 +11,10 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement
 
 from penstock.object_info import ObjectInfo
+from penstock_node.key_pages import KeyPage
 from penstock_node.serve.s3.conditions import EPOCH, etag_of
 from penstock_node.serve.s3.errors import invalid_argument
 from penstock_node.serve.s3.exchange import NAMESPACE, is_writable
-from penstock_node.serve.s3.key_pages import KeyPage
 
 Encode: TypeAlias = Callable[[str], str]
 

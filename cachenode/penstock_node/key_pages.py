@@ -2,7 +2,7 @@
 
 Responsible for: the rules of S3's listings, without I/O: which keys are shown, which are folded
 into a common prefix, and behind which key an origin is asked next.
-Not responsible for: asking origins (`listing`), documents (`listing_xml`).
+Not responsible for: asking origins (`key_listing`), how a page is written.
 
 Keys come in the order of their bytes, as S3 has them. Some stores have them in the order of a
 directory tree; nothing is lost then, since a page goes on where the store itself went on.

@@ -1,0 +1,140 @@
+"""Reading many ranges of many objects in one go.
+
+Responsible for: opening the objects together, and each object's ranges as one read.
+Not responsible for: moving bytes (`reader`).
+"""
+
+import io
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeAlias
+
+from penstock.core import Core
+from penstock.errors import Cancelled, ObjectChanged, PenstockError
+from penstock.opens import URLS_MAX, Handle
+from penstock.reader import Reader
+
+ByteRange: TypeAlias = tuple[str, int | None, int | None]
+"""An object's url, and the bounds of a slice of its bytes."""
+Result: TypeAlias = bytes | PenstockError
+
+OBJECTS_AT_ONCE = 8
+"""Read at the same time; each of them by as many threads as any read."""
+
+
+def new_bytes(size: int, fill: Callable[[memoryview], None]) -> bytes:
+    """Return ``size`` bytes that ``fill`` has written: the payload lands in what is returned."""
+    # BytesIO lends its own bytes for writing and gives them away uncopied.
+    memory = io.BytesIO(bytes(size))
+    with memory.getbuffer() as view:
+        fill(view)
+    return memory.getvalue()
+
+
+def read_each(
+    core: Core, ranges: Sequence[ByteRange], *, stop: threading.Event | None = None
+) -> list[Result]:
+    """Return each range's bytes, or why there are none, in order.
+
+    Args:
+        core: Reads.
+        ranges: Of any objects, in any order.
+        stop: Set from another thread to give up early.
+
+    Raises:
+        Cancelled: ``stop`` was set.
+        ClusterUnavailable: No node answers.
+    """
+    positions: dict[str, list[int]] = defaultdict(list)
+    for at, (url, _, _) in enumerate(ranges):
+        positions[url].append(at)
+    stop = stop or threading.Event()
+    results: list[Result] = [b""] * len(ranges)
+    urls = iter(positions)
+    while some := list(islice(urls, URLS_MAX)):
+        _Batch(core, ranges, positions, results, stop).read(some)
+    return results
+
+
+class _Batch:
+    """Objects that are opened together, and read by a few threads."""
+
+    def __init__(
+        self,
+        core: Core,
+        ranges: Sequence[ByteRange],
+        positions: Mapping[str, Sequence[int]],
+        results: list[Result],
+        stop: threading.Event,
+    ) -> None:
+        self._core, self._ranges, self._positions = core, ranges, positions
+        self._results, self._stop = results, stop
+
+    def read(self, urls: Sequence[str]) -> None:
+        opened = self._core.opens.open_many(urls)
+        left = deque(zip(urls, opened, strict=True))
+        helpers = [
+            self._core.pool.submit(self._work, left)
+            for _ in range(min(OBJECTS_AT_ONCE, len(urls)) - 1)
+        ]
+        try:
+            self._work(left)
+        finally:
+            left.clear()
+            for helper in helpers:  # One that has not begun finds nothing to do.
+                helper.cancel() or helper.result()
+
+    def _work(self, left: "deque[tuple[str, Handle | PenstockError]]") -> None:
+        for url, opened in _taken(left):
+            if isinstance(opened, PenstockError):
+                self._settle(url, [opened] * len(self._positions[url]))
+                continue
+            try:
+                self._settle(url, self._read_object(opened, self._positions[url]))
+            except Cancelled:
+                raise
+            except PenstockError as error:
+                if isinstance(error, ObjectChanged):
+                    self._core.opens.forget(url)
+                self._settle(url, [error] * len(self._positions[url]))
+
+    def _settle(self, url: str, results: Sequence[Result]) -> None:
+        for at, result in zip(self._positions[url], results, strict=True):
+            self._results[at] = result
+
+    def _read_object(self, handle: Handle, positions: Sequence[int]) -> list[bytes]:
+        size = handle.opened.id.size
+        bounds = [slice(*self._ranges[at][1:]).indices(size)[:2] for at in positions]
+        return read_slices(self._core.reader, handle, bounds, stop=self._stop)
+
+
+def _taken(
+    left: "deque[tuple[str, Handle | PenstockError]]",
+) -> "Iterator[tuple[str, Handle | PenstockError]]":
+    while True:
+        try:
+            yield left.popleft()
+        except IndexError:  # Others have taken the rest.
+            return
+
+
+def read_slices(
+    reader: Reader,
+    handle: Handle,
+    bounds: Sequence[tuple[int, int]],
+    *,
+    stop: threading.Event | None = None,
+) -> list[bytes]:
+    """Return an object's bytes between each ``(start, stop)``, all read at once."""
+    files = [io.BytesIO(bytes(max(0, end - start))) for start, end in bounds]
+    views = [file.getbuffer() for file in files]
+    try:
+        spans = [(view, start) for view, (start, _) in zip(views, bounds, strict=True) if len(view)]
+        if spans:
+            reader.read_spans(handle, spans, stop=stop)
+    finally:
+        for view in views:
+            view.release()
+    return [file.getvalue() for file in files]
