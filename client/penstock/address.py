@@ -49,6 +49,37 @@ def seed_addresses(address: str | None) -> list[str]:
     return seeds
 
 
+def grpc_addresses(address: str | None) -> list[str]:
+    """As `seed_addresses`; in place of a local node's socket the gRPC address of that node.
+
+    Raises:
+        InvalidRequest: As `seed_addresses`.
+        ClusterUnavailable: Likewise; or the node at the socket does not answer, or is no member.
+    """
+    seeds = seed_addresses(address)
+    return [
+        _grpc_address_at(seed.removeprefix(UNIX)) if seed.startswith(UNIX) else seed
+        for seed in seeds
+    ]
+
+
+def _grpc_address_at(socket: str) -> str:
+    """Ask the node at a socket, which takes no operator's calls, where it does take them."""
+    from penstock.core import Core, Options
+
+    core = Core(Options(seeds=[UNIX + socket]))
+    try:
+        members, local = core.nodes.view().members, core.local_node()
+    finally:
+        core.close()
+    member = members.get(local.member.id) if local else None
+    if member is None:
+        raise ClusterUnavailable(
+            f"the node at {socket} is no member of its cluster now; name another as host:port"
+        )
+    return member.grpc_address
+
+
 def _this_machine() -> str:
     return UNIX + DEFAULT_SOCKET if Path(DEFAULT_SOCKET).is_socket() else DEFAULT_ADDRESS
 

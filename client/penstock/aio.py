@@ -11,13 +11,14 @@ import io
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from penstock.cache import Cache
 from penstock.cache import connect as connect_blocking
+from penstock.errors import PenstockError
 from penstock.host_view import Verify
 from penstock.listing import DirectoryEntry
 from penstock.membership.view import View
@@ -41,10 +42,40 @@ CALLS_MAX = 64
 T = TypeVar("T")
 
 
-async def _in_pool(
-    pool: ThreadPoolExecutor, call: Callable[[], T], stop: threading.Event | None = None
+class CallThreads:
+    """Threads that make blocking calls for an event loop, `CALLS_MAX` of them at most.
+
+    A forked child has none of its parent's, and gets its own.
+    """
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit(self, call: Callable[[], T]) -> "Future[T]":
+        """Have a thread make the call, when one has time."""
+        if self._pool is None or self._process != os.getpid():
+            self._process = os.getpid()
+            self._pool = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="penstock-aio")
+        return self._pool.submit(call)
+
+    def close(self) -> None:
+        """Make no more calls; wait for none."""
+        if self._pool is not None and self._process == os.getpid():
+            self._pool.shutdown(wait=False)
+
+
+async def in_thread(
+    threads: CallThreads, call: Callable[[], T], stop: threading.Event | None = None
 ) -> T:
-    running = pool.submit(call)
+    """Return what ``call`` does, made by one of ``threads``.
+
+    Args:
+        threads: Of which one makes it.
+        call: Blocks.
+        stop: Ends the call early once it is set: by a cancellation, which then waits for that.
+    """
+    running = threads.submit(call)
     future = asyncio.wrap_future(running)
     try:
         return await asyncio.shield(future)
@@ -63,9 +94,9 @@ class AsyncObjectFile:
     It is asked for one thing at a time, as any file with a position is.
     """
 
-    def __init__(self, file: ObjectFile, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, file: ObjectFile, threads: CallThreads) -> None:
         self._file = file
-        self._pool = pool
+        self._threads = threads
 
     def __repr__(self) -> str:
         return f"<AsyncObjectFile {self.name!r}>"
@@ -102,6 +133,11 @@ class AsyncObjectFile:
         return self._file.name
 
     @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._file.size
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._file.closed
@@ -109,22 +145,24 @@ class AsyncObjectFile:
     async def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill ``buffer`` from the position; less only at the end. Returns the bytes read."""
         stop = threading.Event()
-        return await _in_pool(self._pool, lambda: self._file.readinto(buffer, stop=stop), stop)
+        return await in_thread(self._threads, lambda: self._file.readinto(buffer, stop=stop), stop)
 
     async def read_into_at(self, buffer: memoryview, offset: int) -> None:
         """See `ObjectFile.read_into_at`: several may be awaited at once."""
         stop = threading.Event()
-        await _in_pool(self._pool, lambda: self._file.read_into_at(buffer, offset, stop=stop), stop)
+        await in_thread(
+            self._threads, lambda: self._file.read_into_at(buffer, offset, stop=stop), stop
+        )
 
     async def read(self, size: int | None = -1) -> bytes:
         """Return up to ``size`` bytes from the position; all that is left by default."""
         stop = threading.Event()
-        return await _in_pool(self._pool, lambda: self._file.read(size, stop=stop), stop)
+        return await in_thread(self._threads, lambda: self._file.read(size, stop=stop), stop)
 
     async def readline(self, size: int | None = -1) -> bytes:
         """Return the line at the position, with its end; at most ``size`` bytes of it."""
         stop = threading.Event()
-        return await _in_pool(self._pool, lambda: self._file.readline(size, stop=stop), stop)
+        return await in_thread(self._threads, lambda: self._file.readline(size, stop=stop), stop)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the position; see `ObjectFile.seek`."""
@@ -144,7 +182,7 @@ class AsyncCache:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._pool = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="penstock-aio")
+        self._threads = CallThreads()
 
     def __repr__(self) -> str:
         return f"<Async{repr(self._cache)[1:]}"
@@ -163,10 +201,10 @@ class AsyncCache:
     async def close(self) -> None:
         """Close connections and stop threads."""
         await self._run(self._cache.close)
-        self._pool.shutdown(wait=False)
+        self._threads.close()
 
     async def _run(self, call: Callable[[], T], *, stop: threading.Event | None = None) -> T:
-        return await _in_pool(self._pool, call, stop)
+        return await in_thread(self._threads, call, stop)
 
     async def stat(self, url: str, *, refresh: bool = False) -> ObjectInfo:
         """See `Cache.stat`."""
@@ -200,12 +238,17 @@ class AsyncCache:
     async def open(self, url: str, *, refresh: bool = False) -> AsyncObjectFile:
         """See `Cache.open`."""
         file = await self._run(lambda: self._cache.open(url, refresh=refresh))
-        return AsyncObjectFile(file, self._pool)
+        return AsyncObjectFile(file, self._threads)
 
     async def read_ranges(self, ranges: Sequence[ByteRange]) -> "list[bytes]":
         """See `Cache.read_ranges`."""
         stop = threading.Event()
         return await self._run(lambda: self._cache.read_ranges(ranges, stop=stop), stop=stop)
+
+    async def try_ranges(self, ranges: Sequence[ByteRange]) -> "list[bytes | PenstockError]":
+        """See `Cache.try_ranges`."""
+        stop = threading.Event()
+        return await self._run(lambda: self._cache.try_ranges(ranges, stop=stop), stop=stop)
 
     async def cluster_view(self) -> View:
         """See `Cache.cluster_view`."""

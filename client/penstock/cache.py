@@ -7,14 +7,14 @@ Not responsible for: how bytes come (`reader`), where they are (`routing`).
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.address import seed_addresses
 from penstock.core import FALLBACKS, PLANES, Core, Options
-from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
+from penstock.errors import InvalidRequest, ObjectChanged
 from penstock.host_view import Verify, view_object
 from penstock.listing import ListingCalls
 from penstock.locating import locate
@@ -24,7 +24,7 @@ from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
 from penstock.put import PART_BYTES
-from penstock.ranges import ByteRange, new_bytes, read_each
+from penstock.ranges import RangeCalls, new_bytes
 from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
 from penstock.warm_calls import start_warmup
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from penstock.put_source import Source
 
 
-class Cache(ListingCalls, SnapshotCalls):
+class Cache(ListingCalls, RangeCalls, SnapshotCalls):
     """A connection to a Penstock cluster. Thread-safe, and usable in forked children.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, `NotPermitted`
@@ -157,26 +157,6 @@ class Cache(ListingCalls, SnapshotCalls):
             with octets[:wanted] as target:
                 self._read_handle(handle, target, offset, stop=stop)
         return wanted
-
-    def read_ranges(
-        self, ranges: Sequence[ByteRange], *, stop: threading.Event | None = None
-    ) -> "list[bytes]":
-        """Return many ranges of many objects, all read in one go.
-
-        Args:
-            ranges: Each a url and the bounds of a slice: what is returned for it is what
-                ``data[start:stop]`` is of the object's bytes. None for the start or the end.
-            stop: Set from another thread to give up early.
-
-        Raises:
-            PenstockError: The first that kept a range from being read.
-        """
-        results = read_each(self._open_core(), ranges, stop=stop)
-        read = [result for result in results if isinstance(result, bytes)]
-        for result in results:
-            if isinstance(result, PenstockError):
-                raise result
-        return read
 
     def _read_handle(
         self,

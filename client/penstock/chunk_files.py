@@ -72,6 +72,8 @@ class ChunkFiles:
             stop: Set from another thread to give up early.
         """
         self.object = obj
+        self.into_memory = True
+        """Whether the node brings them into its memory tier first, as for what is to be mapped."""
         self._connect, self._ticket = connect, ticket
         self._stop = stop or threading.Event()
         self._connection: HostConnection | None = None
@@ -141,7 +143,7 @@ class ChunkFiles:
                 ticket=self._ticket(),
                 indexes=left,
                 recheck=recheck,
-                into_memory=True,
+                into_memory=self.into_memory,
                 in_parts=True,
             )
         )

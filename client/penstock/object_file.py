@@ -7,9 +7,10 @@ Not responsible for: what is read before it is asked for (`read_ahead`), opening
 import io
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.chunk_files import ChunkFiles
+from penstock.errors import ObjectChanged
 from penstock.object_info import ObjectInfo
 from penstock.ranges import new_bytes
 from penstock.read_ahead import Ahead, ReadAhead, ReadInto
@@ -48,10 +49,43 @@ class ObjectFile(io.RawIOBase):
         """Returns the files of this version's chunks, until the event is set."""
         self.info = info
         self.name = info.url
+        self.mode = "rb"
+        self.reopen: Callable[..., ObjectFile] | None = None
+        """Opens the object again, in another process too; it takes the ``version`` that is
+        wanted. With it this file can be pickled."""
         self._size = info.size
         self._read_into = read_into
         self._ahead = ReadAhead(info.size, read_into, ahead)
         self._position = 0
+
+    def __repr__(self) -> str:
+        return f"<ObjectFile {self.name!r} of {self._size} bytes{', closed' * self.closed}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.reopen is None:
+            raise TypeError(
+                f"{self.name}: a file of a cache belongs to its process; open it where it is "
+                "read, or open it through fsspec"
+            )
+        return _reopened, (self.reopen, self.info.version, self._position)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._size
+
+    def checked(self, version: str | None) -> "ObjectFile":
+        """Return this file if it is of ``version``, or none is named; else close it.
+
+        Raises:
+            ObjectChanged: It is of another.
+        """
+        if version in (None, self.info.version):
+            return self
+        self.close()
+        raise ObjectChanged(
+            f"{self.name} is no longer at version {version}, but {self.info.version}; open it again"
+        )
 
     def readable(self) -> bool:
         """Always true."""
@@ -143,3 +177,9 @@ class ObjectFile(io.RawIOBase):
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on a closed file")
+
+
+def _reopened(reopen: Callable[..., ObjectFile], version: str, position: int) -> ObjectFile:
+    file = reopen(version=version)
+    file.seek(position)
+    return file

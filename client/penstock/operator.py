@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from penstock.address import seed_addresses
+from penstock.address import grpc_addresses
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_messages import (
@@ -386,7 +386,7 @@ def connect(
     Raises:
         InvalidRequest: The address is none.
     """
-    seeds = seed_addresses(address)
+    seeds = grpc_addresses(address)
     channels = Channels(
         token=token or os.environ.get("PENSTOCK_TOKEN"),
         credentials=tls.credentials() if tls else None,

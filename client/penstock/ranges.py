@@ -9,7 +9,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from penstock.core import Core
 from penstock.errors import Cancelled, ObjectChanged, PenstockError
@@ -31,6 +31,46 @@ def new_bytes(size: int, fill: Callable[[memoryview], None]) -> bytes:
     with memory.getbuffer() as view:
         fill(view)
     return memory.getvalue()
+
+
+class _Cache(Protocol):
+    """What is needed of a `Cache`."""
+
+    def _open_core(self) -> Core: ...
+
+    def try_ranges(
+        self, ranges: Sequence[ByteRange], *, stop: threading.Event | None = None
+    ) -> list[Result]: ...
+
+
+class RangeCalls:
+    """The part of a `Cache` that reads ranges."""
+
+    def read_ranges(
+        self: _Cache, ranges: Sequence[ByteRange], *, stop: threading.Event | None = None
+    ) -> list[bytes]:
+        """Return many ranges of many objects, all read in one go.
+
+        Args:
+            ranges: Each a url and the bounds of a slice: what is returned for it is what
+                ``data[start:stop]`` is of the object's bytes. None: from the start, to the end.
+            stop: Set from another thread to give up early.
+
+        Raises:
+            PenstockError: The first that kept a range from being read.
+        """
+        read: list[bytes] = []
+        for result in self.try_ranges(ranges, stop=stop):
+            if isinstance(result, PenstockError):
+                raise result
+            read.append(result)
+        return read
+
+    def try_ranges(
+        self: _Cache, ranges: Sequence[ByteRange], *, stop: threading.Event | None = None
+    ) -> list[Result]:
+        """As `read_ranges`; what cannot be read has the error in its place."""
+        return read_each(self._open_core(), ranges, stop=stop)
 
 
 def read_each(

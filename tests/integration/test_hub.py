@@ -568,8 +568,8 @@ def test_the_gateway_goes_on_beside_the_hub(site: Site) -> None:
 
 
 def documented_lines() -> str:
-    """The lines for a user's shell in `docs/hub.md`."""
-    text = (Path(__file__).parents[2] / "docs/hub.md").read_text()
+    """The lines for a user's shell in `docs/guide/hub.md`."""
+    text = (Path(__file__).parents[2] / "docs/guide/hub.md").read_text()
     return "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
 
 

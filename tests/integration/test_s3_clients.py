@@ -1,4 +1,4 @@
-"""S3's clients, set up as ``docs/s3-clients.md`` says, read a real cluster over a real store.
+"""S3's clients, set up as ``docs/guide/s3-clients.md`` says, read a real cluster over a real store.
 
 Every line of its tables is run: its variables are all the environment that the client has.
 """
@@ -30,7 +30,7 @@ from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.s3 import S3Server
 
-PAGE = Path(__file__).parents[2] / "docs" / "s3-clients.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "s3-clients.md"
 READER = Path(__file__).with_name("s3_reader.py")
 BUCKET, VOLUME = "clients-models", "models"
 PREFIX = "llama 7b/v1+ü/"

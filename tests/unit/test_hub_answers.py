@@ -216,7 +216,7 @@ def test_models_of_one_name_on_two_hubs_share_no_chunks() -> None:
 
 
 def test_the_documented_volume_is_one(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs/hub.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/guide/hub.md").read_text()
     (documented,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     tier = f'[[tiers]]\npath = "{tmp_path}/t"\ncapacity = "1GB"\nrole = "owned"\n'
     (tmp_path / "node.toml").write_text(f'state_dir = "{tmp_path}/s"\n{tier}{documented}')

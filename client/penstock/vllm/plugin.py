@@ -39,7 +39,7 @@ def _register_with(loaders: ModuleType) -> None:
         loaders.register_model_loader(LOAD_FORMAT)(PenstockModelLoader)
     except Exception:  # noqa: BLE001 - who loads otherwise must not fail for it
         _log.exception(
-            "this vLLM gets no load format %r: see penstock's docs/vllm.md for versions that do",
+            "this vLLM gets no load format %r: penstock's docs/guide/vllm.md has versions that do",
             LOAD_FORMAT,
         )
 

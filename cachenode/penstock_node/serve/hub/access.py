@@ -19,7 +19,7 @@ from penstock_node.transport.http import HttpRequest
 _MADE_FROM = b"penstock hub"
 _HOW = (
     "set HF_TOKEN to ACCESS_KEY_ID.DIGEST of one of the keys in [s3_keys] of this node, where "
-    "DIGEST is the hexadecimal HMAC-SHA256 of 'penstock hub' with the secret (see docs/hub.md), "
+    "DIGEST is the hexadecimal HMAC-SHA256 of 'penstock hub' with the secret (docs/guide/hub.md), "
     'or have the node set s3_auth = "ignore" and your network in s3_trusted_networks'
 )
 
