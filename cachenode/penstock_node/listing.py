@@ -10,6 +10,7 @@ from penstock.errors import InvalidRequest
 from penstock.object_info import ObjectInfo
 from penstock.volumes import penstock_url
 from penstock_node.cluster import Cluster
+from penstock_node.listed_versions import ListedVersions
 from penstock_node.origin import Origins
 
 PAGE_MAX = 1000
@@ -44,10 +45,20 @@ class Listings:
         *,
         cluster: Cluster,
         origins: Origins,
+        versions: ListedVersions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Begin with none.
+
+        Args:
+            cluster: Tells volumes, and how long a page is believed.
+            origins: Are asked.
+            versions: Learns what pages tell of objects.
+            clock: Monotonic, in seconds.
+        """
         self._cluster = cluster
         self._origins = origins
+        self._versions = versions or ListedVersions()
         self._clock = clock
         self._pages: OrderedDict[tuple[str, str, int], tuple[float, Page]] = OrderedDict()
         """What was asked, and until when the answer is believed; the oldest first."""
@@ -104,7 +115,9 @@ class Listings:
     async def _ask(self, url: str, after: str, limit: int) -> Page:
         location = self._cluster.volumes.resolve_prefix(url)
         origin = self._origins.get(location.volume)
+        asked_at = self._clock()
         found = await origin.list(location.path, after=after, limit=limit)
+        self._versions.learn(location.volume, found.objects, asked_at=asked_at)
         return Page(
             tuple(
                 ObjectInfo(

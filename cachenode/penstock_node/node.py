@@ -32,6 +32,7 @@ from penstock_node.identity import lock_directory, node_id
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
+from penstock_node.listed_versions import ListedVersions
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.node_file import remove_node_file, write_node_file
@@ -177,13 +178,15 @@ class Node:
             threads=self.call_threads,
         )
         self._stack.callback(self.peers.close)
+        listed = ListedVersions()
         self.opener = Opener(
             cluster=self.cluster,
             origins=self.origins,
             nodes=self.library.nodes,
             threads=self.call_threads,
+            listed=listed,
         )
-        self.listings = Listings(cluster=self.cluster, origins=self.origins)
+        self.listings = Listings(cluster=self.cluster, origins=self.origins, versions=listed)
         self.keeping = Keeping(store=self.store, threads=self.disk_threads)
         self.incoming = Incoming()
         self.filler = self._filler()

@@ -33,6 +33,7 @@ from penstock.volumes import Location, object_key
 from penstock.wire import error_from_proto, object_from_proto
 from penstock_node.cluster import Cluster
 from penstock_node.flights import Flights
+from penstock_node.listed_versions import ListedVersions
 from penstock_node.origin import OriginMeta, Origins
 
 REMEMBERED_MAX = 100_000
@@ -63,8 +64,20 @@ class Opener:
         origins: Origins,
         nodes: Nodes,
         threads: Executor,
+        listed: ListedVersions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Begin with nothing known.
+
+        Args:
+            cluster: Tells volumes, owners and settings.
+            origins: Are asked.
+            nodes: Of the cluster: one of them answers for each object.
+            threads: For asking other nodes.
+            listed: What listings told of objects.
+            clock: Monotonic, in seconds.
+        """
+        self._listed = listed or ListedVersions()
         self._cluster = cluster
         self._origins = origins
         self._nodes = nodes
@@ -93,14 +106,27 @@ class Opener:
         try:
             location = self._cluster.volumes.resolve(url)
             key = object_key(location)
+            if not refresh and self._is_known(key):
+                return await self._open_here(url, location, key, refresh)
             while (other := self._elsewhere(key)) and not forwarded:
                 try:
-                    return await self._forward(other, url, refresh)
+                    opened = await self._forward(other, url, refresh)
+                    self._answers.pop(key, None)  # The other's answer is newer.
+                    return opened
                 except NodeUnavailable:
                     self._cluster.routing.suspect(other.id)
             return await self._open_here(url, location, key, refresh)
         except PenstockError as error:
             return error
+
+    def _is_known(self, key: str) -> bool:
+        """Whether what was heard here is fresh: of an origin, or in a listing."""
+        told = self._listed.take(key)
+        known = self._answers.get(key)
+        if told is not None and (known is None or known.asked_at < told[1]):
+            known = _Answer(*told)
+            self._remember(key, known)
+        return known is not None and self._age(known) < self._ttl_s(known)
 
     def _elsewhere(self, key: str) -> Member | None:
         """Return the node that answers for the object, or None when it is this one."""
@@ -190,11 +216,15 @@ class Opener:
             )
         except ObjectNotFound as error:
             found = error
-        answer = self._answers[key] = _Answer(found, asked_at)
+        answer = _Answer(found, asked_at)
+        self._remember(key, answer)
+        return answer
+
+    def _remember(self, key: str, answer: _Answer) -> None:
+        self._answers[key] = answer
         self._answers.move_to_end(key)
         if len(self._answers) > REMEMBERED_MAX:
             self._answers.popitem(last=False)
-        return answer
 
     def _last_known(self, key: str, error: OriginUnavailable) -> _Answer:
         """Return what was known before the origin stopped answering, if that is recent enough.

@@ -7,6 +7,7 @@ They go through no event loop, so that they work in a forked child and cost no c
 """
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -30,9 +31,9 @@ class BlockingCalls(AbstractFileSystem):
     """The calls of a file system that is only read. Paths are ``volume/path``."""
 
     @property
+    @abstractmethod
     def cache(self) -> Cache:
         """What reads."""
-        raise NotImplementedError
 
     # Looking ----------------------------------------------------------------------------------
 
