@@ -19,12 +19,13 @@ from penstock.host_view import Verify, view_object
 from penstock.listing import ListingCalls
 from penstock.locating import locate
 from penstock.membership.view import View
+from penstock.memory import NewBytes
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
 from penstock.put import PART_BYTES
-from penstock.ranges import RangeCalls, new_bytes
+from penstock.ranges import RangeCalls
 from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
 from penstock.warm_calls import start_warmup
@@ -132,7 +133,9 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls):
         stop: threading.Event | None,
     ) -> bytes:
         wanted = check_range(handle.opened.id.size, offset, length)
-        return new_bytes(wanted, lambda view: self._read_handle(handle, view, offset, stop=stop))
+        memory = NewBytes(wanted)
+        self._read_handle(handle, memory.view, offset, stop=stop)
+        return memory.take()
 
     def read_into(
         self,

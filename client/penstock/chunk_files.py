@@ -73,7 +73,7 @@ class ChunkFiles:
         """
         self.object = obj
         self.into_memory = True
-        """Whether the node brings them into its memory tier first, as for what is to be mapped."""
+        """Whether the node has them in its memory tier before it tells them, as for maps."""
         self._connect, self._ticket = connect, ticket
         self._stop = stop or threading.Event()
         self._connection: HostConnection | None = None

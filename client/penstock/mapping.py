@@ -7,16 +7,15 @@ Not responsible for: which files, whether their bytes are right (`host_view`). L
 
 import ctypes
 import errno
-import functools
 import mmap
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from penstock.errors import CorruptData, InvalidConfiguration, InvalidRequest, Overloaded
+from penstock.memory import HUGE_PAGE_BYTES, libc
 
 _MAPS_MAX_FILE = Path("/proc/sys/vm/max_map_count")
 _MAPS_FILE = Path("/proc/self/maps")
@@ -27,7 +26,6 @@ _MAP_NORESERVE = 0x4000
 _MADV_POPULATE_READ = 22
 _FAILED = ctypes.c_void_p(-1).value
 _SCRATCH_BYTES = 1024 * 1024
-_HUGE_PAGE_BYTES = 2 * 1024 * 1024
 """Files in huge pages are mapped by them only where addresses and offsets agree: measured, 1 GiB
 is there in 2 ms instead of 70."""
 
@@ -80,14 +78,14 @@ class MappedRange:
             # unmapped with it, and every view keeps it alive.
             self.owner = mmap.mmap(
                 -1,
-                size_bytes + _HUGE_PAGE_BYTES,
+                size_bytes + HUGE_PAGE_BYTES,
                 flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE,
                 prot=self._prot,
             )
         except (OSError, OverflowError) as error:
             raise InvalidRequest(f"no room for a view of {size_bytes} bytes: {error}") from error
         reserved = int(np.frombuffer(self.owner, np.uint8).ctypes.data)
-        self._begins = -reserved % _HUGE_PAGE_BYTES
+        self._begins = -reserved % HUGE_PAGE_BYTES
         self._address = reserved + self._begins
 
     def map_file(self, descriptor: int, *, at: int, length: int, offset: int = 0) -> None:
@@ -113,7 +111,7 @@ class MappedRange:
             raise CorruptData(f"a chunk's file has {size} bytes, not {offset + length}")
         flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
         address = self._address + at
-        mapped = _libc().mmap(address, length, self._prot, flags, descriptor, offset)
+        mapped = libc().mmap(address, length, self._prot, flags, descriptor, offset)
         if mapped == _FAILED:
             error = ctypes.get_errno()
             if error == errno.ENOMEM:
@@ -130,7 +128,7 @@ class MappedRange:
             CorruptData: The file cannot be read.
             Overloaded: The machine has no memory left.
         """
-        if _libc().madvise(self._address + at, length, _MADV_POPULATE_READ) == 0:
+        if libc().madvise(self._address + at, length, _MADV_POPULATE_READ) == 0:
             return
         error = ctypes.get_errno()
         if error == errno.EINVAL:  # Linux before 5.14.
@@ -144,22 +142,6 @@ class MappedRange:
     def view(self) -> memoryview:
         """Return the whole range; read-only unless it is copied on write."""
         return memoryview(self.owner)[self._begins : self._begins + self.size_bytes]
-
-
-@functools.cache
-def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_long,
-    )
-    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return libc
 
 
 def _read_through(part: memoryview) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.chunk_files import ChunkFiles
 from penstock.errors import ObjectChanged
+from penstock.memory import NewBytes
 from penstock.object_info import ObjectInfo
-from penstock.ranges import new_bytes
 from penstock.read_ahead import Ahead, ReadAhead, ReadInto
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ class ObjectFile(io.RawIOBase):
         self._check_open()
         left = max(0, self._size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
-        return new_bytes(wanted, lambda view: self.readinto(view, stop=stop))
+        memory = NewBytes(wanted)
+        self.readinto(memory.view, stop=stop)
+        return memory.take()
 
     def readall(self) -> bytes:
         """Return everything from the position to the end."""

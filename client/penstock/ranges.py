@@ -4,15 +4,15 @@ Responsible for: opening the objects together, and each object's ranges as one r
 Not responsible for: moving bytes (`reader`).
 """
 
-import io
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol, TypeAlias
 
 from penstock.core import Core
 from penstock.errors import Cancelled, ObjectChanged, PenstockError
+from penstock.memory import NewBytes
 from penstock.opens import URLS_MAX, Handle
 from penstock.reader import Reader
 
@@ -22,15 +22,6 @@ Result: TypeAlias = bytes | PenstockError
 
 OBJECTS_AT_ONCE = 8
 """Read at the same time; each of them by as many threads as any read."""
-
-
-def new_bytes(size: int, fill: Callable[[memoryview], None]) -> bytes:
-    """Return ``size`` bytes that ``fill`` has written: the payload lands in what is returned."""
-    # BytesIO lends its own bytes for writing and gives them away uncopied.
-    memory = io.BytesIO(bytes(size))
-    with memory.getbuffer() as view:
-        fill(view)
-    return memory.getvalue()
 
 
 class _Cache(Protocol):
@@ -168,13 +159,8 @@ def read_slices(
     stop: threading.Event | None = None,
 ) -> list[bytes]:
     """Return an object's bytes between each ``(start, stop)``, all read at once."""
-    files = [io.BytesIO(bytes(max(0, end - start))) for start, end in bounds]
-    views = [file.getbuffer() for file in files]
-    try:
-        spans = [(view, start) for view, (start, _) in zip(views, bounds, strict=True) if len(view)]
-        if spans:
-            reader.read_spans(handle, spans, stop=stop)
-    finally:
-        for view in views:
-            view.release()
-    return [file.getvalue() for file in files]
+    memories = [NewBytes(max(0, end - start)) for start, end in bounds]
+    spans = [(each.view, start) for each, (start, _) in zip(memories, bounds, strict=True)]
+    if wanted := [span for span in spans if len(span[0])]:
+        reader.read_spans(handle, wanted, stop=stop)
+    return [each.take() for each in memories]

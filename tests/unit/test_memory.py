@@ -2,9 +2,11 @@
 
 import mmap
 import random
+import re
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -100,3 +102,30 @@ def test_this_machine_is_tried_without_an_error() -> None:
     memory._is_slow_if_unaligned.cache_clear()
 
     assert memory._is_slow_if_unaligned() in (True, False)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, memory.HUGE_PAGE_BYTES * 3 + 5])
+def test_new_bytes_are_what_was_written_into_them(size: int) -> None:
+    made = memory.NewBytes(size)
+    assert bytes(made.view) == bytes(size)
+    made.view[:] = random.Random(size).randbytes(size)
+
+    assert made.take() == random.Random(size).randbytes(size)
+
+
+def test_large_pages_are_asked_for_where_new_bytes_are_many() -> None:
+    made = memory.NewBytes(32 * memory.HUGE_PAGE_BYTES)
+
+    inside = memory.address_of(made.view) + 2 * memory.HUGE_PAGE_BYTES
+
+    assert "hg" in flags_of_the_map_at(inside)
+
+
+def flags_of_the_map_at(address: int) -> list[str]:
+    holds = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if bounds := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            holds = int(bounds[1], 16) <= address < int(bounds[2], 16)
+        elif holds and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise AssertionError("no map")

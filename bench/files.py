@@ -1,0 +1,226 @@
+"""Measure files and ranges through fsspec beside the library's own reads, and beside s3fs.
+
+    python bench/files.py [--quick] [--json FILE]
+
+*Sequential*: one warm object from front to back, in pieces of 1 and 16 MiB into memory that was
+touched before, and as ranges of 4 MiB, 16 a call, which are new memory each time; `read_into` takes
+the whole at once. *Parquet*: pyarrow scans a table of several files, all columns. *Small files*:
+a directory is listed, and each object in it opened for its first 4 KiB. Those two are warm in a
+node, and s3fs reads them from the origin, an S3 server of this machine that delays nothing.
+``--quick`` reads a little of each.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import s3fs
+
+from penstock.checksums import block_checksums
+from penstock.fsspec import PenstockFileSystem
+from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
+from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
+from penstock_node.testbed.contest import Contender, Contest, Sample, timed
+from penstock_node.testbed.s3 import S3Server
+from penstock_node.testbed.warm import MIB, WarmSite, scratch, warm_site
+
+PATH = "models/model.bin"
+BUCKET = "lake"
+WHOLE, RANGES, PENSTOCK, S3FS = "read_into", "cat_ranges", "Penstock", "s3fs from the origin"
+RANGE_BYTES, RANGES_A_CALL = 4 * MIB, 16
+PIECES = (MIB, 16 * MIB)
+HEAD_BYTES = 4096
+COPIES = 3
+"""The origin's, the node's, and what a table is made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a run measures."""
+
+    object_bytes: int
+    chunk_bytes: int
+    table_files: int
+    rows_a_file: int
+    small_files: int
+    rounds: int
+    small_rounds: int
+
+
+FULL = Size(1024 * MIB, 4 * MIB, 8, 1_000_000, 10_000, rounds=5, small_rounds=1)
+QUICK = Size(8 * MIB, MIB, 2, 10_000, 50, rounds=1, small_rounds=1)
+
+
+class Sequential:
+    """One object, read through fsspec and by the library itself over one plane."""
+
+    def __init__(self, site: WarmSite, plane: str, clients: contextlib.ExitStack) -> None:
+        self._site, self._plane = site, plane
+        self._cache = clients.enter_context(site.connect(plane=plane))
+        file = site.node.file
+        address = f"unix:{file.socket}" if plane == "host" else file.grpc_address
+        self._fs = PenstockFileSystem(address, plane=plane, skip_instance_cache=True)
+        clients.callback(self._fs.cache.close)
+
+    def contest(self) -> Contest:
+        """Return the contest of all ways."""
+        ways: dict[str, Contender] = {
+            WHOLE: partial(self._site.read_over, self._cache, self._plane),
+            RANGES: self._ranges,
+        }
+        ways |= {title(size): partial(self._file, size) for size in PIECES}
+        size = len(self._site.destination.view)
+        return Contest(ways, work_bytes=size, group=f"sequential, {self._plane}")
+
+    def measures(self, contest: Contest) -> Iterator[Measure]:
+        """Yield the figures."""
+        yield contest.speed(WHOLE)
+        for name in (*map(title, PIECES), RANGES):
+            yield contest.speed(name)
+            yield contest.speed_ratio(name, WHOLE, bound="≥", target=0.9)
+
+    def _file(self, piece_bytes: int) -> Sample:
+        return self._site.destination.timed(partial(self._read_file, piece_bytes))
+
+    def _read_file(self, piece_bytes: int) -> None:
+        at, view = 0, self._site.destination.view
+        with self._fs.open(PATH) as file:
+            while size := file.readinto(view[at : at + piece_bytes]):
+                at += size
+
+    def _ranges(self) -> Sample:
+        starts = list(range(0, len(self._site.destination.view), RANGE_BYTES))
+        calls = [starts[at : at + RANGES_A_CALL] for at in range(0, len(starts), RANGES_A_CALL)]
+        checked = self._ask(calls[0])
+        whole = self._site.destination.chunk_checksums(RANGE_BYTES)
+        assert [block_checksums(memoryview(data)) for data in checked] == whole[: len(checked)]
+        return timed(lambda: [len(self._ask(call)) for call in calls])
+
+    def _ask(self, starts: list[int]) -> list[bytes]:
+        stops = [start + RANGE_BYTES for start in starts]
+        return self._fs.cat_ranges([PATH] * len(starts), starts, stops, on_error="raise")
+
+
+def title(piece_bytes: int) -> str:
+    """Return what reading a file in such pieces is called."""
+    return f"fsspec, {piece_bytes // MIB} MiB a read"
+
+
+def sequential(size: Size) -> Iterator[Measure]:
+    """Read one object over each plane."""
+    with warm_site(object_bytes=size.object_bytes, chunk_bytes=size.chunk_bytes) as site:
+        for plane in ("host", "bulk"):
+            with contextlib.ExitStack() as clients:
+                ways = Sequential(site, plane, clients)
+                contest = ways.contest()
+                contest.run(size.rounds, what=f"sequential, {plane}")
+            yield from ways.measures(contest)
+
+
+class Lake:
+    """A table and small files in a bucket, and a node that has them."""
+
+    def __init__(self, s3: S3Server, node: NodeProcess, size: Size) -> None:
+        self._size = size
+        self._penstock = PenstockFileSystem(f"unix:{node.file.socket}", skip_instance_cache=True)
+        self._s3fs = s3fs.S3FileSystem(anon=True, endpoint_url=s3.endpoint)
+        self.close = self._penstock.cache.close
+
+    def scan(self, fs: fsspec.AbstractFileSystem) -> int:
+        """Return the bytes of all columns of the table."""
+        table = ds.dataset(f"{BUCKET}/table", filesystem=fs, format="parquet").to_table()
+        assert table.num_rows == self._size.table_files * self._size.rows_a_file
+        return int(table.nbytes)
+
+    def heads(self, fs: fsspec.AbstractFileSystem) -> int:
+        """Open each small file for its first bytes; return how many there were."""
+        paths = fs.ls(f"{BUCKET}/small", detail=False)
+        for path in paths:
+            with fs.open(path) as file:
+                assert len(file.read(HEAD_BYTES)) == HEAD_BYTES
+        assert len(paths) == self._size.small_files
+        return len(paths)
+
+    def contest(self, work: str, *, rounds: int) -> Contest:
+        """Let both do the same work in turn."""
+        action = {"parquet": self.scan, "small files": self.heads}[work]
+        ways: dict[str, Contender] = {
+            PENSTOCK: lambda: timed(lambda: action(self._penstock)),
+            S3FS: partial(self._by_s3fs, action),
+        }
+        contest = Contest(ways, work_bytes=1, group=work)
+        contest.run(rounds, what=work)
+        return contest
+
+    def _by_s3fs(self, action: Callable[[fsspec.AbstractFileSystem], int]) -> Sample:
+        self._s3fs.invalidate_cache()  # It would believe listings for ever.
+        return timed(lambda: action(self._s3fs))
+
+
+def table_file(path: Path, *, rows: int, seed: int) -> Path:
+    """Write one file of the table: numbers that do not compress, and names that do."""
+    chance = np.random.default_rng(seed)
+    columns: dict[str, Any] = {f"x{at}": chance.random(rows) for at in range(3)}
+    columns["name"] = pa.array(np.char.mod("user-%d", chance.integers(0, 1_000, rows)))
+    pq.write_table(pa.table(columns), path, row_group_size=max(1, rows // 4))
+    return path
+
+
+@contextlib.contextmanager
+def lake(directory: Path, size: Size) -> Iterator[Lake]:
+    """Start an origin with all of it, and a node that holds nothing yet."""
+    sockets = {"socket": str(directory / "node.sock")}
+    tiers = (TierSpec("owned", 2048 * MIB),)
+    with S3Server(directory / "s3") as s3:
+        s3.create_bucket(BUCKET)
+        for at in range(size.table_files):
+            made = table_file(directory / "made.parquet", rows=size.rows_a_file, seed=at)
+            s3.put(BUCKET, f"table/{at:03}.parquet", made)
+        made.unlink()
+        head = bytes(range(256)) * (HEAD_BYTES // 256)
+        with ThreadPoolExecutor(8) as threads:
+            names = (f"small/{at:05}" for at in range(size.small_files))
+            for _ in threads.map(lambda name: s3.put(BUCKET, name, head + name.encode()), names):
+                pass
+        shared = {
+            "cluster": "files",
+            "volumes": {BUCKET: {"url": f"s3://{BUCKET}/", "options": s3.options}},
+        }
+        with NodeProcess(directory, NodeSpec("node", tiers, sockets), shared=shared) as node:
+            made_lake = Lake(s3, node, size)
+            with contextlib.closing(made_lake):
+                yield made_lake
+
+
+def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
+    """Measure one kind of work after another."""
+    size = QUICK if is_quick else FULL
+    measures = list(sequential(size))
+    room = size.table_files * size.rows_a_file * 40 * COPIES + 512 * MIB
+    with scratch(room) as directory, lake(directory, size) as made:
+        for work, rounds, target in (
+            ("parquet", size.rounds, 3.0),
+            ("small files", size.small_rounds, 5.0),
+        ):
+            contest = made.contest(work, rounds=rounds)
+            measures += [contest.seconds(PENSTOCK), contest.seconds(S3FS)]
+            measures.append(contest.time_ratio(S3FS, PENSTOCK, bound="≥", target=target))
+    return {
+        "object_bytes": size.object_bytes,
+        "rounds": size.rounds,
+        "table": f"{size.table_files} files of {size.rows_a_file:,} rows, 4 columns",
+        "small_files": size.small_files,
+    }, measures
+
+
+if __name__ == "__main__":
+    run_benchmark("Files and ranges through fsspec", measure)
