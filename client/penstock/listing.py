@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from penstock.core import Core
-from penstock.membership.nodes import Nodes
 from penstock.object_info import DirectoryInfo, ObjectInfo
 from penstock.rpc import LIST
 from penstock.v1 import cache_pb2
@@ -48,7 +47,7 @@ class ListingCalls:
         self: _Cache, prefix: str, *, refresh: bool = False
     ) -> Iterator[Sequence[ObjectInfo]]:
         """As `list`, a page of up to 1,000 at a time: one request each."""
-        return list_pages(self._open_core().nodes, prefix, refresh=refresh)
+        return list_pages(self._open_core(), prefix, refresh=refresh)
 
     def list_directory(
         self: _Cache, url: str, *, refresh: bool = False
@@ -69,32 +68,31 @@ class ListingCalls:
         self: _Cache, url: str, *, refresh: bool = False
     ) -> Iterator[Sequence[DirectoryEntry]]:
         """As `list_directory`, a page of up to 1,000 at a time."""
-        return directory_pages(self._open_core().nodes, url, refresh=refresh)
+        return directory_pages(self._open_core(), url, refresh=refresh)
 
 
-def list_pages(
-    nodes: Nodes, prefix: str, *, refresh: bool = False
-) -> Iterator[Sequence[ObjectInfo]]:
+def list_pages(core: Core, prefix: str, *, refresh: bool = False) -> Iterator[Sequence[ObjectInfo]]:
     """Tell the objects below ``prefix``, up to 1,000 at a time: one request each."""
     request = cache_pb2.ListRequest(url=prefix, page_size=LIST_PAGE, refresh=refresh)
-    for page in _pages(nodes, request):
+    for page in _pages(core, request):
         yield [listed_from_proto(listed) for listed in page.objects]
 
 
 def directory_pages(
-    nodes: Nodes, url: str, *, refresh: bool = False
+    core: Core, url: str, *, refresh: bool = False
 ) -> Iterator[Sequence[DirectoryEntry]]:
     """Tell what lies directly in the directory ``url``, up to 1,000 at a time."""
     request = cache_pb2.ListRequest(url=url, page_size=LIST_PAGE, one_level=True, refresh=refresh)
-    for page in _pages(nodes, request):
+    for page in _pages(core, request):
         entries: list[DirectoryEntry] = [listed_from_proto(listed) for listed in page.objects]
         entries += [DirectoryInfo(directory) for directory in page.directories]
         yield sorted(entries, key=lambda entry: entry.url)
 
 
-def _pages(nodes: Nodes, request: cache_pb2.ListRequest) -> Iterator[cache_pb2.ListResponse]:
+def _pages(core: Core, request: cache_pb2.ListRequest) -> Iterator[cache_pb2.ListResponse]:
     while True:
-        page = nodes.call(LIST, request, timeout_s=LIST_TIMEOUT_S)
+        page = core.nodes.call(LIST, request, timeout_s=LIST_TIMEOUT_S)
+        core.opens.ahead.listed([listed.url for listed in page.objects])
         yield page
         if not page.next_page_token:
             return

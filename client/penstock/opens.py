@@ -13,6 +13,7 @@ from dataclasses import replace
 from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.nodes import Nodes
 from penstock.object_info import OpenedObject
+from penstock.open_ahead import OpenAhead
 from penstock.rpc import OPEN, RENEW
 from penstock.v1 import cache_pb2
 from penstock.wire import error_from_proto, object_from_proto
@@ -62,6 +63,7 @@ class Opens:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
+        self.ahead = OpenAhead()
         self._lock = threading.Lock()
         self._remembered: OrderedDict[str, tuple[float, OpenedObject]] = OrderedDict()
 
@@ -77,7 +79,8 @@ class Opens:
         known = None if refresh else self._recall(url)
         if known is not None:
             return Handle(known, self._nodes)
-        (result,) = self._ask([url], refresh=refresh)
+        urls = [url] if refresh else self.ahead.from_here(url)
+        result, *_ = self._ask(urls, refresh=refresh)
         if isinstance(result, PenstockError):
             raise result
         return Handle(result, self._nodes)
