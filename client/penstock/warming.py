@@ -64,7 +64,7 @@ class Warming:
         Args:
             own_node: The node that ``self`` means, where it is known.
         """
-        self._list_pages = partial(list_pages, core.nodes)
+        self._list_pages = partial(list_pages, core)
         self._opens = core.opens
         self._routing = core.routing
         self._calls = WarmCalls(
