@@ -27,7 +27,8 @@ if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))'
     make_venv .venv "$python"
 fi
 # The tests' faulty disks and JuiceFS are file systems in user space; XFS shares blocks of files.
-debian_packages fuse3 xfsprogs
+# The guide's pages run on machines made of namespaces, with what such machines have.
+debian_packages fuse3 xfsprogs curl iproute2 procps openssl
 say "installing what requirements.lock names into .venv"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" "$TORCH" "$(grep '^uv==' requirements.lock)"
 # By uv: a hundred packages take pip minutes.

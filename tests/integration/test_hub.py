@@ -570,12 +570,12 @@ def test_the_gateway_goes_on_beside_the_hub(site: Site) -> None:
 def documented_lines() -> str:
     """The lines for a user's shell in `docs/guide/hub.md`."""
     text = (Path(__file__).parents[2] / "docs/guide/hub.md").read_text()
-    return "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    return "".join(re.findall(r"```bash\n(export HF_.*?)```", text, re.DOTALL))
 
 
 def in_a_users_shell(site: Site, node: str, home: Path, program: str) -> str:
     """Run a program with nothing set but what the documentation says, and the secret it needs."""
-    lines = documented_lines().replace("HOST:7403", str(site.cluster[node].file.s3_address))
+    lines = documented_lines().replace("localhost:7403", str(site.cluster[node].file.s3_address))
     run = subprocess.run(
         ["bash", "-euc", f'{lines}exec "$PYTHON" -c "$PROGRAM"'],
         env={
@@ -583,8 +583,8 @@ def in_a_users_shell(site: Site, node: str, home: Path, program: str) -> str:
             "HF_HOME": str(home),
             "PYTHON": sys.executable,
             "PROGRAM": program,
-            "ACCESS_KEY_ID": KEY.access_key_id,
-            "SECRET_ACCESS_KEY": KEY.secret,
+            "AWS_ACCESS_KEY_ID": KEY.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": KEY.secret,
         },
         capture_output=True,
         text=True,

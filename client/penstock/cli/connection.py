@@ -25,8 +25,8 @@ Address = Annotated[
     typer.Option(
         envvar="PENSTOCK_ADDRESS",
         metavar="HOST:PORT,…",
-        help="Any nodes of the cluster, or etcd://HOST:PORT/CLUSTER.",
-        show_default="127.0.0.1:7400",
+        help="Any nodes of the cluster, unix:PATH, or etcd://HOST:PORT/CLUSTER.",
+        show_default="this machine's node",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

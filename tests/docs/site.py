@@ -1,0 +1,104 @@
+"""What the pages of the documentation are read against: a fleet, an object store, etcd.
+
+Responsible for: the machines that pages name, what lies in the buckets, and the services that a
+reader has before a page begins: object storage and etcd. Nodes are started by the pages.
+Not responsible for: running pages (`running`).
+"""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from penstock_node.testbed.etcd import etcd_binary
+from penstock_node.testbed.s3 import weed_binary
+from tests.docs.machines import Child, Fleet, Machine, end_all_of
+
+GPU_MACHINES = ("gpu-17", "gpu-18", "gpu-19")
+NAMES = {**dict.fromkeys(GPU_MACHINES, ()), "etcd-0": (), "s3": ("s3.internal",)}
+S3_ENDPOINT = "http://s3.internal:8333"
+KEYS = {"AWS_ACCESS_KEY_ID": "penstock-reader", "AWS_SECRET_ACCESS_KEY": "not a secret"}
+"""What the object store asks for; engineers have them in their environment, as they do."""
+BUCKETS = ("prod-models", "datasets")
+_ETCD = "http://etcd-0:2379"
+_UPLOADS = {"RCLONE_S3_PROVIDER": "Other", "RCLONE_S3_ENV_AUTH": "true", **KEYS}
+
+
+class Site:
+    """It all. As a context manager it is there, and gone in the end."""
+
+    def __init__(self, directory: Path) -> None:
+        """Describe it; nothing is up yet.
+
+        Args:
+            directory: Holds the machines' directories and logs.
+        """
+        self.fleet = Fleet(directory / "fleet", NAMES)
+        self._directory = directory
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.fleet)
+            etcd = self._start(stack, "etcd-0", self._etcd_command())
+            store = self._start(stack, "s3", self._store_command(), env=KEYS)
+            self.fleet["etcd-0"].wait_answers(f"{_ETCD}/health", server=etcd)
+            self.fleet["s3"].wait_answers(f"{S3_ENDPOINT}/healthz", server=store)
+            self._stack = stack.pop_all()
+        return self
+
+    def _start(
+        self,
+        stack: contextlib.ExitStack,
+        machine: str,
+        command: list[str],
+        *,
+        env: dict[str, str] | None = None,
+    ) -> Child:
+        at: Machine = self.fleet[machine]
+        log = stack.enter_context((self._directory / f"{machine}.log").open("wb"))
+        child = at.start(command, stdout=log, env={**at.environment, **(env or {})})
+        stack.callback(end_all_of, child)
+        return child
+
+    def _etcd_command(self) -> list[str]:
+        return [
+            str(etcd_binary()),
+            "--data-dir=/srv/etcd",
+            "--listen-client-urls=http://0.0.0.0:2379",
+            f"--advertise-client-urls={_ETCD}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+
+    def _store_command(self) -> list[str]:
+        return [
+            *("bash", "-c", 'mkdir -p /srv/s3 && exec "$@"', "weed"),
+            *(str(weed_binary()), "mini", "-dir=/srv/s3", "-ip=s3.internal"),
+            *("-ip.bind=0.0.0.0", "-webdav=false", "-admin.ui=false"),
+            *("-master.telemetry=false", "-volume.max=1000", f"-bucket={','.join(BUCKETS)}"),
+        ]
+
+    def upload(self, objects: Path) -> None:
+        """Put objects into the buckets, past any node.
+
+        Args:
+            objects: Holds a directory for each bucket.
+        """
+        source = Path(tempfile.mkdtemp(dir=self.fleet.exchange))
+        shutil.copytree(objects, source, dirs_exist_ok=True)
+        environment = {**_UPLOADS, "RCLONE_S3_ENDPOINT": S3_ENDPOINT}
+        for bucket in source.iterdir():
+            words = ["rclone", "copy", str(bucket), f":s3:{bucket.name}", "--retries=20"]
+            self.fleet["s3"].run(words, env=environment)
+        shutil.rmtree(source)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()

@@ -1,0 +1,159 @@
+"""Every block of every page of the user guide does what the page says, as it is printed.
+
+The pages share a cluster: the one that the first page sets up. Each has to leave it as it was. The
+examples are run by the page that lists them.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.machines import HOME
+from tests.docs.models import make_pipelines
+from tests.docs.pages import BrokenPage, read_page
+from tests.docs.running import Counts, PageRun
+from tests.docs.site import GPU_MACHINES, KEYS, Site
+
+ROOT = Path(__file__).parents[2]
+STATE = Path(__file__).with_name("cluster_state.py")
+FIRST = "docs/guide/first-cluster.md"
+EXAMPLES = "examples/README.md"
+GUIDE = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/guide/*.md"))]
+PAGES = [*(page for page in GUIDE if page != FIRST), EXAMPLES]
+WITHOUT_COMMANDS = {"docs/guide/when-not.md"}
+WITH_PIPELINES = {"docs/guide/stable-diffusion.md"}
+NOT_RUN = {
+    ("docs/guide/sglang.md", "python -m sglang.launch_server \\"): (
+        "tests/integration/test_s3_clients.py::test_runais_streamer_brings_every_tensor"
+    ),
+    ("docs/guide/vllm.md", 'eval "$(penstock vllm-args penstock://models/llama)"'): (
+        "tests/integration/test_vllm.py::test_vllm_understands_the_command"
+    ),
+}
+"""Blocks that no machine of the tests can run, by page and first line, and the test that stands for
+each: it has to exist."""
+INSTALL_HTTPFS = """
+import duckdb, duckdb_extension_httpfs, pathlib
+(found,) = pathlib.Path(duckdb_extension_httpfs.__file__).parent.rglob("*.duckdb_extension")
+duckdb.sql(f"INSTALL '{found}'")
+"""
+
+
+def run_page(site: Site, page: str) -> Counts:
+    directory = str(ROOT / "examples") if page == EXAMPLES else HOME
+    at = GPU_MACHINES[0]
+    with PageRun(site.fleet, page=page, at=at, directory=directory, environment=KEYS) as run:
+        return run.run(read_page(ROOT / page, name=page))
+
+
+@pytest.fixture(scope="module")
+def first(site: Site) -> Counts | BrokenPage:
+    """The first page, run once for all."""
+    try:
+        return run_page(site, FIRST)
+    except BrokenPage as broken:
+        return broken
+
+
+@pytest.fixture(scope="module")
+def pipelines(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Pipelines of diffusers in the buckets, for the pages that load some."""
+    directory = tmp_path_factory.mktemp("pipelines")
+    make_pipelines(directory)
+    site.upload(directory)
+
+
+@pytest.fixture(scope="module")
+def httpfs(site: Site) -> None:
+    """DuckDB's extension where it would have fetched it to: there is no network here."""
+    site.fleet[GPU_MACHINES[0]].run(["python3", "-c", INSTALL_HTTPFS])
+
+
+@pytest.fixture(scope="module")
+def formed(site: Site, first: Counts | BrokenPage) -> dict[str, Any]:
+    """What the cluster is that the first page made."""
+    if isinstance(first, BrokenPage):
+        pytest.fail(f"there is no cluster for this page, as the first is broken: {first}")
+    return state(site)
+
+
+@pytest.fixture
+def cluster(site: Site, formed: dict[str, Any]) -> Iterator[Site]:
+    """The cluster that the first page made, cold, and the same afterwards."""
+    yield site
+    assert state(site) == formed, "the page should put back what it changed"
+
+
+def state(site: Site) -> dict[str, Any]:
+    """Return what a page may change of the cluster; nothing is cached from now on."""
+    command = ["python3", str(STATE), "penstock://models/", "penstock://datasets/"]
+    found: dict[str, Any] = json.loads(site.fleet[GPU_MACHINES[0]].run(command))
+    return found
+
+
+def test_the_first_page_makes_the_cluster_that_it_shows(first: Counts | BrokenPage) -> None:
+    if isinstance(first, BrokenPage):
+        raise first
+    assert first.done["run"] >= 8
+    assert first.done["written"] == 2
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_block_of_a_page_does_what_the_page_says(
+    cluster: Site, page: str, request: pytest.FixtureRequest
+) -> None:
+    if page in WITH_PIPELINES:
+        request.getfixturevalue("pipelines")
+    if page == EXAMPLES:
+        request.getfixturevalue("httpfs")
+
+    counts = run_page(cluster, page)
+
+    assert bool(counts.done["run"]) == (page not in WITHOUT_COMMANDS)
+
+
+def test_the_pages_are_all_there() -> None:
+    assert FIRST in GUIDE
+    assert len(PAGES) >= 14
+
+
+def test_blocks_that_are_not_run_are_these_alone() -> None:
+    found = {
+        (page, block.first_line)
+        for page in [FIRST, *PAGES]
+        for block in read_page(ROOT / page, name=page)
+        if block.use.not_run
+    }
+
+    assert found == set(NOT_RUN)
+
+
+@pytest.mark.parametrize("test", sorted(set(NOT_RUN.values())))
+def test_what_stands_for_a_block_is_a_test(test: str) -> None:
+    path, _, name = test.partition("::")
+
+    assert f"def {name}(" in (ROOT / path).read_text()
+
+
+def test_every_example_is_listed_and_the_notebook_has_no_outputs() -> None:
+    listed = (ROOT / EXAMPLES).read_text()
+    notebook = json.loads((ROOT / "examples/notebook.ipynb").read_text())
+
+    names = {path.name for path in (ROOT / "examples").iterdir() if path.suffix != ".md"}
+    assert not {name for name in names if f"({name}" not in listed} - {"__pycache__"}
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_the_workflow_runs_the_script_that_is_run_here() -> None:
+    workflow = (ROOT / "examples/warm-up-in-ci/workflow.yaml").read_text()
+
+    (script,) = re.findall(r"- run: (examples/\S+)", workflow)
+    assert script.removeprefix("examples/") in (ROOT / EXAMPLES).read_text()
+    assert os.access(ROOT / script, os.X_OK)
