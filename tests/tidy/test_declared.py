@@ -17,6 +17,7 @@ OURS = {"penstock", "penstock_node"}
 FOR_TESTS = (
     "cachenode/penstock_node/testbed/odd_disk",
     "cachenode/penstock_node/testbed/loaders",
+    "cachenode/penstock_node/testbed/shards",
 )
 # Parts of the library that work where an extra of it is installed.
 FOR_EXTRAS = {
