@@ -157,7 +157,7 @@ async def test_both_sides_may_ask_for_a_certificate(
 ) -> None:
     cert, key = authority.issue("client")
     tls = EtcdTls(ca=authority.ca, cert=cert, key=key)
-    client = Etcd([tls_server.endpoint], prefix=PREFIX, tls=tls)
+    client = Etcd([tls_server.endpoint], prefix=PREFIX, tls=tls, deadline_s=30.0)
 
     await use_everything(client)
 
