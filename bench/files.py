@@ -4,9 +4,10 @@
 
 *Sequential*: one warm object from front to back, in pieces of 1 and 16 MiB into memory that was
 touched before, and as ranges of 4 MiB, 16 a call, which are new memory each time; `read_into` takes
-the whole at once. *Parquet*: pyarrow scans a table of several files, all columns. *Small files*:
-a directory is listed, and each object in it opened for its first 4 KiB. Those two are warm in a
-node, and s3fs reads them from the origin, an S3 server of this machine that delays nothing.
+the whole at once, and as much as such a call into new memory. *Parquet*: pyarrow scans a table of
+several files, all columns. *Small files*: a directory is listed, and each object in it opened for
+its first 4 KiB. Those two are warm in a node, and s3fs reads them from the origin, an S3 server of
+this machine that delays nothing.
 ``--quick`` reads a little of each.
 """
 
@@ -31,11 +32,12 @@ from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
 from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.contest import Contender, Contest, Sample, timed
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.warm import MIB, WarmSite, scratch, warm_site
+from penstock_node.testbed.warm import MIB, URL, WarmSite, scratch, warm_site
 
 PATH = "models/model.bin"
 BUCKET = "lake"
-WHOLE, RANGES, PENSTOCK, S3FS = "read_into", "cat_ranges", "Penstock", "s3fs from the origin"
+WHOLE, ANEW, RANGES = "read_into", "read_into, new memory", "cat_ranges"
+PENSTOCK, S3FS = "Penstock", "s3fs from the origin"
 RANGE_BYTES, RANGES_A_CALL = 4 * MIB, 16
 PIECES = (MIB, 16 * MIB)
 HEAD_BYTES = 4096
@@ -75,6 +77,7 @@ class Sequential:
         """Return the contest of all ways."""
         ways: dict[str, Contender] = {
             WHOLE: partial(self._site.read_over, self._cache, self._plane),
+            ANEW: self._anew,
             RANGES: self._ranges,
         }
         ways |= {title(size): partial(self._file, size) for size in PIECES}
@@ -87,6 +90,8 @@ class Sequential:
         for name in (*map(title, PIECES), RANGES):
             yield contest.speed(name)
             yield contest.speed_ratio(name, WHOLE, bound="≥", target=0.9)
+        yield contest.speed(ANEW)
+        yield contest.speed_ratio(RANGES, ANEW)
 
     def _file(self, piece_bytes: int) -> Sample:
         return self._site.destination.timed(partial(self._read_file, piece_bytes))
@@ -96,6 +101,15 @@ class Sequential:
         with self._fs.open(PATH) as file:
             while size := file.readinto(view[at : at + piece_bytes]):
                 at += size
+
+    def _anew(self) -> Sample:
+        size, step = len(self._site.destination.view), RANGE_BYTES * RANGES_A_CALL
+        return timed(
+            lambda: [
+                self._cache.read_into(URL, bytearray(min(step, size - at)), at)
+                for at in range(0, size, step)
+            ]
+        )
 
     def _ranges(self) -> Sample:
         starts = list(range(0, len(self._site.destination.view), RANGE_BYTES))

@@ -41,6 +41,7 @@ class Load(Generic[K]):
         stop: threading.Event,
         group_of: Callable[[PieceRequest], K],
         batch_max: int = BATCH_MAX,
+        are_even: bool = False,
     ) -> None:
         """Describe a read.
 
@@ -51,6 +52,8 @@ class Load(Generic[K]):
             stop: Set to give up early.
             group_of: Pieces of one group are asked for together.
             batch_max: How many of them at most.
+            are_even: All pieces come equally fast, so that each worker may take its share at once;
+                else as many again are left for who is done first.
         """
         self.handle = handle
         self.stop = stop
@@ -60,6 +63,7 @@ class Load(Generic[K]):
         self._workers = workers
         self._group_of = group_of
         self._batch_max = batch_max
+        self._are_even = are_even or workers == 1
         self._missing = len(requests)
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -78,7 +82,7 @@ class Load(Generic[K]):
             if self.is_over():
                 return None, []
             left = len(self._requests) + self._grouped
-            share = left // (2 * self._workers) if self._workers > 1 else left
+            share = -(-left // self._workers) if self._are_even else left // (2 * self._workers)
             wanted = max(1, min(self._batch_max, share))
             key, group = self._fullest(wanted)
             taken = [group.popleft() for _ in range(min(wanted, len(group)))]

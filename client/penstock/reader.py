@@ -37,9 +37,6 @@ LOCAL_WORKERS = min(4, max(2, os.cpu_count() or 1))
 """The same for files of this machine's node: what more of them do is wait for the interpreter.
 Measured on 16 processors: 9.7 GB/s with 4, 6.1 with 16."""
 
-LOCAL_PIECES = 8
-"""Of a file each: fewer are no work for another of them, who would ask on its own and wait."""
-
 _Load: TypeAlias = Load[Candidate | None]
 
 
@@ -140,7 +137,7 @@ class Reader:
         requests = cut(handle, spans, rng=self._rng)
         is_local = local is not None and local.candidate() is not None
         wanted = min(self._workers, LOCAL_WORKERS) if is_local else self._workers
-        workers = min(wanted, -(-len(requests) // (LOCAL_PIECES if is_local else 1)))
+        workers = min(wanted, len(requests))
         load: _Load = Load(
             handle,
             requests,
@@ -148,6 +145,7 @@ class Reader:
             stop=stop or threading.Event(),
             group_of=lambda request: self._first_candidate(handle, request),
             batch_max=BATCH_LOCAL_MAX if is_local else BATCH_MAX,
+            are_even=is_local,
         )
         helpers = [self._pool.submit(self._work, load) for _ in range(workers - 1)]
         try:
