@@ -10,7 +10,9 @@ from penstock.rpc import LIST
 from penstock.v1 import cache_pb2
 from penstock.wire import listed_from_proto
 
-LIST_PAGE = 1000
+LIST_PAGE = 999
+"""One less than S3 tells at once: an origin is asked for one more, which tells whether there are
+more, and so answers in one request."""
 LIST_TIMEOUT_S = 60.0
 """For a page of a directory whose own directories are large: each costs the origin a request."""
 

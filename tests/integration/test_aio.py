@@ -247,4 +247,4 @@ async def test_a_listing_asks_for_the_next_page_when_this_one_is_used_up(
 
 def _lists(parts: Parts) -> float:
     metrics = parts.cluster["node"].metrics()
-    return metrics['penstock_origin_requests_total{operation="list",volume="data"}']
+    return metrics.get('penstock_origin_requests_total{operation="list",volume="data"}', 0)

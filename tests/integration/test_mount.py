@@ -296,6 +296,18 @@ def test_a_long_listing_of_a_large_directory_costs_a_request_a_page(rig: MountRi
         assert rig.site.origin_requests("head") == heads
 
 
+def test_many_names_of_a_directory_opened_one_by_one_cost_few_listings(rig: MountRig) -> None:
+    with rig.mount("by-name", "--list-ttl=60s") as fresh:
+        directory = fresh.point / "models/many"
+        lists = rig.site.origin_requests("list")
+
+        sizes = [(directory / f"f{at:05}").stat().st_size for at in range(500)]
+
+        assert sizes == list(range(1, 501))
+        # Of the directory, of what lies below the first name, and a page of all names.
+        assert rig.site.origin_requests("list") - lists <= 6
+
+
 def test_a_directory_is_read_again_from_the_middle_and_from_the_beginning(volume: Path) -> None:
     script = (
         "opendir(my $d, $ARGV[0]) or die; my @a; push @a, scalar readdir $d for 1..900;"

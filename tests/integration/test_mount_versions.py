@@ -88,6 +88,7 @@ def test_a_file_that_is_opened_after_an_overwrite_has_the_new_bytes_and_size(
 def test_an_open_gives_the_new_version_however_long_names_and_listings_are_believed(
     rig: MountRig, file: Path
 ) -> None:
+    wait_until(lambda: file in file.parent.iterdir(), deadline_s=SEEN_WITHIN_S, what="it is listed")
     with rig.mount("believes", "--name-ttl=24h", "--list-ttl=24h") as believing:
         there = believing.point / "models" / file.name
         listed = [each for each in there.parent.iterdir() if each == there]
@@ -96,6 +97,29 @@ def test_an_open_gives_the_new_version_however_long_names_and_listings_are_belie
         overwrite(rig, there, LONGER)
 
         assert there.stat().st_size == len(LONGER)
+
+
+def test_an_open_gives_the_new_version_while_nodes_list_the_old_one(
+    s3: S3Server, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "list_ttl_s": 60.0}
+    directory = tmp_path / "old-listings"
+    directory.mkdir()
+    nodes = (host_node(tmp_path / "node.sock"),)
+    with Site(directory, s3, etcd, nodes=nodes, settings=settings) as site:
+        rig = MountRig(site, tmp_path)
+        for name in ("file", "other"):
+            rig.put(name, OLD)
+        with rig.mount("mnt") as mounted:
+            there = mounted.point / "models"
+            # One name looked at alone, then all listed: the next look lists again.
+            assert (there / "other").stat().st_size == len(OLD)
+            assert sorted(each.name for each in there.iterdir()) == ["file", "other"]
+            assert (there / "file").read_bytes() == OLD
+
+            overwrite(rig, there / "file", NEW)
+
+            assert (there / "file").stat().st_size == len(NEW)
 
 
 def test_no_open_ever_has_bytes_or_a_size_of_two_versions(rig: MountRig, file: Path) -> None:
@@ -203,13 +227,15 @@ def test_what_the_kernel_has_of_a_version_is_not_read_again_at_the_next_open(
 def test_a_listing_shows_the_new_size_and_the_file_behind_it_is_that(
     rig: MountRig, file: Path
 ) -> None:
-    def listed() -> int:
+    def is_listed_with(data: bytes) -> bool:
         with os.scandir(file.parent) as entries:
-            return {each.name: each.stat().st_size for each in entries}[file.name]
+            return any(
+                (each.name, each.stat().st_size) == (file.name, len(data)) for each in entries
+            )
 
-    assert listed() == len(OLD)
+    wait_until(partial(is_listed_with, OLD), deadline_s=SEEN_WITHIN_S, what="it is listed")
     rig.put(file.name, NEW)
 
-    wait_until(lambda: listed() == len(NEW), deadline_s=SEEN_WITHIN_S, what="it is listed")
+    wait_until(partial(is_listed_with, NEW), deadline_s=SEEN_WITHIN_S, what="it is listed anew")
 
     assert file.read_bytes() == NEW

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from penstock.errors import OriginUnavailable
-from penstock.mount import portion
+from penstock.mount import known_names, portion
 from penstock.mount.entries import Entry
 from penstock.mount.inodes import Inode, Inodes
 from penstock.mount.known_names import KnownNames, Recording
@@ -56,6 +56,26 @@ def test_a_name_that_is_forgotten_may_be_there_all_the_same() -> None:
     assert known.find(TOP, "a") is None
     assert known.complete_since(TOP) is None
     assert len(known) == 1
+
+
+def test_looks_at_names_are_counted_for_a_while() -> None:
+    known = KnownNames()
+
+    counts = [known.count_look(TOP, now, within_s=5.0) for now in (0.0, 1.0, 4.9, 5.0, 5.1)]
+
+    assert counts == [1, 2, 3, 1, 2]
+
+
+def test_directories_of_which_nothing_is_known_are_bounded_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(known_names, "DIRECTORIES_MAX", 3)
+    known = KnownNames()
+    for at in range(10):
+        known.count_look(f"{TOP}/{at}", 0.0, within_s=5.0)
+
+    assert known.count_look(f"{TOP}/9", 0.0, within_s=5.0) == 2
+    assert known.count_look(f"{TOP}/1", 0.0, within_s=5.0) == 1
 
 
 def test_the_directory_that_was_used_longest_ago_gives_way() -> None:

@@ -192,10 +192,9 @@ class FileSystem:
     def _open(self, call: Call) -> Buffers:
         inode = self._inode(call)
         file = self._cache.open(inode.url)
-        directory_url, _, name = inode.url.rpartition("/")
-        if not self.inodes.learn_version(inode, entry_of(name, file.info)):
+        if not self.inodes.learn_version(inode, entry_of(inode.entry.name, file.info)):
             file.close()
-            self.directories.expect_other(directory_url, name)
+            self.directories.was_overwritten(inode.url)
             raise OSError(errno.ESTALE, "")
         number = next(self._handles)
         windows = self.windows.of(file.info.size, _reader(file))

@@ -13,6 +13,7 @@ from penstock.mount.entries import Entry
 
 ENTRIES_MAX = 200_000
 """Of all directories, some 60 MB."""
+DIRECTORIES_MAX = 20_000
 KIND_TTL_S = 60.0
 """How long an object is believed to have none below it: looking for some costs a request."""
 
@@ -23,6 +24,8 @@ class Known:
 
     entry: Entry
     learned_at: float
+    is_whole: bool = True
+    """False: only the name and the kind are believed, and whoever wants more asks."""
 
 
 @dataclass(slots=True)
@@ -30,6 +33,9 @@ class _Directory:
     names: dict[str, Known] = field(default_factory=dict)
     complete_since: float | None = None
     """When the listing was begun that told all names; None: there may be others."""
+    looks: int = 0
+    """How many names were looked at alone since ``looks_since``."""
+    looks_since: float = 0.0
 
 
 class Recording:
@@ -78,9 +84,19 @@ class KnownNames:
             known = list(directory.names.values()) if directory else []
         return [each.entry for each in known]
 
-    def learn(self, directory_url: str, entry: Entry, learned_at: float) -> None:
+    def learn(self, directory_url: str, known: Known) -> None:
         """Know one name."""
-        self._learn(directory_url, [Known(entry, learned_at)])
+        self._learn(directory_url, [known])
+
+    def count_look(self, directory_url: str, now: float, *, within_s: float) -> int:
+        """Count that a name is looked at alone; return how many were within that time."""
+        with self._lock:
+            directory = self._directories.setdefault(directory_url, _Directory())
+            if directory.looks_since + within_s <= now:
+                directory.looks, directory.looks_since = 0, now
+            directory.looks += 1
+            self._keep_bound()
+            return directory.looks
 
     def forget(self, directory_url: str, name: str) -> None:
         """Know nothing of a name any more; so there may be names that are not known."""
@@ -107,9 +123,10 @@ class KnownNames:
         if not recording.has_room:
             return
         with self._lock:
-            self._drop(directory_url)
-            self._directories[directory_url] = _Directory(recording.names, recording.begun_at)
-            self._count += len(recording.names)
+            directory = self._directories.setdefault(directory_url, _Directory())
+            self._directories.move_to_end(directory_url)
+            self._count += len(recording.names) - len(directory.names)
+            directory.names, directory.complete_since = recording.names, recording.begun_at
             self._keep_bound()
 
     def _learn(self, directory_url: str, known: list[Known]) -> None:
@@ -122,7 +139,7 @@ class KnownNames:
             self._keep_bound()
 
     def _keep_bound(self) -> None:
-        while self._count > self._entries_max:
+        while self._count > self._entries_max or len(self._directories) > DIRECTORIES_MAX:
             self._drop(next(iter(self._directories)))
 
     def _drop(self, directory_url: str) -> None:
