@@ -337,6 +337,18 @@ def test_it_is_said_what_is_mounted_and_how_to_end_it(rig: Rig) -> None:
     assert "end it with Ctrl-C, or elsewhere with: " in said
 
 
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """Whoever runs the tests may ignore these, in the background; children inherit that."""
+    before = [
+        (each, signal.signal(each, signal.SIG_DFL)) for each in (signal.SIGINT, signal.SIGHUP)
+    ]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_unmounts(rig: Rig, number: signal.Signals) -> None:
     with rig.mount() as mounted:
