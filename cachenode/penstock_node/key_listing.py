@@ -6,12 +6,9 @@ Not responsible for: which keys a page takes (`key_pages`), how long a listing i
 (`listing`).
 """
 
-from dataclasses import dataclass
-
-from penstock.object_info import ObjectInfo
 from penstock.volumes import URL_SCHEME, Volumes, penstock_url
 from penstock_node.key_pages import KeyPage, KeyQuery, askable
-from penstock_node.listing import PAGE_MAX, Listings, check_limit
+from penstock_node.listing import PAGE_MAX, Listings, Page, check_limit
 
 KEYS_A_PAGE = PAGE_MAX - 1
 """Asked of an origin at once: with one more, which tells whether there are more, it answers in
@@ -21,17 +18,6 @@ PAGES_MAX = 64
 answer that would need more is cut short and goes on with its token."""
 ROOT = f"{URL_SCHEME}://"
 """The directory whose directories are the volumes."""
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryPage:
-    """Some of what lies directly in a directory."""
-
-    objects: tuple[ObjectInfo, ...]
-    directories: tuple[str, ...]
-    """Urls, each with a slash at its end."""
-    next_token: str
-    """Empty on the last page."""
 
 
 async def take_keys(
@@ -88,7 +74,7 @@ async def list_directory(
     after: str,
     limit: int,
     refresh: bool = False,
-) -> DirectoryPage:
+) -> Page:
     """Return some of what lies directly in the directory ``url``.
 
     Args:
@@ -104,16 +90,16 @@ async def list_directory(
     """
     check_limit(limit)
     if url == ROOT:
-        return DirectoryPage((), tuple(penstock_url(each.name, "") for each in volumes), "")
+        return Page((), "", tuple(penstock_url(each.name, "") for each in volumes))
     location = volumes.resolve_prefix(url)
     volume, path = location.volume.name, location.path.rstrip("/")
     prefix = f"{path}/" if path else ""
     page = KeyPage(KeyQuery(prefix=prefix, delimiter="/", after=after, limit=limit or PAGE_MAX))
     await take_keys(listings, page, volume=volume, directory=path, refresh=refresh)
-    return DirectoryPage(
+    return Page(
         tuple(info for _, info in page.objects),
-        tuple(penstock_url(volume, key) for key in page.common_prefixes),
         page.last if page.is_truncated else "",
+        tuple(penstock_url(volume, key) for key in page.common_prefixes),
     )
 
 

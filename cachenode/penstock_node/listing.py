@@ -25,6 +25,8 @@ class Page:
     objects: tuple[ObjectInfo, ...]
     next_token: str
     """Empty on the last page."""
+    directories: tuple[str, ...] = ()
+    """Of a directory alone: urls, each with a slash at its end."""
 
 
 def check_limit(limit: int) -> None:

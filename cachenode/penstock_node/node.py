@@ -178,15 +178,7 @@ class Node:
             threads=self.call_threads,
         )
         self._stack.callback(self.peers.close)
-        listed = ListedVersions()
-        self.opener = Opener(
-            cluster=self.cluster,
-            origins=self.origins,
-            nodes=self.library.nodes,
-            threads=self.call_threads,
-            listed=listed,
-        )
-        self.listings = Listings(cluster=self.cluster, origins=self.origins, versions=listed)
+        self._join_openings()
         self.keeping = Keeping(store=self.store, threads=self.disk_threads)
         self.incoming = Incoming()
         self.filler = self._filler()
@@ -201,6 +193,17 @@ class Node:
                 handover=self.handover,
             )
         )
+
+    def _join_openings(self) -> None:
+        listed = ListedVersions()
+        self.opener = Opener(
+            cluster=self.cluster,
+            origins=self.origins,
+            nodes=self.library.nodes,
+            threads=self.call_threads,
+            listed=listed,
+        )
+        self.listings = Listings(cluster=self.cluster, origins=self.origins, versions=listed)
 
     def _filler(self) -> Filler:
         async def note_change(chunk: Chunk) -> None:

@@ -14,7 +14,7 @@ from penstock.core import Core
 from penstock.errors import Cancelled, ObjectChanged, PenstockError
 from penstock.memory import NewBytes
 from penstock.opens import URLS_MAX, Handle
-from penstock.reader import Reader
+from penstock.reader import Reader, join
 
 ByteRange: TypeAlias = tuple[str, int | None, int | None]
 """An object's url, and the bounds of a slice of its bytes."""
@@ -60,7 +60,11 @@ class RangeCalls:
     def try_ranges(
         self: _Cache, ranges: Sequence[ByteRange], *, stop: threading.Event | None = None
     ) -> list[Result]:
-        """As `read_ranges`; what cannot be read has the error in its place."""
+        """As `read_ranges`; what cannot be read has the error in its place.
+
+        Raises:
+            ClusterUnavailable: No node answers, so that nothing can be read.
+        """
         return read_each(self._open_core(), ranges, stop=stop)
 
 
@@ -114,8 +118,10 @@ class _Batch:
             self._work(left)
         finally:
             left.clear()
-            for helper in helpers:  # One that has not begun finds nothing to do.
-                helper.cancel() or helper.result()
+            join(helpers)
+        for helper in helpers:
+            if not helper.cancelled():
+                helper.result()
 
     def _work(self, left: "deque[tuple[str, Handle | PenstockError]]") -> None:
         for url, opened in _taken(left):

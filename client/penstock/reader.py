@@ -150,10 +150,10 @@ class Reader:
         helpers = [self._pool.submit(self._work, load) for _ in range(workers - 1)]
         try:
             self._work(load)
-            _join(helpers)
+            join(helpers)
         except BaseException as error:  # An interrupt, in this thread alone.
             load.fail(error)
-            _join(helpers)
+            join(helpers)
             raise
         load.check()
 
@@ -273,8 +273,8 @@ class Reader:
         load.landed()
 
 
-def _join(helpers: Sequence[Future[None]]) -> None:
-    """Wait until no helper touches the buffer; one that has not begun never will."""
+def join(helpers: Sequence[Future[None]]) -> None:
+    """Wait until no helper runs any more; one that has not begun never will."""
     for helper in helpers:
         if not helper.cancel():
             helper.exception()

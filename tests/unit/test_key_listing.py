@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.errors import InvalidRequest, NotPermitted
 from penstock.object_info import ObjectInfo
 from penstock.volumes import Volume, Volumes
-from penstock_node.key_listing import ROOT, DirectoryPage, list_directory
+from penstock_node.key_listing import ROOT, list_directory
 from penstock_node.listing import Page, check_limit
 
 _VOLUMES = Volumes({name: Volume(name, f"s3://{name}/") for name in ("data", "models")})
@@ -48,7 +48,7 @@ async def told(keys: Keys, url: str, *, limit: int) -> tuple[list[str], list[str
         assert len(page.objects) + len(page.directories) <= limit
 
 
-async def _page(keys: Keys, url: str, *, after: str = "", limit: int = 0) -> DirectoryPage:
+async def _page(keys: Keys, url: str, *, after: str = "", limit: int = 0) -> Page:
     return await list_directory(cast("Any", keys), _VOLUMES, url, after=after, limit=limit)
 
 
@@ -86,7 +86,7 @@ async def test_a_directory_of_many_objects_costs_few_questions() -> None:
 async def test_the_volumes_are_the_directories_of_the_root() -> None:
     page = await _page(Keys(set()), ROOT)
 
-    assert page == DirectoryPage((), ("penstock://data/", "penstock://models/"), "")
+    assert page == Page((), "", ("penstock://data/", "penstock://models/"))
 
 
 async def test_what_cannot_be_listed_is_refused() -> None:

@@ -7,6 +7,7 @@ Not responsible for: how a call travels, chunks (`chunks`), what operators do.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import xxhash
@@ -19,7 +20,7 @@ from penstock.rpc import GET_PLACEMENT, LIST, OPEN, RENEW, Method
 from penstock.v1 import cache_pb2, placement_pb2
 from penstock_node.cluster import Cluster
 from penstock_node.key_listing import list_directory
-from penstock_node.listing import Listings
+from penstock_node.listing import Listings, Page
 from penstock_node.opening import Opener
 
 URLS_MAX = 1_000
@@ -90,32 +91,21 @@ class Calls:
 
     async def list(self, request: cache_pb2.ListRequest) -> cache_pb2.ListResponse:
         """Answer with one page of a listing, or of a directory."""
-        if request.one_level:
-            return await self._list_directory(request)
-        page = await self._listings.page(
+        find: Callable[..., Awaitable[Page]] = (
+            partial(list_directory, self._listings, self._cluster.volumes)
+            if request.one_level
+            else self._listings.page
+        )
+        found = await find(
             request.url,
             after=request.page_token,
             limit=request.page_size,
             refresh=request.refresh,
         )
         return cache_pb2.ListResponse(
-            objects=[wire.listed_to_proto(info) for info in page.objects],
-            next_page_token=page.next_token,
-        )
-
-    async def _list_directory(self, request: cache_pb2.ListRequest) -> cache_pb2.ListResponse:
-        page = await list_directory(
-            self._listings,
-            self._cluster.volumes,
-            request.url,
-            after=request.page_token,
-            limit=request.page_size,
-            refresh=request.refresh,
-        )
-        return cache_pb2.ListResponse(
-            objects=[wire.listed_to_proto(info) for info in page.objects],
-            directories=page.directories,
-            next_page_token=page.next_token,
+            objects=[wire.listed_to_proto(info) for info in found.objects],
+            directories=found.directories,
+            next_page_token=found.next_token,
         )
 
     async def placement(

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from fsspec.spec import AbstractFileSystem
 
+from penstock import errors
 from penstock.cache import Cache
 from penstock.errors import PenstockError
 from penstock.fsspec.entries import Entry, directory_entry, entry_of
@@ -46,16 +47,14 @@ class BlockingCalls(AbstractFileSystem):
         """
         path = self._strip_protocol(path)
         with translating():
-            if "/" in path:
-                try:
-                    return entry_of(self.cache.stat(to_url(path), refresh=refresh))
-                except PenstockError as error:
-                    missing = translated(error)
-                    if not isinstance(missing, ObjectNotFound):
-                        raise
-            if self._is_directory(path, refresh=refresh):
-                return directory_entry(path)
-            raise ObjectNotFound(f"there is no volume {path!r}") if "/" not in path else missing
+            try:
+                if "/" not in path:
+                    raise ObjectNotFound(f"there is no volume {path!r}")
+                return entry_of(self.cache.stat(to_url(path), refresh=refresh))
+            except errors.ObjectNotFound:
+                if self._is_directory(path, refresh=refresh):
+                    return directory_entry(path)
+                raise
 
     def _is_directory(self, path: str, *, refresh: bool = False) -> bool:
         if "/" not in path:
