@@ -14,7 +14,7 @@ import pytest
 
 import penstock
 import penstock.aio
-from penstock.aio import CALLS_MAX, AsyncCache, AsyncObjectFile
+from penstock.aio import CALLS_MAX, AsyncCache, AsyncObjectFile, CallThreads, in_thread
 from penstock.object_file import ObjectFile
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec
 
@@ -205,6 +205,24 @@ async def test_no_more_calls_run_at_once_than_may_and_the_rest_come_after(
     read = await asyncio.gather(*tasks[:-CALLS_MAX])
 
     assert read == [OBJECT[at : at + 10] for at in range(3 * CALLS_MAX)]
+
+
+async def test_a_cancelled_call_is_told_to_stop_and_waited_for() -> None:
+    threads, begun, stop = CallThreads(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        stop.wait(60)
+
+    task = asyncio.ensure_future(in_thread(threads, call, stop))
+    await _until(begun.is_set)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=SOON_S)
+
+    assert done, "nobody told it to stop"
+    assert task.cancelled()
+    assert stop.is_set()
+    threads.close()
 
 
 async def test_a_cancelled_read_has_let_go_of_its_buffer(parts: Parts, cache: AsyncCache) -> None:

@@ -412,8 +412,9 @@ def _read_forked(fs: PenstockFileSystem, file: Any, answers: Any) -> None:
     listed = fs.ls("data/models/llama", detail=False)
     ranges = fs.cat_ranges([path, path], [0, 100], [100, 200])
     awaited = asyncio.run(fs._cat_file(path, 0, 50))
+    found = fs.glob("data/models/llama/*")
     answers.put(
-        len(listed) == 3
+        len(listed) == len(found) == 3
         and b"".join(ranges) == BIG[:200]
         and awaited == BIG[:50]
         and file.read() == BIG[1_000:]

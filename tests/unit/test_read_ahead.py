@@ -148,6 +148,19 @@ def test_reads_here_and_there_are_exact_and_nothing_is_read_ahead(
     ]
 
 
+def test_who_stops_going_on_is_read_ahead_of_no_longer(threads: ThreadPoolExecutor) -> None:
+    store = Store(_DATA)
+    with file_of(store, Ahead(threads)) as file:
+        for _ in range(4):
+            file.read(1_000)
+        file.seek(WINDOW_MAX)
+        store.asked.clear()
+
+        file.read(1_000)
+
+        assert [asked[:2] for asked in store.asked] == [(WINDOW_MAX, 1_000)]
+
+
 def test_a_large_read_lands_in_the_callers_memory_at_once(threads: ThreadPoolExecutor) -> None:
     store = Store(_DATA)
 
