@@ -188,10 +188,17 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls):
         def read_into(target: memoryview, offset: int, stop: threading.Event | None) -> None:
             self._read_handle(handle, target, offset, stop=stop)
 
+        def read_here(
+            target: memoryview, offset: int, ahead_bytes: int, stop: threading.Event | None
+        ) -> bool:
+            here = self._open_core().here
+            return here.read(handle, target, offset, ahead_bytes=ahead_bytes, stop=stop)
+
         info = handle.opened.info(plane=core.plane_name)
         return ObjectFile(
             info,
             read_into,
+            read_here=read_here,
             ahead=lambda: self._open_core().ahead,
             chunk_files=partial(core.chunk_files, handle),
         )

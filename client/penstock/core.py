@@ -16,6 +16,7 @@ from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
 from penstock.chunk_files import ChunkFiles
 from penstock.errors import NodeUnavailable, NotPermitted
+from penstock.here import HereReads
 from penstock.host_calls import HostCalls
 from penstock.host_connection import HostConnection, HostConnections
 from penstock.local_node import LocalNode, LocalNodes
@@ -99,6 +100,7 @@ class Core:
             fallback=_origin_fallback() if options.falls_back else None,
             polls=routing is None,
         )
+        self.here = HereReads(self._plane_here, threads=self.pool, counters=self.reader.counters)
 
     def _nodes(self, options: Options) -> Nodes:
         # Credentials are for gRPC alone: what they protect is not asked for without them.
@@ -177,6 +179,11 @@ class Core:
         if not member.bulk_address:
             raise NodeUnavailable(f"{member.id} has no bulk port; use plane='auto'")
         return self._bulk
+
+    def _plane_here(self) -> HostPlane | None:
+        """Return the plane to this machine's node, if that is asked first for all chunks."""
+        local = self.local_node()
+        return None if local is None or local.candidate() is None else self._host_plane(local.path)
 
     def _host_plane(self, path: str) -> HostPlane:
         plane = self._host_planes.get(path)

@@ -13,7 +13,7 @@ from penstock.chunk_files import ChunkFiles
 from penstock.errors import ObjectChanged
 from penstock.memory import NewBytes
 from penstock.object_info import ObjectInfo
-from penstock.read_ahead import Ahead, ReadAhead, ReadInto
+from penstock.read_ahead import Ahead, ReadAhead, ReadHere, ReadInto
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -33,6 +33,7 @@ class ObjectFile(io.RawIOBase):
         info: ObjectInfo,
         read_into: ReadInto,
         *,
+        read_here: ReadHere,
         ahead: Callable[[], Ahead],
         chunk_files: Callable[[threading.Event], ChunkFiles],
     ) -> None:
@@ -41,6 +42,7 @@ class ObjectFile(io.RawIOBase):
         Args:
             info: What was opened.
             read_into: Reads it.
+            read_here: Reads what is at hand.
             ahead: Returns what this file shares with the others of its cache.
             chunk_files: See the attribute.
         """
@@ -55,7 +57,7 @@ class ObjectFile(io.RawIOBase):
         wanted. With it this file can be pickled."""
         self._size = info.size
         self._read_into = read_into
-        self._ahead = ReadAhead(info.size, read_into, ahead)
+        self._ahead = ReadAhead(info.size, read_into, read_here, ahead)
         self._position = 0
 
     def __repr__(self) -> str:

@@ -6,7 +6,8 @@ Not responsible for: moving bytes (`reader`).
 
 What is asked for elsewhere is read as it is asked for: exactly, and at once. Of who goes on, small
 reads are served from a window that is read at once; from the second read on more windows follow,
-read by other threads. They double from `WINDOW_MIN` to `WINDOW_MAX`.
+read by other threads. They double from `WINDOW_MIN` to `WINDOW_MAX`. Larger reads have no windows
+as long as all comes from files of this machine's node: it would only be copied once more.
 """
 
 import os
@@ -23,6 +24,9 @@ from penstock.memory import copy, new_memory
 
 ReadInto: TypeAlias = Callable[[memoryview, int, threading.Event | None], None]
 """Fills memory from an offset; the event, once set, makes it give up."""
+ReadHere: TypeAlias = Callable[[memoryview, int, int, threading.Event | None], bool]
+"""The same, from what this machine's node has at hand; told how many bytes are likely to be read
+next. False: not all of it is."""
 
 WINDOW_MIN = 128 * 1024
 """Two blocks."""
@@ -33,6 +37,15 @@ SMALL_MAX = WINDOW_MIN // 2
 """Reads up to here are worth a window of their own."""
 DIRECT_MIN = 2 * WINDOW_MAX
 """Who asks for so much gets it without a window: several threads read it anyway."""
+HERE_MIN = 2 * WINDOW_MIN
+HERE_MAX = 64 * 1024 * 1024
+"""Who asks for more had better have it read as a whole."""
+HERE_AHEAD_GROWTH = 4
+HERE_AHEAD_MAX = 256 * 1024 * 1024
+HERE_SKIP_MIN = WINDOW_MAX
+"""How far it is to what is asked for again, where something was not at hand; twice as far each
+time."""
+HERE_SKIP_MAX = 16 * WINDOW_MAX
 BUDGET_BYTES = 256 * 1024 * 1024
 """Of all files of a cache."""
 LOOK_S = 0.1
@@ -129,18 +142,49 @@ class _Window:
         self._budget.give_back(self.stop - self.start)
 
 
+class _Here:
+    """What this machine's node has at hand of a file, and whether asking for it is worth it."""
+
+    def __init__(self, read_here: ReadHere) -> None:
+        self._read_here = read_here
+        self._ahead_bytes = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Expect nothing: the reader is somewhere else."""
+        self._ahead_bytes, self._asks_from, self._skip = 0, 0, HERE_SKIP_MIN
+
+    def read(self, target: memoryview, offset: int, stop: threading.Event | None) -> bool:
+        """Fill ``target`` from ``offset``, if it is there, for who reads on."""
+        if offset < self._asks_from or not HERE_MIN <= len(target) <= HERE_MAX:
+            return False
+        is_read = self._read_here(target, offset, self._ahead_bytes, stop)
+        if is_read:
+            self._ahead_bytes = max(len(target), self._ahead_bytes * HERE_AHEAD_GROWTH)
+            self._ahead_bytes = min(HERE_AHEAD_MAX, self._ahead_bytes)
+            self._skip = HERE_SKIP_MIN
+        else:
+            self._asks_from, self._ahead_bytes = offset + self._skip, 0
+            self._skip = min(HERE_SKIP_MAX, 2 * self._skip)
+        return is_read
+
+
 class ReadAhead:
     """What one file has ahead. Thread-safe, and usable in a forked child."""
 
-    def __init__(self, size: int, read_into: ReadInto, shared: Callable[[], Ahead]) -> None:
+    def __init__(
+        self, size: int, read_into: ReadInto, read_here: ReadHere, shared: Callable[[], Ahead]
+    ) -> None:
         """Read nothing yet.
 
         Args:
             size: Of the file, in bytes.
             read_into: Reads it.
+            read_here: Reads what is at hand.
             shared: Returns what this file shares with others: another after a fork.
         """
         self._size, self._read_into, self._shared = size, read_into, shared
+        self._here = _Here(read_here)
         self._next = 0
         """Where a reader who goes on reads next."""
         self._reads = 0
@@ -155,15 +199,20 @@ class ReadAhead:
         with self._locked():
             self._come_to(offset)
             done = self._from_windows(target, offset, stop)
-            left = target[done:]
-            if left:
+            if done < len(target):
                 # What is there is copied; the rest need not be, if it is worth a read of its own.
-                if len(left) < DIRECT_MIN:
-                    self._look_ahead(offset + len(target))
-                else:
-                    self._drop()
-                self._read_into(left, offset + done, stop)
+                self._read(target[done:], offset + done, stop)
             self._next = offset + len(target)
+
+    def _read(self, target: memoryview, offset: int, stop: threading.Event | None) -> None:
+        """Read what no window has."""
+        if self._reads and self._here.read(target, offset, stop):
+            return
+        if len(target) < DIRECT_MIN:
+            self._look_ahead(offset + len(target))
+        else:
+            self._drop()
+        self._read_into(target, offset, stop)
 
     def line(self, offset: int, length_max: int, stop: threading.Event | None = None) -> bytes:
         """Return bytes from ``offset`` up to a line's end, or fewer; none at the file's end."""
@@ -199,6 +248,7 @@ class ReadAhead:
             self._reads += 1
         else:
             self._drop()
+            self._here.begin()
             self._window_bytes, self._reads = WINDOW_MIN, 0
 
     def _drop(self) -> None:
@@ -229,7 +279,8 @@ class ReadAhead:
             stop: Makes it give up.
             may_read: Whether a window may be read for it now.
         """
-        while self._windows and self._windows[0].stop <= offset:
+        # The first may also begin behind it: what lies between could not be read.
+        while self._windows and not self._windows[0].start <= offset < self._windows[0].stop:
             self._windows.popleft().drop()
         if not self._windows and may_read and self._reads:
             self._add_window(offset)

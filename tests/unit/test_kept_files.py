@@ -9,6 +9,7 @@ from penstock.objects import ObjectId
 from penstock_node.testbed.processes import wait_until
 
 OBJECT = ObjectId("key", "1", size=10 * 65536, chunk_size=65536)
+OTHER = ObjectId("other", "1", size=10 * 65536, chunk_size=65536)
 PATH = Path(__file__)
 
 
@@ -29,7 +30,8 @@ class Rig:
 
     def keep(self, index: int) -> KeptFile:
         file = opened()
-        self.kept.keep(OBJECT, index, file, give_back=self.given_back.set)
+        self.kept.make_room(1)
+        self.kept.keep(OBJECT, {index: file}, give_back=self.given_back.set)
         return file
 
 
@@ -61,11 +63,26 @@ def test_no_file_is_closed_while_it_is_read() -> None:
 def test_too_many_files_are_given_back_together() -> None:
     rig = Rig(files_max=4)
 
-    files = [rig.keep(index) for index in range(5)]
+    files = [rig.keep(index) for index in range(4)]
+    assert all(map(is_open, files))
+    files.append(rig.keep(4))
 
     assert rig.given_back.is_set()
-    assert not any(map(is_open, files))
-    assert len(rig.kept) == 0
+    assert [is_open(file) for file in files] == [False] * 4 + [True]
+    rig.kept.drop_all()
+
+
+def test_what_is_missing_of_an_object_is_told_and_each_object_has_its_share() -> None:
+    rig = Rig(files_max=16)
+    alone = rig.kept.share
+    rig.keep(1)
+    rig.keep(3)
+
+    assert rig.kept.missing(OBJECT, range(5)) == [0, 2, 4]
+    assert rig.kept.missing(OTHER, range(2)) == [0, 1]
+    assert (alone, rig.kept.share) == (8, 4)
+    rig.kept.drop_all()
+    assert rig.kept.missing(OBJECT, range(2)) == [0, 1]
 
 
 def test_two_files_of_one_chunk_are_one_too_many() -> None:

@@ -1,5 +1,6 @@
 """Reading ahead: the same bytes as without, memory within its budget, nothing left running."""
 
+import contextlib
 import io
 import multiprocessing
 import random
@@ -15,7 +16,16 @@ from penstock.chunk_files import ChunkFiles
 from penstock.errors import Cancelled, OriginUnavailable
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo
-from penstock.read_ahead import WINDOW_MAX, WINDOW_MIN, WINDOWS_MAX, Ahead, AheadBudget
+from penstock.read_ahead import (
+    HERE_AHEAD_MAX,
+    HERE_MIN,
+    HERE_SKIP_MIN,
+    WINDOW_MAX,
+    WINDOW_MIN,
+    WINDOWS_MAX,
+    Ahead,
+    AheadBudget,
+)
 
 _SIZE = 3 * WINDOW_MAX + 12_345
 _DATA = random.Random(7).randbytes(_SIZE)
@@ -29,7 +39,12 @@ class Store:
         self.data = data
         self.asked: list[tuple[int, int, bool]] = []
         """Offset, length, and whether the reader's own thread asked."""
-        self.failures = 0
+        self.here_bytes = 0
+        """So many from the start are at hand."""
+        self.asked_here: list[tuple[int, int, int]] = []
+        """Offset, length, and how much more was expected."""
+        self.failures = self.own_failures = 0
+        """How many reads fail from now on; and how many of the reader's own thread."""
         self.opened = threading.Event()
         self.opened.set()
         self._reader = threading.get_ident()
@@ -39,10 +54,22 @@ class Store:
         while not self.opened.wait(0.01):
             if stop is not None and stop.is_set():
                 raise Cancelled
+        if self.own_failures and threading.get_ident() == self._reader:
+            self.own_failures -= 1
+            raise OriginUnavailable("later")
         if self.failures:
             self.failures -= 1
             raise OriginUnavailable("later")
         target[:] = self.data[offset : offset + len(target)]
+
+    def read_here(
+        self, target: memoryview, offset: int, ahead_bytes: int, _stop: threading.Event | None
+    ) -> bool:
+        self.asked_here.append((offset, len(target), ahead_bytes))
+        is_here = offset + len(target) <= self.here_bytes
+        if is_here:
+            target[:] = self.data[offset : offset + len(target)]
+        return is_here
 
     @property
     def ahead(self) -> list[tuple[int, int]]:
@@ -61,35 +88,58 @@ def no_files(_stop: threading.Event) -> ChunkFiles:
 
 def file_of(store: Store, ahead: Ahead) -> ObjectFile:
     info = ObjectInfo("penstock://data/object", "v1", len(store.data), None)
-    return ObjectFile(info, store.read_into, ahead=lambda: ahead, chunk_files=no_files)
+    return ObjectFile(
+        info,
+        store.read_into,
+        read_here=store.read_here,
+        ahead=lambda: ahead,
+        chunk_files=no_files,
+    )
+
+
+def until_it_is_read(read: Callable[[int], bytes], size: int) -> bytes:
+    """Return what a read gives that does not fail: a store fails a few times."""
+    while True:
+        with contextlib.suppress(OriginUnavailable):
+            return read(size)
 
 
 _STEPS = st.lists(
     st.tuples(st.just("read"), st.integers(0, 6 * WINDOW_MIN))
+    | st.tuples(st.just("middling"), st.integers(HERE_MIN, WINDOW_MAX))
     | st.tuples(st.just("large"), st.integers(WINDOW_MAX, 2 * WINDOW_MAX))
     | st.tuples(st.just("line"), st.integers(0, 5_000))
-    | st.tuples(st.just("seek"), st.integers(0, _SIZE)),
+    | st.tuples(st.just("seek"), st.integers(0, _SIZE))
+    | st.tuples(st.just("fail"), st.integers(1, 3)),
     max_size=25,
 )
 
 
-@given(_STEPS, st.sampled_from([0, WINDOW_MIN, 8 * WINDOW_MAX]))
-@settings(max_examples=60)
+@given(
+    _STEPS,
+    st.sampled_from([0, WINDOW_MIN, 8 * WINDOW_MAX]),
+    st.sampled_from([0, WINDOW_MAX + 1, _SIZE]),
+)
+@settings(max_examples=100)
 def test_whatever_is_asked_comes_as_from_a_file_in_memory(
-    steps: list[tuple[str, int]], budget_bytes: int
+    steps: list[tuple[str, int]], budget_bytes: int, here_bytes: int
 ) -> None:
     expected = io.BytesIO(_DATA)
     with ThreadPoolExecutor(2) as pool:
         budget = AheadBudget(budget_bytes)
-        file = file_of(Store(_DATA), Ahead(pool, budget))
+        store = Store(_DATA)
+        store.here_bytes = here_bytes
+        file = file_of(store, Ahead(pool, budget))
         for step, number in steps:
             if step == "seek":
                 file.seek(number)
                 expected.seek(number)
+            elif step == "fail":
+                store.failures, store.own_failures = number // 2, number % 2
             elif step == "line":
-                assert file.readline(number) == expected.readline(number)
+                assert until_it_is_read(file.readline, number) == expected.readline(number)
             else:
-                assert file.read(number) == expected.read(number)
+                assert until_it_is_read(file.read, number) == expected.read(number)
             assert file.tell() == expected.tell()
             assert budget.used_bytes <= budget_bytes
         file.close()
@@ -130,6 +180,66 @@ def test_the_next_windows_are_asked_for_before_this_one_is_used_up(
 
     assert len(store.ahead) == WINDOWS_MAX - 1
     assert all(offset >= position for offset, _ in store.ahead)
+
+
+def test_what_is_at_hand_is_read_without_windows_and_more_is_expected_each_time(
+    threads: ThreadPoolExecutor,
+) -> None:
+    store = Store(_DATA)
+    store.here_bytes = _SIZE
+
+    with file_of(store, Ahead(threads)) as file:
+        for _ in range(5):
+            file.read(HERE_MIN)
+
+    assert store.asked == []
+    lengths = [0, HERE_MIN, 4 * HERE_MIN, 16 * HERE_MIN, 64 * HERE_MIN]
+    assert store.asked_here == [(at * HERE_MIN, HERE_MIN, lengths[at]) for at in range(5)]
+    assert max(lengths) < HERE_AHEAD_MAX
+
+
+def test_where_something_is_not_at_hand_it_is_asked_for_again_further_on(
+    threads: ThreadPoolExecutor,
+) -> None:
+    store = Store(_DATA)
+
+    with file_of(store, Ahead(threads)) as file:
+        while file.tell() < 2 * HERE_SKIP_MIN:
+            file.read(HERE_MIN)
+        asked = [offset for offset, _, _ in store.asked_here]
+        file.seek(0)
+        file.read(HERE_MIN)
+        file.read(HERE_MIN)
+
+    assert asked == [0]
+    assert store.asked_here[1:] == [(HERE_MIN, HERE_MIN, 0)]
+
+
+def test_small_reads_and_reads_here_and_there_do_not_ask_what_is_at_hand(
+    threads: ThreadPoolExecutor,
+) -> None:
+    store = Store(_DATA)
+    store.here_bytes = _SIZE
+
+    with file_of(store, Ahead(threads)) as file:
+        file.read(4_096)
+        for offset in (5 * HERE_MIN, HERE_MIN, 3 * HERE_MIN):
+            file.seek(offset)
+            file.read(HERE_MIN)
+
+    assert store.asked_here == []
+
+
+def test_after_a_read_that_failed_the_next_is_exact(threads: ThreadPoolExecutor) -> None:
+    store = Store(_DATA)
+
+    with file_of(store, Ahead(threads)) as file:
+        begun = file.read(HERE_MIN)
+        store.own_failures = 1
+        with pytest.raises(OriginUnavailable):
+            file.read(HERE_MIN)
+
+        assert begun + file.read(HERE_MIN) + file.read() == _DATA
 
 
 def test_reads_here_and_there_are_exact_and_nothing_is_read_ahead(
@@ -257,7 +367,13 @@ def test_a_child_reads_on_without_its_parents_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         shared = [Ahead(pool)]
         info = ObjectInfo("penstock://data/object", "v1", _SIZE, None)
-        file = ObjectFile(info, store.read_into, ahead=lambda: shared[0], chunk_files=no_files)
+        file = ObjectFile(
+            info,
+            store.read_into,
+            read_here=store.read_here,
+            ahead=lambda: shared[0],
+            chunk_files=no_files,
+        )
         file.read(1_000)
         store.opened.clear()  # What is ahead stays on its way.
         file.read(1_000)

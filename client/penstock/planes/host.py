@@ -26,7 +26,7 @@ from penstock.host_frames import AGAIN_MAX, INDEXES_MAX
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
 from penstock.planes.host_file import DONE, land_file, source_of
-from penstock.planes.host_small import SmallReads
+from penstock.planes.host_kept import KeptReads
 from penstock.planes.landing import Bounce, Landing
 from penstock.planes.plane import Landed, Outcome, PieceRequest, Plane, ReadContext
 from penstock.v1 import host_pb2
@@ -63,7 +63,10 @@ class HostPlane:
         self._bulk = bulk
         self._landing = landing
         self._bounce = Bounce()
-        self._small = SmallReads(lambda: connections.connect(path))
+        self.kept = KeptReads(
+            lambda: connections.connect(path), landing=landing, bounce=self._bounce
+        )
+        """Reads from files that are kept open."""
 
     def read(
         self,
@@ -76,9 +79,7 @@ class HostPlane:
         """Read ``pieces`` of what ``member``, this machine's node, has; see `Plane.read`."""
         assert len(pieces) <= self.pieces_max, f"{len(pieces)} pieces in one request"
         if len(pieces) == 1:
-            outcome = self._small.read(
-                context, pieces[0], deadline, bounce=self._bounce.memory, landing=self._landing
-            )
+            outcome = self.kept.read_small(context, pieces[0], deadline)
             if outcome is not None:
                 return [outcome]
         reading = _Reading(context, pieces, deadline)
@@ -200,11 +201,11 @@ class HostPlane:
 
     def close(self) -> None:
         """Close the files that are kept; the connections belong to whoever made them."""
-        self._small.close()
+        self.kept.close()
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the files that are kept."""
-        self._small.abandon()
+        self.kept.abandon()
 
 
 class _Reading:

@@ -1,0 +1,205 @@
+"""Files of this machine's node, read from front to back: exact, few questions, whatever happens."""
+
+import os
+import random
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import penstock
+from penstock import operator
+from penstock.deadline import Deadline
+from penstock.errors import Cancelled
+from penstock.host_connection import Answer, HostConnection
+from penstock.v1 import host_pb2
+from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
+
+MIB = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+OBJECT = random.Random(5).randbytes(24 * MIB + 12_345)
+CHUNKS = -(-len(OBJECT) // CHUNK_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """One node with a socket and nothing but disk tiers, over a directory of objects."""
+
+    node: NodeProcess
+    origin: Path
+
+    def connect(self) -> penstock.Cache:
+        return penstock.connect(f"unix:{self.node.file.socket}", plane="host")
+
+    def put(self, name: str) -> str:
+        (self.origin / name).write_bytes(OBJECT)
+        return f"penstock://data/{name}"
+
+    def files(self) -> set[Path]:
+        return {path for tier in self.node.tier_paths for path in (tier / "chunks").glob("*/*")}
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    directory = tmp_path_factory.mktemp("here")
+    origin = directory / "origin"
+    origin.mkdir()
+    with tempfile.TemporaryDirectory(prefix="penstock-") as sockets:
+        spec = NodeSpec(
+            "node",
+            (TierSpec("owned", 512 * MIB), TierSpec("local", 64 * MIB)),
+            config={"allow_file_roots": [str(origin)], "socket": f"{sockets}/node.sock"},
+        )
+        with LocalCluster(
+            directory,
+            [spec],
+            etcd=None,
+            settings={"chunk_size": CHUNK_BYTES},
+            volumes={"data": {"url": f"file://{origin}/"}},
+        ) as cluster:
+            yield Rig(cluster["node"], origin)
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many chunks each question to a node's socket was about."""
+    asked: list[int] = []
+    ask = HostConnection.ask
+
+    def counted(self: HostConnection, request: host_pb2.HostRequest, deadline: Deadline) -> Answer:
+        if request.WhichOneof("request") == "read":
+            asked.append(len(request.read.indexes))
+        return ask(self, request, deadline)
+
+    monkeypatch.setattr(HostConnection, "ask", counted)
+    return asked
+
+
+def read_through(file: penstock.ObjectFile, size: int = MIB) -> bytes:
+    parts = []
+    while part := file.read(size):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_what_the_node_has_comes_by_few_questions(rig: Rig, questions: list[int]) -> None:
+    url = rig.put("few")
+    with rig.connect() as cache:
+        assert cache.read(url) == OBJECT
+        questions.clear()
+
+        with cache.open(url) as file:
+            assert read_through(file) == OBJECT
+
+        assert len(questions) < CHUNKS / 10
+        assert sum(questions) == CHUNKS, "each is asked for once"
+        assert cache.stats()["plane"] == {"host": 2 * len(OBJECT)}
+
+
+@pytest.mark.parametrize("size", [CHUNK_BYTES + 1, 3 * MIB - 7, 17 * MIB + 11])
+def test_reads_of_any_size_are_exact(rig: Rig, size: int) -> None:
+    url = rig.put("sizes")
+    with rig.connect() as cache, cache.open(url) as file:
+        cache.read(url)
+        assert read_through(file, size) == OBJECT
+        file.seek(777)
+        assert read_through(file, size) == OBJECT[777:]
+
+
+def test_what_the_node_does_not_have_is_brought_in_once(rig: Rig) -> None:
+    url = rig.put("cold")
+    before = rig.node.metrics()
+    with rig.connect() as cache, cache.open(url) as file:
+        assert read_through(file) == OBJECT
+
+    fetched = "penstock_origin_bytes_total"
+    after = rig.node.metrics()
+    grown = sum(after[key] - before.get(key, 0.0) for key in after if key.startswith(fetched))
+    assert grown == len(OBJECT)
+
+
+def test_a_flipped_bit_and_a_cut_file_are_healed(rig: Rig) -> None:
+    url = rig.put("spoilt")
+    with rig.connect() as cache:
+        before = rig.files()
+        assert cache.read(url) == OBJECT
+        flipped, cut, *_ = sorted(rig.files() - before)
+        flipped.chmod(0o600)
+        with flipped.open("r+b") as chunk:
+            byte = chunk.read(1)
+            chunk.seek(0)
+            chunk.write(bytes([byte[0] ^ 1]))
+        os.truncate(cut, 1000)
+
+        with cache.open(url) as file:
+            assert read_through(file) == OBJECT
+
+
+def test_what_is_evicted_meanwhile_is_still_read(rig: Rig) -> None:
+    url = rig.put("evicted")
+    with rig.connect() as cache, operator.connect(rig.node.address) as own:
+        cache.read(url)
+        with cache.open(url) as file:
+            begun = file.read(MIB) + file.read(MIB)
+            own.evict([url])
+            assert begun + read_through(file) == OBJECT
+
+
+def test_a_node_that_is_started_anew_is_asked_again(rig: Rig) -> None:
+    url = rig.put("restarted")
+    with rig.connect() as cache:
+        cache.read(url)
+        with cache.open(url) as file:
+            begun = file.read(MIB) + file.read(MIB)
+            rig.node.kill()
+            rig.node.start()
+            assert begun + read_through(file) == OBJECT
+
+
+def test_a_forked_child_reads_on_with_files_of_its_own(rig: Rig) -> None:
+    url = rig.put("forked")
+    with rig.connect() as cache:
+        cache.read(url)
+        with cache.open(url) as file:
+            begun = file.read(MIB) + file.read(MIB)
+            pid = os.fork()
+            if pid == 0:
+                is_right = begun + read_through(file) == OBJECT
+                os._exit(0 if is_right else 1)
+            _, status = os.waitpid(pid, 0)
+
+            assert status == 0
+            assert begun + read_through(file) == OBJECT
+
+
+def test_many_files_at_once_share_what_may_be_open(rig: Rig) -> None:
+    url = rig.put("many")
+    with rig.connect() as cache:
+        cache.read(url)
+        files = [cache.open(url) for _ in range(40)]
+        parts = [[file.read(MIB)] for file in files]
+        while any(told[-1] for told in parts):
+            for file, told in zip(files, parts, strict=True):
+                told.append(file.read(MIB))
+            assert len(os.listdir("/proc/self/fd")) < 1_000  # noqa: PTH208 - of this process
+
+        assert all(b"".join(told) == OBJECT for told in parts)
+
+
+def test_a_read_that_nobody_wants_any_more_ends(rig: Rig) -> None:
+    url = rig.put("cancelled")
+    stop = threading.Event()
+    with rig.connect() as cache:
+        cache.read(url)
+        with cache.open(url) as file:
+            memory = bytearray(MIB)
+            file.readinto(memory)
+            stop.set()
+            with pytest.raises(Cancelled):
+                file.readinto(memory, stop=stop)
+
+            assert file.tell() == MIB
+            assert read_through(file) == OBJECT[MIB:]
