@@ -63,21 +63,38 @@ def view_object(
     mapped = MappedRange(obj.size, copy_on_write=copy_on_write)
     weakref.finalize(mapped.owner, files.close)
     check_maps(obj.chunk_count, limit=map_count_max or maps_max())
-    building = _Building(files, mapped)
+    building = Building(files, mapped)
     bad = building.fill(range(obj.chunk_count), verify=verify, recheck=False)
     if bad:
         _refuse_bad(building.fill(bad, verify=verify, recheck=True))
     return mapped.view()
 
 
-class _Building:
-    """A view that is being made."""
+class Building:
+    """A view that is being made, or is made as far as somebody looks."""
 
     def __init__(self, files: ChunkFiles, mapped: MappedRange) -> None:
+        """Map nothing yet.
+
+        Args:
+            files: Of the object.
+            mapped: As long as the object.
+        """
         self._files, self._mapped = files, mapped
         self._object = files.object
-        self._checksums: dict[int, bytes] = {}
+        self.checksums: dict[int, bytes] = {}
+        """Of the blocks of each chunk that is mapped."""
         self._unmapped: set[int] = set()
+
+    def have(self, indexes: Sequence[int]) -> None:
+        """Map the chunks' files that are not mapped yet, and have all pages there.
+
+        Raises:
+            CorruptData: Some cannot be read.
+        """
+        missing = [index for index in indexes if index not in self.checksums]
+        if missing:
+            _refuse_bad(self.fill(missing, verify="node", recheck=False))
 
     def fill(self, indexes: Sequence[int], *, verify: Verify, recheck: bool) -> list[int]:
         """Map the chunks' files and have all pages there; return the chunks that are bad.
@@ -92,6 +109,8 @@ class _Building:
             self._map(file)
         # Not before all are mapped: each map would wait for page tables that are being filled.
         parts = [indexes[at : at + HELP_CHUNKS] for at in range(0, len(indexes), HELP_CHUNKS)]
+        if len(parts) == 1:
+            return self._bad_of(parts[0], verify)
         with ThreadPoolExecutor(min(HELPERS_MAX, os.cpu_count() or 1)) as helpers:
             bad = helpers.map(lambda part: self._bad_of(part, verify), parts)
             return list(chain.from_iterable(bad))
@@ -107,7 +126,7 @@ class _Building:
             self._unmapped.add(index)
         finally:
             os.close(file.descriptor)
-        self._checksums[index] = file.checksums
+        self.checksums[index] = file.checksums
 
     def _bad_of(self, indexes: Iterable[int], verify: Verify) -> list[int]:
         self._files.check_wanted()
@@ -121,7 +140,7 @@ class _Building:
             self._mapped.populate(at=start, length=length)
             if verify == "full":
                 with self._mapped.view() as view, view[start : start + length] as chunk:
-                    verify_blocks(chunk, self._checksums[index])
+                    verify_blocks(chunk, self.checksums[index])
         except CorruptData:
             return False
         return True

@@ -13,10 +13,14 @@ from penstock.chunk_files import ChunkFiles
 from penstock.errors import ObjectChanged
 from penstock.memory import NewBytes
 from penstock.object_info import ObjectInfo
+from penstock.partial_view import PartialView
 from penstock.read_ahead import Ahead, ReadAhead, ReadHere, ReadInto
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+BUFFER_MIN = 256 * 1024
+"""Of less, a copy costs less than asking for files."""
 
 
 class ObjectFile(io.RawIOBase):
@@ -58,6 +62,7 @@ class ObjectFile(io.RawIOBase):
         self._size = info.size
         self._read_into = read_into
         self._ahead = ReadAhead(info.size, read_into, read_here, ahead)
+        self._parts = PartialView(chunk_files)
         self._position = 0
 
     def __repr__(self) -> str:
@@ -154,6 +159,22 @@ class ObjectFile(io.RawIOBase):
         self.readinto(memory.view, stop=stop)
         return memory.take()
 
+    def read_buffer(self, size: int = -1, /) -> bytes | memoryview:
+        """As `read`; what is not small is memory over files of this machine's node, if it has some.
+
+        It is verified and not copied, and is there for as long as anybody looks at it. pyarrow
+        reads by this method, where a file has it.
+        """
+        self._check_open()
+        left = max(0, self._size - self._position)
+        wanted = left if size < 0 else min(size, left)
+        stop = self._position + wanted
+        part = self._parts.part(self._position, stop) if wanted >= BUFFER_MIN else None
+        if part is None:
+            return self.read(wanted)
+        self._position = stop
+        return part
+
     def readall(self) -> bytes:
         """Return everything from the position to the end."""
         return self.read()
@@ -176,6 +197,7 @@ class ObjectFile(io.RawIOBase):
         """Close the file; reading it afterwards is an error."""
         if not self.closed:
             self._ahead.close()
+            self._parts.close()
         super().close()
 
     def _check_open(self) -> None:

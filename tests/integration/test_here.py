@@ -1,17 +1,18 @@
-"""Files of this machine's node, read from front to back: exact, few questions, whatever happens."""
+"""Files of this machine's node, read from front to back or as memory: exact, whatever happens."""
 
+import gc
 import os
 import random
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import penstock
-from penstock import operator
+from penstock import operator, partial_view
 from penstock.deadline import Deadline
 from penstock.errors import Cancelled
 from penstock.host_connection import Answer, HostConnection
@@ -85,6 +86,12 @@ def read_through(file: penstock.ObjectFile, size: int = MIB) -> bytes:
     return b"".join(parts)
 
 
+def fetched_since(rig: Rig, before: Mapping[str, float]) -> float:
+    """Return the bytes that came from the origin."""
+    after, name = rig.node.metrics(), "penstock_origin_bytes_total"
+    return sum(after[key] - before.get(key, 0.0) for key in after if key.startswith(name))
+
+
 def test_what_the_node_has_comes_by_few_questions(rig: Rig, questions: list[int]) -> None:
     url = rig.put("few")
     with rig.connect() as cache:
@@ -115,10 +122,7 @@ def test_what_the_node_does_not_have_is_brought_in_once(rig: Rig) -> None:
     with rig.connect() as cache, cache.open(url) as file:
         assert read_through(file) == OBJECT
 
-    fetched = "penstock_origin_bytes_total"
-    after = rig.node.metrics()
-    grown = sum(after[key] - before.get(key, 0.0) for key in after if key.startswith(fetched))
-    assert grown == len(OBJECT)
+    assert fetched_since(rig, before) == len(OBJECT)
 
 
 def test_a_flipped_bit_and_a_cut_file_are_healed(rig: Rig) -> None:
@@ -203,3 +207,92 @@ def test_a_read_that_nobody_wants_any_more_ends(rig: Rig) -> None:
 
             assert file.tell() == MIB
             assert read_through(file) == OBJECT[MIB:]
+
+
+def test_parts_as_memory_are_exact_and_nothing_else_is_brought_in(rig: Rig) -> None:
+    url, chance = rig.put("parts"), random.Random(3)
+    before = rig.node.metrics()
+    with rig.connect() as cache, cache.open(url) as file:
+        file.seek(3 * MIB + 5)
+        part = file.read_buffer(2 * MIB)
+        assert isinstance(part, memoryview)
+        assert part.readonly
+        assert part == OBJECT[3 * MIB + 5 : 5 * MIB + 5]
+        assert file.tell() == 5 * MIB + 5
+        assert fetched_since(rig, before) == 9 * CHUNK_BYTES
+
+        for _ in range(50):
+            start, length = chance.randrange(len(OBJECT)), chance.randrange(3 * MIB)
+            file.seek(start)
+            assert file.read_buffer(length) == OBJECT[start : start + length]
+        file.seek(0)
+        assert file.read_buffer() == OBJECT
+        assert file.read_buffer() == b""
+
+
+def test_a_part_stays_after_its_file_and_what_the_node_evicts(rig: Rig) -> None:
+    url = rig.put("stays")
+    with rig.connect() as cache, operator.connect(rig.node.address) as own:
+        with cache.open(url) as file:
+            part = file.read_buffer(4 * MIB)
+        own.evict([url])
+        rig.put("filler")
+        cache.read("penstock://data/filler")
+
+        assert part == OBJECT[: 4 * MIB]
+        with pytest.raises(ValueError, match="closed"):
+            file.read_buffer(1)
+
+
+def test_a_part_with_a_flipped_bit_is_never_given_away(rig: Rig) -> None:
+    url = rig.put("flipped")
+    with rig.connect() as cache:
+        before = rig.files()
+        assert cache.read(url) == OBJECT
+        for path in rig.files() - before:
+            path.chmod(0o600)
+            with path.open("r+b") as chunk:
+                byte = chunk.read(1)
+                chunk.seek(0)
+                chunk.write(bytes([byte[0] ^ 1]))
+
+        with cache.open(url) as file:
+            assert file.read_buffer() == OBJECT
+
+
+def test_a_forked_child_has_parts_of_its_own(rig: Rig) -> None:
+    url = rig.put("forked-parts")
+    with rig.connect() as cache, cache.open(url) as file:
+        begun = file.read_buffer(MIB)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if bytes(begun) + bytes(file.read_buffer()) == OBJECT else 1)
+        _, status = os.waitpid(pid, 0)
+
+        assert status == 0
+        assert bytes(begun) + bytes(file.read_buffer()) == OBJECT
+
+
+def test_where_no_node_gives_files_a_part_is_read(rig: Rig) -> None:
+    url = rig.put("elsewhere")
+    with penstock.connect(rig.node.address, plane="bulk") as cache, cache.open(url) as file:
+        part = file.read_buffer(MIB)
+        assert isinstance(part, bytes)
+        assert part + file.read_buffer() == OBJECT
+
+
+def test_more_parts_than_a_process_may_map_are_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = rig.put("mapped")
+    monkeypatch.setattr(partial_view, "maps_max", lambda: 2 * CHUNKS * partial_view.MAPS_SHARE)
+    with rig.connect() as cache:
+        files = [cache.open(url) for _ in range(3)]
+        parts = [file.read_buffer() for file in files]
+
+        assert [type(part) for part in parts] == [memoryview, memoryview, bytes]
+        assert all(part == OBJECT for part in parts)
+        parts.clear()
+        files = [cache.open(url)]
+        gc.collect()
+        assert isinstance(files[0].read_buffer(), memoryview)
