@@ -19,7 +19,7 @@ from penstock.host_view import Verify, view_object
 from penstock.listing import ListingCalls
 from penstock.locating import locate
 from penstock.membership.view import View
-from penstock.memory import NewBytes
+from penstock.memory import new_bytes
 from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
@@ -133,7 +133,7 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls):
         stop: threading.Event | None,
     ) -> bytes:
         wanted = check_range(handle.opened.id.size, offset, length)
-        memory = NewBytes(wanted)
+        (memory,) = new_bytes([wanted])
         self._read_handle(handle, memory.view, offset, stop=stop)
         return memory.take()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.chunk_files import ChunkFiles
 from penstock.errors import ObjectChanged
-from penstock.memory import NewBytes
+from penstock.memory import new_bytes
 from penstock.object_info import ObjectInfo
 from penstock.partial_view import PartialView
 from penstock.read_ahead import Ahead, ReadAhead, ReadHere, ReadInto
@@ -155,7 +155,7 @@ class ObjectFile(io.RawIOBase):
         self._check_open()
         left = max(0, self._size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
-        memory = NewBytes(wanted)
+        (memory,) = new_bytes([wanted])
         self.readinto(memory.view, stop=stop)
         return memory.take()
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 from penstock.core import Core
 from penstock.errors import Cancelled, ObjectChanged, PenstockError
-from penstock.memory import NewBytes
+from penstock.memory import new_bytes
 from penstock.opens import URLS_MAX, Handle
 from penstock.reader import Reader, join
 
@@ -165,7 +165,7 @@ def read_slices(
     stop: threading.Event | None = None,
 ) -> list[bytes]:
     """Return an object's bytes between each ``(start, stop)``, all read at once."""
-    memories = [NewBytes(max(0, end - start)) for start, end in bounds]
+    memories = new_bytes(max(0, end - start) for start, end in bounds)
     spans = [(each.view, start) for each, (start, _) in zip(memories, bounds, strict=True)]
     if wanted := [span for span in spans if len(span[0])]:
         reader.read_spans(handle, wanted, stop=stop)

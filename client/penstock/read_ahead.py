@@ -10,6 +10,7 @@ read by other threads. They double from `WINDOW_MIN` to `WINDOW_MAX`. Larger rea
 as long as all comes from files of this machine's node: it would only be copied once more.
 """
 
+import mmap
 import os
 import threading
 from collections import deque
@@ -33,6 +34,8 @@ WINDOW_MIN = 128 * 1024
 WINDOW_MAX = 4 * 1024 * 1024
 WINDOWS_MAX = 4
 """Of one file, the one that is being read included."""
+KEPT_MAX = WINDOWS_MAX
+"""Windows whose memory is kept for the next ones."""
 SMALL_MAX = WINDOW_MIN // 2
 """Reads up to here are worth a window of their own."""
 DIRECT_MIN = 2 * WINDOW_MAX
@@ -55,26 +58,38 @@ LINE_STEP = 256
 
 
 class AheadBudget:
-    """The memory that all files of a cache may have ahead. Thread-safe."""
+    """The memory that all files of a cache may have ahead. Thread-safe.
+
+    Some of it is kept for the next window: memory that nobody has touched is slow.
+    """
 
     def __init__(self, limit_bytes: int = BUDGET_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
+        self._kept: deque[memoryview] = deque(maxlen=KEPT_MAX)
         self.used_bytes = 0
 
-    def take(self, size_bytes: int, *, is_first: bool) -> bool:
-        """Take some, if there is: the second half of it is for files that have none yet."""
+    def take(self, size_bytes: int, *, is_first: bool) -> memoryview | None:
+        """Return a page more than that of memory, from a page's start on, if there is so much.
+
+        The second half of it is for files that have none yet.
+        """
         with self._lock:
             limit_bytes = self._limit_bytes if is_first else self._limit_bytes // 2
             if self.used_bytes + size_bytes > limit_bytes:
-                return False
+                return None
             self.used_bytes += size_bytes
-            return True
+            if size_bytes == WINDOW_MAX and self._kept:
+                return self._kept.pop()
+        return new_memory(size_bytes + mmap.PAGESIZE)
 
-    def give_back(self, size_bytes: int) -> None:
-        """Give back what was taken."""
+    def give_back(self, memory: memoryview) -> None:
+        """Give back what was taken; nobody looks at it any more."""
+        size_bytes = len(memory) - mmap.PAGESIZE
         with self._lock:
             self.used_bytes -= size_bytes
+            if size_bytes == WINDOW_MAX:
+                self._kept.append(memory)
 
 
 class Threads(Protocol):
@@ -95,10 +110,13 @@ class Ahead:
 class _Window:
     """A part of the file in memory, or on its way there."""
 
-    def __init__(self, start: int, size: int, read_into: ReadInto, budget: AheadBudget) -> None:
-        self.start, self.stop = start, start + size
-        self.memory = new_memory(size, like=start)
-        self._read_into, self._budget = read_into, budget
+    def __init__(
+        self, start: int, taken: memoryview, read_into: ReadInto, budget: AheadBudget
+    ) -> None:
+        self.start, self.stop = start, start + len(taken) - mmap.PAGESIZE
+        # Within its page as in the file: kernels copy that fastest.
+        self.memory = taken[start % mmap.PAGESIZE :][: self.stop - start]
+        self._taken, self._read_into, self._budget = taken, read_into, budget
         self._future: Future[None] | None = None
         self._is_read = False
         self._gives_up = threading.Event()
@@ -139,7 +157,7 @@ class _Window:
             self._future.add_done_callback(self._give_back)
 
     def _give_back(self, _future: "Future[None] | None") -> None:
-        self._budget.give_back(self.stop - self.start)
+        self._budget.give_back(self._taken)
 
 
 class _Here:
@@ -310,10 +328,11 @@ class ReadAhead:
     def _add_window(self, begins: int) -> _Window | None:
         size = min(self._window_bytes, self._size - begins)
         budget = self._shared().budget
-        if size <= 0 or not budget.take(size, is_first=not self._windows):
+        taken = budget.take(size, is_first=not self._windows) if size > 0 else None
+        if taken is None:
             return None
         self._window_bytes = min(WINDOW_MAX, 2 * self._window_bytes)
-        window = _Window(begins, size, self._read_into, budget)
+        window = _Window(begins, taken, self._read_into, budget)
         self._windows.append(window)
         return window
 

@@ -107,18 +107,32 @@ def test_this_machine_is_tried_without_an_error() -> None:
 @pytest.mark.parametrize("size", [0, 1, 4096, memory.HUGE_PAGE_BYTES * 3 + 5])
 def test_new_bytes_are_what_was_written_into_them(size: int) -> None:
     made = memory.NewBytes(size)
-    assert bytes(made.view) == bytes(size)
     made.view[:] = random.Random(size).randbytes(size)
 
     assert made.take() == random.Random(size).randbytes(size)
 
 
-def test_large_pages_are_asked_for_where_new_bytes_are_many() -> None:
-    made = memory.NewBytes(32 * memory.HUGE_PAGE_BYTES)
+@pytest.mark.parametrize("count", [1, 64])
+def test_large_pages_are_asked_for_where_new_bytes_are_many(count: int) -> None:
+    made = memory.new_bytes([32 * memory.HUGE_PAGE_BYTES // count] * count)
 
-    inside = memory.address_of(made.view) + 2 * memory.HUGE_PAGE_BYTES
+    begins = min(memory.address_of(each.view) for each in made)
 
-    assert "hg" in flags_of_the_map_at(inside)
+    assert "hg" in flags_of_the_map_at(begins + 2 * memory.HUGE_PAGE_BYTES)
+
+
+def test_memories_that_lie_side_by_side_are_one() -> None:
+    many = memory.new_memory(8 * memory.HUGE_PAGE_BYTES)
+    begins, half = memory.address_of(many), memory.HUGE_PAGE_BYTES // 2
+    parts = [many[at * half : (at + 1) * half] for at in (3, 0, 1, 6)]
+
+    told = memory._side_by_side([*parts, many[-4096:]])
+
+    assert told == [
+        (begins, begins + 2 * half),
+        (begins + 3 * half, begins + 4 * half),
+        (begins + 6 * half, begins + 7 * half),
+    ]
 
 
 def flags_of_the_map_at(address: int) -> list[str]:
