@@ -8,6 +8,7 @@ Not responsible for: what is not at hand (`reader`), which files are open (`plan
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +25,7 @@ from penstock.planes.plane import Landed, PieceRequest, ReadContext
 from penstock.reader import LOCAL_WORKERS, Counters, join
 
 PART_BYTES = 4 * 1024 * 1024
-"""As much is worth a thread of its own."""
+"""What one of several threads reads at a time: they take parts in turn."""
 
 
 class HereReads:
@@ -82,13 +83,10 @@ class HereReads:
         return is_kept and self._read_parts(reading, _cut(target, offset))
 
     def _read_parts(self, reading: "_Reading", parts: list[Span]) -> bool:
-        own, *others = parts
-        helpers = [self._threads.submit(reading.read, part) for part in others]
+        left, count = deque(parts), min(LOCAL_WORKERS, len(parts))
+        helpers = [self._threads.submit(reading.read_all, left) for _ in range(count - 1)]
         try:
-            reading.read(own)
-            for helper, part in zip(helpers, others, strict=True):
-                if helper.cancel():  # All threads have other things to do.
-                    reading.read(part)
+            reading.read_all(left)
             join(helpers)
         except BaseException:  # An interrupt, in this thread alone.
             reading.is_missing = True
@@ -105,7 +103,7 @@ class _Reading:
         self._kept, self._counters, self._stop = kept, counters, stop
         self._context: ReadContext | None = None
         self.is_missing = False
-        """Something could not be read: nobody goes on."""
+        """Something could not be read here: nobody goes on."""
 
     def check_wanted(self) -> None:
         if self._stop.is_set():
@@ -120,9 +118,16 @@ class _Reading:
         ahead = ahead_bytes // obj.chunk_size
         return self._kept.keep(context, chunks, ahead=ahead, deadline=deadline)
 
-    def read(self, part: Span) -> None:
-        """Read a part of it."""
-        target, offset = part
+    def read_all(self, parts: "deque[Span]") -> None:
+        """Read parts until none are left; another thread may take some."""
+        try:
+            while not self.is_missing and (part := _next(parts)) is not None:
+                self._read(*part)
+        except BaseException:
+            self.is_missing = True
+            raise
+
+    def _read(self, target: memoryview, offset: int) -> None:
         context = self._context
         assert context is not None, "its files are kept"
         for piece in pieces(context.object.chunk_size, offset, len(target)):
@@ -142,10 +147,15 @@ def _chunks(handle: Handle, target: memoryview, offset: int) -> range:
     return range(offset // size, (offset + len(target) - 1) // size + 1)
 
 
+def _next(parts: "deque[Span]") -> Span | None:
+    try:
+        return parts.popleft()
+    except IndexError:  # Others have taken the rest.
+        return None
+
+
 def _cut(target: memoryview, offset: int) -> list[Span]:
-    """Return a part for each thread, all about equally long."""
-    count = max(1, min(LOCAL_WORKERS, len(target) // PART_BYTES))
-    step = -(-len(target) // count)
-    edges = [at * step - (offset + at * step) % BLOCK_BYTES for at in range(1, count)]
+    """Return parts that threads take in turn, in whole blocks but for the ends."""
+    edges = range(PART_BYTES - offset % BLOCK_BYTES, len(target) - BLOCK_BYTES, PART_BYTES)
     bounds = zip([0, *edges], [*edges, len(target)], strict=True)
     return [(target[start:stop], offset + start) for start, stop in bounds]

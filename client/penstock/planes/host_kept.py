@@ -23,8 +23,8 @@ from penstock.planes.landing import Bounce, Landing
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
 from penstock.v1 import host_pb2
 
-SMALL_BYTES = 256 * 1024
-"""A read of more spends its time on bytes, not on asking."""
+SMALL_BYTES = 2 * 1024 * 1024
+"""Of a read of more, asking is a small part, and what it reads of a chunk is seldom followed."""
 ASK_WAIT_S = 0.1
 """How long who reads on waits for another thread that asks."""
 
