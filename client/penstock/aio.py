@@ -159,6 +159,11 @@ class AsyncObjectFile:
         stop = threading.Event()
         return await in_thread(self._threads, lambda: self._file.read(size, stop=stop), stop)
 
+    async def read_buffer(self, size: int | None = -1) -> bytes | memoryview:
+        """As `read`, without a copy where there need be none: see `ObjectFile.read_buffer`."""
+        stop = threading.Event()
+        return await in_thread(self._threads, lambda: self._file.read_buffer(size, stop=stop), stop)
+
     async def readline(self, size: int | None = -1) -> bytes:
         """Return the line at the position, with its end; at most ``size`` bytes of it."""
         stop = threading.Event()

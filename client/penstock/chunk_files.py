@@ -74,14 +74,17 @@ class ChunkFiles:
         self.object = obj
         self.into_memory = True
         """Whether the node has them in its memory tier before it tells them, as for maps."""
+        self.tries = TRIES
+        """How often the node is asked in a row, for who has no other way."""
         self._connect, self._ticket = connect, ticket
-        self._stop = stop or threading.Event()
+        self.stop = stop or threading.Event()
+        """What makes it give up; another one may take its place between two chunks."""
         self._connection: HostConnection | None = None
         self._connections: list[HostConnection] = []
 
     def check_wanted(self) -> None:
         """Raise `Cancelled` once nobody wants them any more."""
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise Cancelled
 
     def close(self) -> None:
@@ -122,13 +125,13 @@ class ChunkFiles:
     ) -> Generator[ChunkFile, None, list[int]]:
         """Tell the files that are here; return the chunks that are still on their way."""
         left, filling = list(indexes), list[int]()
-        for tries_left in reversed(range(TRIES)):
+        for tries_left in reversed(range(self.tries)):
             try:
                 yield from self._ask_once(left, filling, deadline, recheck=recheck)
                 break
             except NodeUnavailable:
                 self._connection = None
-                self._stop.wait(PAUSE_S)
+                self.stop.wait(PAUSE_S)
                 self.check_wanted()
                 if not tries_left:
                     raise
@@ -167,7 +170,7 @@ class ChunkFiles:
 
     def _deadline(self) -> Deadline:
         self.check_wanted()
-        return Deadline.after(PROGRESS_TIMEOUT_S, is_over=self._stop.is_set)
+        return Deadline.after(PROGRESS_TIMEOUT_S, is_over=self.stop.is_set)
 
     def _take(self, answer: Answer, left: list[int], filling: list[int]) -> Iterator[ChunkFile]:
         told = answer.message.chunks
@@ -197,7 +200,7 @@ class ChunkFiles:
         """Raise what asking again does not help; wait for what it does."""
         if not isinstance(error, Overloaded):
             raise error
-        self._stop.wait(error.retry_after_s)
+        self.stop.wait(error.retry_after_s)
 
 
 def take_file(answer: Answer, chunk: host_pb2.HostChunk) -> ChunkFile:

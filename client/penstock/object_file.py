@@ -159,7 +159,9 @@ class ObjectFile(io.RawIOBase):
         self.readinto(memory.view, stop=stop)
         return memory.take()
 
-    def read_buffer(self, size: int = -1, /) -> bytes | memoryview:
+    def read_buffer(
+        self, size: int | None = -1, /, *, stop: threading.Event | None = None
+    ) -> bytes | memoryview:
         """As `read`; what is not small is memory over files of this machine's node, if it has some.
 
         It is verified and not copied, and is there for as long as anybody looks at it. pyarrow
@@ -167,13 +169,13 @@ class ObjectFile(io.RawIOBase):
         """
         self._check_open()
         left = max(0, self._size - self._position)
-        wanted = left if size < 0 else min(size, left)
-        stop = self._position + wanted
-        part = self._parts.part(self._position, stop) if wanted >= BUFFER_MIN else None
-        if part is None:
-            return self.read(wanted)
-        self._position = stop
-        return part
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted >= BUFFER_MIN:
+            part = self._parts.part(self._position, wanted, stop=stop)
+            if part is not None:
+                self._position += wanted
+                return part
+        return self.read(wanted, stop=stop)
 
     def readall(self) -> bytes:
         """Return everything from the position to the end."""

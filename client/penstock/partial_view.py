@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from penstock.checksums import checksums_between, verify_blocks
 from penstock.chunk_files import ChunkFiles
-from penstock.errors import Overloaded, PenstockError
+from penstock.errors import Cancelled, Overloaded, PenstockError
 from penstock.host_view import Building
 from penstock.mapping import MappedRange, maps_max
 from penstock.objects import cover_blocks, pieces
@@ -53,12 +53,23 @@ class PartialView:
         self._mapped: _Mapped | None = None
         self._is_refused = False
 
-    def part(self, start: int, stop: int) -> memoryview | None:
-        """Return the bytes from ``start`` to ``stop`` of the object, which lie within it, verified.
+    def part(
+        self, offset: int, length: int, *, stop: threading.Event | None = None
+    ) -> memoryview | None:
+        """Return bytes of the object, verified; None if they are not to be had so, now or later.
 
         They are there, whatever the node evicts, for as long as anybody looks at them, and its
-        chunks count as in use. None: they are not to be had so, now or later.
+        chunks count as in use.
+
+        Args:
+            offset: Of the first byte.
+            length: How many; they lie within the object, and are some.
+            stop: Set from another thread to give up early.
+
+        Raises:
+            Cancelled: ``stop`` was set.
         """
+        stop = stop or threading.Event()
         if self._process != os.getpid():
             self._begin()  # The node counts what the parent has mapped as the parent's.
         with self._lock:
@@ -66,8 +77,11 @@ class PartialView:
                 return None
             try:
                 if self._mapped is None:
-                    self._mapped = _Mapped(self._chunk_files(threading.Event()))
-                return self._mapped.part(start, stop)
+                    self._mapped = _Mapped(self._chunk_files(stop))
+                return self._mapped.part(offset, offset + length, stop)
+            except Cancelled:
+                self._mapped = None  # Its connection is in the middle of an answer.
+                raise
             except PenstockError:  # Who reads it is told why, if that fails too.
                 self._is_refused, self._mapped = True, None
                 return None
@@ -82,15 +96,17 @@ class _Mapped:
     """A range as long as the object, with files in some places of it."""
 
     def __init__(self, files: ChunkFiles) -> None:
-        self._object = files.object
+        self._files, self._object = files, files.object
+        files.tries = 1
         mapped = MappedRange(self._object.size)
         weakref.finalize(mapped.owner, files.close)
         _take_maps(mapped.owner, self._object.chunk_count)
         self._building = Building(files, mapped)
         self._all = mapped.view()
 
-    def part(self, start: int, stop: int) -> memoryview:
+    def part(self, start: int, stop: int, gives_up: threading.Event) -> memoryview:
         obj = self._object
+        self._files.stop = gives_up
         wanted = list(pieces(obj.chunk_size, start, stop - start))
         self._building.have([piece.index for piece in wanted])
         for piece in wanted:

@@ -101,6 +101,7 @@ CALLS: dict[str, Call] = {
     "warmup": lambda cache, _: cache.warmup([URL]),
     "start_warmup": lambda cache, _: cache.start_warmup([URL]),
     "file.read": lambda cache, _: _read_opened(cache, lambda file: file.read()),
+    "file.read_buffer": lambda cache, _: _read_opened(cache, lambda file: file.read_buffer()),
     "file.readline": lambda cache, _: _read_opened(cache, lambda file: file.readline()),
     "file.readinto": lambda cache, _: _read_opened(
         cache, lambda file: file.readinto(bytearray(len(OBJECT)))
@@ -154,7 +155,9 @@ def _arguments(call: Any) -> list[tuple[str, object]]:
 
 def test_every_call_that_waits_is_tried_below() -> None:
     waits = _public(AsyncCache) - KNOWN_HERE
-    reads = {f"file.{name}" for name in ("read", "readline", "readinto", "read_into_at")}
+    reads = {
+        f"file.{name}" for name in ("read", "read_buffer", "readline", "readinto", "read_into_at")
+    }
 
     assert set(CALLS) == waits | reads
 

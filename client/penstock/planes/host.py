@@ -78,7 +78,9 @@ class HostPlane:
     ) -> list[Outcome]:
         """Read ``pieces`` of what ``member``, this machine's node, has; see `Plane.read`."""
         assert len(pieces) <= self.pieces_max, f"{len(pieces)} pieces in one request"
-        if len(pieces) == 1:
+        if context.recheck:
+            self.kept.forget(context.object, [piece.index for piece in pieces])
+        elif len(pieces) == 1:
             outcome = self.kept.read_small(context, pieces[0], deadline)
             if outcome is not None:
                 return [outcome]

@@ -9,7 +9,7 @@ Not responsible for: reads of which one asks for many chunks at once (`planes.ho
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from penstock.checksums import checksums_between
 from penstock.deadline import Deadline
@@ -17,7 +17,7 @@ from penstock.errors import CorruptData, NodeUnavailable, PenstockError
 from penstock.host_connection import Answer, HostConnection
 from penstock.host_frames import INDEXES_MAX
 from penstock.kept_files import KeptFile, KeptFiles
-from penstock.objects import cover_blocks
+from penstock.objects import ObjectId, cover_blocks
 from penstock.planes.host_file import DONE, land_file, source_of
 from penstock.planes.landing import Bounce, Landing
 from penstock.planes.plane import Landed, Outcome, PieceRequest, ReadContext
@@ -56,7 +56,7 @@ class KeptReads:
     ) -> Outcome | None:
         """Read ``piece`` if it is small; None: it has to be asked for in the usual way."""
         is_small = piece.stop - piece.start <= SMALL_BYTES
-        if not (is_small and self._gives_files) or context.recheck:
+        if not (is_small and self._gives_files):
             return None
         outcome = self.read(context, piece)
         # While another thread asks, this one does so on a connection of the pool.
@@ -86,6 +86,11 @@ class KeptReads:
         lengths = {index: context.object.chunk_length(index) for index in asked}
         self._ask(context, lengths, deadline, wait_s=ASK_WAIT_S)
         return not self._files.missing(context.object, needed)
+
+    def forget(self, obj: ObjectId, indexes: Iterable[int]) -> None:
+        """Close files: their chunks' bytes were wrong."""
+        for index in indexes:
+            self._files.forget(obj, index)
 
     def read(self, context: ReadContext, piece: PieceRequest) -> Outcome | None:
         """Read ``piece`` from its chunk's file; None if that is not kept."""
