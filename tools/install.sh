@@ -28,7 +28,8 @@ if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))'
 fi
 # The tests' faulty disks and JuiceFS are file systems in user space; XFS shares blocks of files.
 # The guide's pages run on machines made of namespaces, with what such machines have.
-debian_packages fuse3 xfsprogs curl iproute2 procps openssl
+# The catalog is tested on PostgreSQL too.
+debian_packages fuse3 xfsprogs curl iproute2 procps openssl postgresql
 say "installing what requirements.lock names into .venv"
 .venv/bin/python -m pip install "${PIP_QUIET[@]}" "$TORCH" "$(grep '^uv==' requirements.lock)"
 # By uv: a hundred packages take pip minutes.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import (
     Cancelled,
+    CatalogUnavailable,
     ClusterUnavailable,
     Conflict,
     CorruptData,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cache",
     "Cancelled",
+    "CatalogUnavailable",
     "ChunkLocation",
     "ClusterUnavailable",
     "Conflict",

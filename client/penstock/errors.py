@@ -21,6 +21,7 @@ The tree::
         ├── OriginUnavailable   the object store does not answer, or answers with errors
         ├── ClusterUnavailable  no node that could answer does
         ├── NodeUnavailable     this node does not answer; ask the next owner
+        ├── CatalogUnavailable  the catalog or its database does not answer
         └── Overloaded          the node asks to come back after `retry_after_s`
 
 One table of names serves all planes: a name is the class name, and travels in gRPC's trailing
@@ -146,6 +147,10 @@ class ClusterUnavailable(Retryable):
 
 class NodeUnavailable(Retryable):
     """One node does not answer; the next owner may."""
+
+
+class CatalogUnavailable(Retryable):
+    """The catalog does not answer, or its database does not."""
 
 
 class Overloaded(Retryable):

@@ -10,6 +10,7 @@ RETRYABLE = {
     "OriginUnavailable",
     "ClusterUnavailable",
     "NodeUnavailable",
+    "CatalogUnavailable",
     "Overloaded",
 }
 

@@ -1,0 +1,283 @@
+"""The files of volumes: what there is, what there was, and having it so.
+
+Responsible for: entries, looked up, listed, added up and written.
+Not responsible for: transactions (`database`), what has to be written (`records`).
+
+Writers read what is known without a lock first: where nothing has changed, nothing is locked.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from penstock.errors import ObjectNotFound
+from penstock_node.catalog.database import Database, Numbers
+from penstock_node.catalog.names import names_in
+from penstock_node.catalog.records import Change, Difference, File, Known, difference, end_of
+from penstock_node.catalog.tables import IS_CURRENT, entries, volumes
+
+T = TypeVar("T")
+
+PAGE_MAX = 1_000
+IN_MAX = 500
+"""Values in one condition."""
+
+_FILE = [getattr(entries.c, name) for name in File._fields]
+_KNOWN = [entries.c.path, *(getattr(entries.c, name) for name in Known._fields)]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Paths behind ``after``, up to and with ``last``; None: no bound."""
+
+    after: str | None = None
+    last: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What lies below a prefix."""
+
+    files: int
+    bytes: int
+
+
+class Files:
+    """The files of all volumes of a database. Thread-safe; calls block."""
+
+    def __init__(
+        self, database: Database, *, clock_us: Callable[[], int] = lambda: time.time_ns() // 1_000
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            database: Of this program's schema.
+            clock_us: Tells the time, in microseconds since 1970.
+        """
+        self._database, self._clock_us = database, clock_us
+
+    # Volumes.
+
+    def volume(self, name: str) -> "VolumeFiles":
+        """Return the files of a volume, which is made where it is new.
+
+        Raises:
+            CatalogUnavailable: The database does not answer.
+        """
+        with self._database.reading() as connection:
+            known = self._known_volume(connection, name)
+        if known is not None:
+            return known
+        with self._database.writing() as numbers:
+            known = self._known_volume(numbers.connection, name)  # Another may have made it.
+            if known is None:
+                made = sa.insert(volumes).values(uid=secrets.token_hex(8), name=name)
+                numbers.connection.execute(made)
+                known = self._known_volume(numbers.connection, name)
+        assert known is not None, "it was made"
+        return known
+
+    def existing(self, name: str) -> "VolumeFiles":
+        """Return the files of a volume.
+
+        Raises:
+            ObjectNotFound: The catalog has no such volume.
+        """
+        with self._database.reading() as connection:
+            known = self._known_volume(connection, name)
+        if known is None:
+            raise ObjectNotFound(f"the catalog has no volume {name!r}: import something into it")
+        return known
+
+    def _known_volume(self, connection: sa.Connection, name: str) -> "VolumeFiles | None":
+        wanted = sa.select(volumes.c.id, volumes.c.uid).where(volumes.c.name == name)
+        for number, uid in connection.execute(wanted):
+            return VolumeFiles(self._database, number, uid, self._clock_us)
+        return None
+
+    # The feed.
+
+    def changes(self, after: int, *, limit: int = PAGE_MAX) -> list[Change]:
+        """Return the changes behind number ``after``, in order; none when there are no more.
+
+        Numbers have no gaps: who has heard of one has heard of all before.
+        """
+        wanted = _changes().where(entries.c.seq > after).order_by(entries.c.seq).limit(limit)
+        with self._database.reading() as connection:
+            return [_as_change(row) for row in connection.execute(wanted)]
+
+
+class VolumeFiles:
+    """The files of one volume."""
+
+    def __init__(
+        self, database: Database, number: int, uid: str, clock_us: Callable[[], int]
+    ) -> None:
+        self._database, self._id, self._clock_us = database, number, clock_us
+        self.uid = uid
+        """Chunks are named by it, also in mirrors."""
+
+    # Looking.
+
+    def stat(self, path: str) -> File | None:
+        """Return what there is at ``path``; None: nothing."""
+        with self._database.reading() as connection:
+            row = connection.execute(self._current(*_FILE).where(entries.c.path == path)).first()
+        return File(*row) if row else None
+
+    def page(self, prefix: str, *, after: str | None = None, limit: int = PAGE_MAX) -> list[File]:
+        """Return files below a prefix, in the order of their paths, behind ``after``."""
+        wanted = self._within(self._current(*_FILE), Span(after), prefix)
+        with self._database.reading() as connection:
+            found = connection.execute(wanted.order_by(entries.c.path).limit(limit))
+            return [File(*row) for row in found]
+
+    def directory(
+        self, directory: str, *, after: str | None = None, limit: int = PAGE_MAX
+    ) -> list[File | str]:
+        """Return what lies directly in a directory, by name: files, and directories' paths.
+
+        Args:
+            directory: Empty, or with a slash at its end, as the directories that are returned.
+            after: The last that was returned before.
+            limit: How many at most.
+        """
+        with self._database.reading() as connection:
+            return names_in(connection, self._id, directory, after=after, limit=limit)
+
+    def usage(self, prefix: str) -> Usage:
+        """Return how much lies below a prefix."""
+        count, total = sa.func.count(), sa.func.coalesce(sa.func.sum(entries.c.size), 0)
+        wanted = self._within(self._current(count, total), Span(), prefix)
+        with self._database.reading() as connection:
+            files, size = connection.execute(wanted).one()
+        return Usage(int(files), int(size))
+
+    def versions(self, path: str, *, limit: int = PAGE_MAX) -> list[Change]:
+        """Return what became of a path, the newest first."""
+        of_path = (entries.c.volume_id == self._id, entries.c.path == path)
+        # Two conditions, so that each finds its index.
+        parts = [
+            _changes().where(*of_path, entries.c.is_current.is_(value)) for value in (True, False)
+        ]
+        both = sa.union_all(*parts).subquery()
+        wanted = sa.select(both).order_by(both.c.seq.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return [_as_change(row) for row in connection.execute(wanted)]
+
+    # Writing.
+
+    def put(self, files: Sequence[File]) -> Difference:
+        """Have these files, as one change of each; what is as it was is left alone.
+
+        Raises:
+            CatalogUnavailable: The database does not answer, or others write for long.
+            NoSpace: It is full.
+        """
+        paths = [file.path for file in files]
+        return self._write(lambda connection: self._known(connection, paths), files, prunes=False)
+
+    def remove(self, paths: Sequence[str]) -> Difference:
+        """Have no files at these paths; raises as `put`."""
+        return self._write(lambda connection: self._known(connection, paths), [], prunes=True)
+
+    def settle(self, prefix: str, span: Span, seen: Sequence[File], *, prunes: bool) -> Difference:
+        """Have the files that a listing has shown between two paths; raises as `put`.
+
+        Args:
+            prefix: What was listed.
+            span: Of the paths that this part of the listing tells all of.
+            seen: They, in any order.
+            prunes: Whether others are removed.
+        """
+        return self._write(
+            lambda connection: self._known_within(connection, prefix, span), seen, prunes=prunes
+        )
+
+    def _write(
+        self,
+        known: Callable[[sa.Connection], dict[str, Known]],
+        seen: Sequence[File],
+        *,
+        prunes: bool,
+    ) -> Difference:
+        with self._database.reading() as connection:
+            found = difference(known(connection), seen, prunes=prunes)
+        if not found:
+            return found
+        with self._database.writing() as numbers:
+            # Another may have written since.
+            found = difference(known(numbers.connection), seen, prunes=prunes)
+            self._store(numbers, found)
+        return found
+
+    def _store(self, numbers: Numbers, found: Difference) -> None:
+        past = [seq for seq, _ in (*found.changed, *found.removed)]
+        for some in _batches(past):
+            over = sa.update(entries).where(entries.c.seq.in_(some)).values(is_current=False)
+            numbers.connection.execute(over)
+        now_us = self._clock_us()
+        rows = [
+            self._row(numbers.next(), file, now_us)
+            for file in (*found.new, *(file for _, file in found.changed))
+        ]
+        rows += [self._row_of_removed(numbers.next(), path, now_us) for _, path in found.removed]
+        if rows:
+            numbers.connection.execute(sa.insert(entries), rows)
+
+    def _row(self, seq: int, file: File, now_us: int) -> dict[str, object]:
+        marks = {"volume_id": self._id, "is_removed": False, "is_current": True}
+        return {**file._asdict(), **marks, "seq": seq, "committed_us": now_us}
+
+    def _row_of_removed(self, seq: int, path: str, now_us: int) -> dict[str, object]:
+        gone = self._row(seq, File(path, "", 0, 0, "", ""), now_us)
+        return {**gone, "is_removed": True, "is_current": False}
+
+    def _known(self, connection: sa.Connection, paths: Iterable[str]) -> dict[str, Known]:
+        found: dict[str, Known] = {}
+        for some in _batches(paths):
+            wanted = self._current(*_KNOWN).where(entries.c.path.in_(some))
+            found |= _by_path(connection.execute(wanted))
+        return found
+
+    def _known_within(self, connection: sa.Connection, prefix: str, span: Span) -> dict[str, Known]:
+        wanted = self._within(self._current(*_KNOWN), span, prefix)
+        return dict(_by_path(connection.execute(wanted)))
+
+    # Conditions.
+
+    def _current(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        return sa.select(*columns).where(entries.c.volume_id == self._id, IS_CURRENT)
+
+    def _within(self, wanted: sa.Select[Any], span: Span, prefix: str) -> sa.Select[Any]:
+        path = entries.c.path
+        wanted = wanted.where(path >= prefix) if prefix else wanted
+        end = end_of(prefix)
+        wanted = wanted.where(path < end) if end is not None else wanted
+        wanted = wanted.where(path > span.after) if span.after is not None else wanted
+        return wanted.where(path <= span.last) if span.last is not None else wanted
+
+
+def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(values)
+    while some := list(islice(left, IN_MAX)):
+        yield some
+
+
+def _changes() -> sa.Select[Any]:
+    columns = [entries.c.seq, volumes.c.uid, entries.c.is_removed, entries.c.committed_us, *_FILE]
+    return sa.select(*columns).join_from(entries, volumes)
+
+
+def _as_change(row: Sequence[Any]) -> Change:
+    seq, uid, is_removed, committed_us = row[:4]
+    return Change(seq, uid, "removed" if is_removed else "file", File(*row[4:]), committed_us)
+
+
+def _by_path(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, Known]]:
+    return ((row[0], Known(*row[1:])) for row in rows)

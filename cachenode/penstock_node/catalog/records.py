@@ -1,0 +1,108 @@
+"""What the catalog knows of files: their versions, and what becomes of them.
+
+Responsible for: the records, and what has to be written so that what is known becomes what there
+is.
+Not responsible for: databases.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+
+class File(NamedTuple):
+    """One version of a file of a volume."""
+
+    path: str
+    version: str
+    """What chunks are named by; another content has another one."""
+    size: int
+    """In bytes."""
+    modified_us: int
+    """Microseconds since 1970, UTC; 0: not known."""
+    source_url: str
+    """Where its bytes are, when it is written."""
+    source_version: str
+    """What that origin calls the version."""
+
+
+What: TypeAlias = Literal["file", "removed"]
+
+
+class Change(NamedTuple):
+    """One entry of the feed: a version that came, or a file that went."""
+
+    seq: int
+    """Greater than that of every change that was committed before."""
+    volume: str
+    """The volume's uid."""
+    what: What
+    file: File
+    """Of one that was removed only the path says something."""
+    committed_us: int
+
+
+class Known(NamedTuple):
+    """What is known of a path, as far as it matters to who writes."""
+
+    seq: int
+    version: str
+    size: int
+    source_url: str
+
+
+@dataclass(slots=True)
+class Difference:
+    """What has to be written; empty where all is as it was."""
+
+    new: list[File] = field(default_factory=list)
+    changed: list[tuple[int, File]] = field(default_factory=list)
+    """With the number of the entry that is current no more."""
+    removed: list[tuple[int, str]] = field(default_factory=list)
+    """Likewise, with the path."""
+    unchanged: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.changed or self.removed)
+
+
+def difference(known: Mapping[str, Known], seen: Iterable[File], *, prunes: bool) -> Difference:
+    """Return what has to be written so that ``known`` becomes ``seen``.
+
+    Args:
+        known: What there is, by path.
+        seen: What there is to be, each path once.
+        prunes: Whether what is not among it is to be removed.
+    """
+    found, left = Difference(), dict(known)
+    for file in seen:
+        before = left.pop(file.path, None)
+        if before is None:
+            found.new.append(file)
+        elif _is_as_it_was(before, file):
+            found.unchanged += 1
+        else:
+            found.changed.append((before.seq, file))
+    if prunes:
+        found.removed = [(before.seq, path) for path, before in left.items()]
+    return found
+
+
+def _is_as_it_was(before: Known, file: File) -> bool:
+    return (before.version, before.size, before.source_url) == (
+        file.version,
+        file.size,
+        file.source_url,
+    )
+
+
+def end_of(prefix: str) -> str | None:
+    """Return the first text behind all that begin with ``prefix``; None if there is none."""
+    # Texts are compared by their bytes in UTF-8, which have the order of code points.
+    for at in reversed(range(len(prefix))):
+        following = ord(prefix[at]) + 1
+        if following <= sys.maxunicode:
+            # No text has surrogates.
+            return prefix[:at] + chr(0xE000 if 0xD800 <= following < 0xE000 else following)
+    return None
