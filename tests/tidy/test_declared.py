@@ -19,13 +19,14 @@ FOR_TESTS = (
     "cachenode/penstock_node/testbed/loaders",
     "cachenode/penstock_node/testbed/shards",
 )
-# Parts of the library that work where an extra of it is installed.
+# Parts that work where an extra is installed.
 FOR_EXTRAS = {
     "client/penstock/tensors": "torch",
     "client/penstock/diffusers.py": "torch",
     "client/penstock/data": "data",
     "client/penstock/fsspec": "fsspec",
     "client/penstock/mount": "fuse",
+    "cachenode/penstock_node/catalog": "catalog",
 }
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 
@@ -53,6 +54,7 @@ def declared() -> dict[str, set[str]]:
         "data": client | extras["torch"] | extras["data"],
         "fsspec": client | extras["fsspec"],
         "fuse": client | extras["fuse"],
+        "catalog": node | extras["catalog"],
         "node": node,
         "demo": demo,
         "dev": demo.union(*extras.values()),
@@ -61,9 +63,11 @@ def declared() -> dict[str, set[str]]:
 
 def kind_of(path: Path) -> str:
     place = path.relative_to(ROOT).as_posix()
+    extras = (extra for start, extra in FOR_EXTRAS.items() if place.startswith(start))
+    if (extra := next(extras, None)) is not None:
+        return extra
     if place.startswith("client/"):
-        extras = (extra for start, extra in FOR_EXTRAS.items() if place.startswith(start))
-        return next(extras, "client")
+        return "client"
     if place.startswith(FOR_TESTS):
         return "dev"
     if place.startswith(DEMO_FOLDERS):
