@@ -5,8 +5,6 @@ MAKEFLAGS += --no-print-directory
 # A node imports some thousand modules; where none may be kept compiled, each start compiles them.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
-# The tests wait more than they work: one more at a time than there are processors.
-WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? n + 1 : 4 )))
 
 .PHONY: help install demo test lint bench docs proto lock clean
 .DEFAULT_GOAL := help
@@ -24,7 +22,7 @@ test: lint ## Everything CI runs; ARGS are pytest's.
 	@$(BIN)/python tools/check_resolve.py
 	@tools/peers.sh
 	@tools/vllm.sh
-	@$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: install ## Style, formatting and types.
 	@$(BIN)/ruff check --quiet

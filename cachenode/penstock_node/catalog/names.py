@@ -4,11 +4,14 @@ Responsible for: one question that jumps from name to name, over all that lies d
 costs a look-up, however many files are below it.
 """
 
+from itertools import takewhile
+
 import sqlalchemy as sa
 
 from penstock_node.catalog.records import File, end_of
 from penstock_node.catalog.tables import IS_CURRENT, entries
 
+_FILE = [getattr(entries.c, name) for name in File._fields]
 _FIRST_BEHIND_SLASH = "0"
 """The character after ``/``: all of a directory lies before its name with this at the end."""
 _LEAST = "\x01"
@@ -20,10 +23,33 @@ def names_in(
 ) -> list[File | str]:
     """Return files and directories; see `VolumeFiles.directory`."""
     begins = max(directory, _behind(after)) if after is not None else directory
+    # Most directories have files alone: those are there as they follow each other.
+    found = _files_from(connection, volume_id, directory, begins, limit)
+    direct = list(takewhile(lambda file: isinstance(_name_of(file, directory), File), found))
+    if len(direct) == len(found):
+        return [*direct]
+    begins, limit = found[len(direct)].path, limit - len(direct)
+    return [*direct, *_names_from(connection, volume_id, directory, begins, limit)]
+
+
+def _files_from(
+    connection: sa.Connection, volume_id: int, directory: str, begins: str, limit: int
+) -> list[File]:
+    """Return the files at any depth in a directory, from a path on."""
+    wanted = sa.select(*_FILE).where(
+        entries.c.volume_id == volume_id, IS_CURRENT, entries.c.path >= begins
+    )
+    end = end_of(directory)
+    wanted = wanted.where(entries.c.path < end) if end is not None else wanted
+    return [File(*row) for row in connection.execute(wanted.order_by(entries.c.path).limit(limit))]
+
+
+def _names_from(
+    connection: sa.Connection, volume_id: int, directory: str, begins: str, limit: int
+) -> list[File | str]:
     walk = _Walk(connection.dialect, volume_id, directory).rows(begins, limit)
-    columns = [getattr(entries.c, name) for name in File._fields]
     wanted = (
-        sa.select(*columns)
+        sa.select(*_FILE)
         .join_from(walk, entries, entries.c.path == walk.c.path)
         .where(entries.c.volume_id == volume_id, IS_CURRENT)
         .order_by(walk.c.number)
