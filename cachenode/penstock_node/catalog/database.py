@@ -188,6 +188,9 @@ def _connect_args(url: sa.URL, wait_s: float) -> dict[str, Any]:
         "lock_timeout": f"{wait_s * 1000:.0f}",
         "statement_timeout": f"{STATEMENT_S * 1000:.0f}",
         "idle_in_transaction_session_timeout": f"{STATEMENT_S * 1000:.0f}",
+        # A page is the next entries of an index. Before the first statistics are there PostgreSQL
+        # would gather and sort all that follow.
+        "enable_bitmapscan": "off",
     }
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return {"connect_timeout": max(2, round(wait_s)), "options": options}
