@@ -5,11 +5,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from penstock.errors import Cancelled, OriginUnavailable
 from penstock.mount.windows import (
+    FILLERS_MAX,
     GOES_ON_BYTES,
     IDLE_S,
     WINDOW_BYTES,
@@ -108,6 +110,41 @@ def test_reads_that_overtake_each_other_are_of_one_who_reads_on(
 
     assert all(got[offset] == expected(offset) for offset in offsets)
     assert len(set(origin.whole_windows)) == len(origin.whole_windows)
+
+
+def test_a_window_that_its_readers_fill_as_all_threads_are_busy_is_read_once(
+    windows: Windows, origin: Origin
+) -> None:
+    slow, busy = Origin(), set[str]()
+
+    def read_slowly(memory: memoryview, offset: int, stop: threading.Event) -> None:
+        busy.add(threading.current_thread().name)
+        slow.read_at(memory, offset, stop)
+
+    def fillers_are_busy() -> bool:
+        return sum(name.startswith("penstock-ahead") for name in busy) == FILLERS_MAX
+
+    file = windows.of(len(DATA), origin.read_at)
+    others = [windows.of(len(DATA), read_slowly) for _ in range(FILLERS_MAX)]
+    for other in others:
+        for offset in range(0, GOES_ON_BYTES, READ):
+            read(other, offset)
+    busy.clear()
+    slow.held.clear()
+    with ThreadPoolExecutor(FILLERS_MAX + 2) as threads:
+        held = [threads.submit(read, other, GOES_ON_BYTES) for other in others]
+        wait_until(fillers_are_busy, deadline_s=DEADLINE_S, what="all are busy")
+
+        for first in range(0, 16 * MIB, 2 * READ):
+            pair = (first, first + READ)
+            assert [*threads.map(partial(read, file), pair)] == [expected(each) for each in pair]
+
+        slow.held.set()
+        assert {each.result(DEADLINE_S) for each in held} == {expected(GOES_ON_BYTES)}
+    assert len(set(origin.whole_windows)) == len(origin.whole_windows)
+    for each in (file, *others):
+        each.close()
+    wait_until(lambda: windows.used_bytes == 0, deadline_s=DEADLINE_S, what="nothing is used")
 
 
 def test_many_read_on_in_one_file_at_once(windows: Windows, origin: Origin) -> None:

@@ -14,9 +14,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeAlias
 
 from penstock.errors import Cancelled
@@ -24,7 +23,6 @@ from penstock.memory import new_memory
 
 ReadAt: TypeAlias = Callable[[memoryview, int, threading.Event], None]
 """Fills memory from an offset of a file; the event, once set, makes it give up."""
-Submit: TypeAlias = Callable[[Callable[[], None]], "Future[None]"]
 
 WINDOW_BYTES = 4 * 1024 * 1024
 AHEAD_MAX = 3
@@ -60,13 +58,12 @@ class _Window:
         """Whoever reads it, and who fills it."""
         self.served_bytes = 0
         self.touched_at = 0.0
-        self._future: Future[None] | None = None
-        self._fill: Callable[[], None] = lambda: None
+        self._is_begun = threading.Lock()
+        """Taken by who fills it, for good."""
 
-    def begin(self, fill: Callable[[], None], submit: Submit) -> None:
-        """Have it filled by another thread; nobody knows of the window yet."""
-        self._fill = fill
-        self._future = submit(fill)
+    def begins(self) -> bool:
+        """Whether the caller is to fill it: one is told so, whoever asks."""
+        return self._is_begun.acquire(blocking=False)
 
     def wait(self, stop: threading.Event) -> None:
         """Return when it is there.
@@ -75,8 +72,6 @@ class _Window:
             Cancelled: ``stop`` is set.
             PenstockError: It cannot be read.
         """
-        if self._future is not None and self._future.cancel():  # No thread had time for it.
-            self._fill()
         while not self.is_there.wait(LOOK_S):
             if stop.is_set():
                 raise Cancelled
@@ -144,9 +139,12 @@ class Windows:
 
     def begin(self, window: _Window, read_at: ReadAt) -> None:
         """Have a window read by another thread."""
-        window.begin(partial(self._fill, window, read_at), self._fillers.submit)
+        self._fillers.submit(self.fill, window, read_at)
 
-    def _fill(self, window: _Window, read_at: ReadAt) -> None:
+    def fill(self, window: _Window, read_at: ReadAt) -> None:
+        """Read a window, if nobody has begun to."""
+        if not window.begins():
+            return
         try:
             if window.gives_up.is_set():
                 raise Cancelled
@@ -243,6 +241,7 @@ class FileWindows:
             return
         try:
             for window in windows:
+                self._all.fill(window, self._read_at)  # If no thread had time for it so far.
                 window.wait(stop)
             yield [window.part(offset, offset + length) for window in windows]
         finally:
