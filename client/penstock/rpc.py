@@ -38,7 +38,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
     # A node that was restarted is found again at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", 3000),  # As long may a busy node take to accept.
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A machine that is frozen or unplugged closes nothing. While calls wait, an unanswered
     # ping tells it from a node that is only slow: those have as long as their deadlines.
