@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
 from penstock.errors import (
     CatalogUnavailable,
@@ -19,6 +21,7 @@ from penstock.errors import (
 from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import Files, Span, Usage, VolumeFiles
 from penstock_node.catalog.records import File
+from penstock_node.catalog.tables import METADATA
 from penstock_node.testbed.postgres import PostgresServer
 
 NOW_US = 1_800_000_000_000_000
@@ -30,7 +33,7 @@ def file(path: str, version: str = "1", size: int = 1) -> File:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
+    with contextlib.closing(PostgresServer().start()) as server:
         yield server
 
 
@@ -268,6 +271,12 @@ def test_readers_do_not_wait_for_who_writes(database: Database, lake: VolumeFile
         assert lake.put([file("a")]).unchanged == 1
 
 
+def test_the_migrations_make_the_tables_that_the_program_has(database: Database) -> None:
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+
+
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://x/y", "sqlite://", "sqlite:///:memory:"])
 def test_a_url_that_names_no_database_is_refused(url: str) -> None:
     with pytest.raises(InvalidConfiguration, match="want sqlite:///PATH or postgresql://"):
@@ -282,10 +291,14 @@ def test_passwords_are_not_shown() -> None:
         database.upgrade()
     assert "hush" not in str(raised.value)
     database.close()
+    for url in ("postgresql//penstock:hush@host/x", "mysql://penstock:hush@host/x"):
+        with pytest.raises(InvalidConfiguration) as refused:
+            Database(url)
+        assert "hush" not in str(refused.value)
 
 
 def test_a_postgresql_that_was_killed_is_used_again_when_it_is_back() -> None:
-    with PostgresServer() as server:
+    with contextlib.closing(PostgresServer().start()) as server:
         database = Database(server.url(), wait_s=2)
         database.upgrade()
         lake = Files(database).volume("lake")

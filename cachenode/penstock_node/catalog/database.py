@@ -8,11 +8,13 @@ PostgreSQL: whoever writes holds the counter's row, so that they write one after
 """
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import stamina
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -45,14 +47,14 @@ class Database:
         Raises:
             InvalidConfiguration: It is neither.
         """
-        self._url, self._wait_s = _checked(url), wait_s
-        options: dict[str, Any] = {"pool_timeout": wait_s, "pool_size": CONNECTIONS_MAX}
+        self._url = _checked(url)
         self.engine = sa.create_engine(
             self._url,
             connect_args=_connect_args(self._url, wait_s),
             pool_pre_ping=not self.is_embedded,
+            pool_size=CONNECTIONS_MAX,
             max_overflow=0,
-            **options,
+            pool_timeout=wait_s,
         )
         if self.is_embedded:
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -168,8 +170,9 @@ class Numbers:
 def _checked(url: str) -> sa.URL:
     try:
         made = sa.make_url(url)
-    except exc.ArgumentError as error:
-        raise InvalidConfiguration(f"database={url!r} is no url: {_WANTED}") from error
+    except exc.ArgumentError:
+        # It may have a password in it: it is not repeated, nor is the reason, which has it too.
+        raise InvalidConfiguration(f"database is no url: {_WANTED}") from None
     match made.get_backend_name():
         case "sqlite" if made.database and made.database != ":memory:":
             return made.set(drivername="sqlite+pysqlite")
@@ -199,11 +202,18 @@ def _connect_args(url: sa.URL, wait_s: float) -> dict[str, Any]:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # Transactions are begun by us: the driver would begin them when first written to.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # Unlike any other statement this one does not wait for a lock.
+    for attempt in stamina.retry_context(_is_locked, attempts=None, timeout=WAIT_S, wait_max=0.2):
+        with attempt:
+            connection.execute("PRAGMA journal_mode=WAL")
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("penstock_writes", False)
-    if writes:
+    if connection.get_execution_options().get("penstock_writes"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")

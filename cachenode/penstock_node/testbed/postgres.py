@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from penstock_node.testbed.processes import PartFailed, Process, free_port
@@ -42,7 +41,7 @@ def postgres_binary(name: str) -> Path:
 
 
 class PostgresServer:
-    """One server with a directory of its own. As a context manager it starts, and ends for good."""
+    """One server, with a directory of its own; close it."""
 
     def __init__(self) -> None:
         """Describe a server; nothing is made yet."""
@@ -134,15 +133,8 @@ class PostgresServer:
         """To pause it, or to read its log."""
         return self._process
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End it, and delete all that it has."""
         self._process.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.with_suffix(".log").unlink(missing_ok=True)
