@@ -150,14 +150,9 @@ class ChunkFiles:
                 in_parts=True,
             )
         )
-        connection = self._connected()
-        answer = connection.ask(request, deadline)
-        while True:
+        for answer in self._connected().answers(request, deadline):
             with answer:
                 yield from self._take(answer, left, filling)
-            if not left:
-                return
-            answer = connection.receive(deadline)
 
     def _connected(self) -> HostConnection:
         if self._connection is None:

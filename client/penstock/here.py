@@ -9,20 +9,22 @@ Not responsible for: what is not at hand (`reader`), which files are open (`plan
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from penstock.attempt import PIECE_TIMEOUT_S
 from penstock.checksums import BLOCK_BYTES
 from penstock.deadline import Deadline
 from penstock.errors import Cancelled, PenstockError
 from penstock.load import Span
-from penstock.objects import pieces
+from penstock.objects import ObjectId, pieces
 from penstock.opens import Handle
 from penstock.planes.host import HostPlane
 from penstock.planes.host_kept import KeptReads
 from penstock.planes.plane import Landed, PieceRequest, ReadContext
-from penstock.reader import LOCAL_WORKERS, Counters, join
+from penstock.reader import LOCAL_WORKERS, Counters
+from penstock.together import taken, work_together
 
 PART_BYTES = 4 * 1024 * 1024
 """What one of several threads reads at a time: they take parts in turn."""
@@ -74,84 +76,59 @@ class HereReads:
         plane = self._plane()
         if plane is None:
             return False
-        reading = _Reading(plane.kept, self._counters, stop or threading.Event())
-        try:
-            is_kept = reading.keep(handle, _chunks(handle, target, offset), ahead_bytes)
-        except PenstockError:
-            is_kept = False
-        reading.check_wanted()
-        return is_kept and self._read_parts(reading, _cut(target, offset))
-
-    def _read_parts(self, reading: "_Reading", parts: list[Span]) -> bool:
-        left, count = deque(parts), min(LOCAL_WORKERS, len(parts))
-        helpers = [self._threads.submit(reading.read_all, left) for _ in range(count - 1)]
-        try:
-            reading.read_all(left)
-            join(helpers)
-        except BaseException:  # An interrupt, in this thread alone.
-            reading.is_missing = True
-            join(helpers)
-            raise
-        reading.check_wanted()
-        return not reading.is_missing
-
-
-class _Reading:
-    """One read, by several threads."""
-
-    def __init__(self, kept: KeptReads, counters: Counters, stop: threading.Event) -> None:
-        self._kept, self._counters, self._stop = kept, counters, stop
-        self._context: ReadContext | None = None
-        self.is_missing = False
-        """Something could not be read here: nobody goes on."""
-
-    def check_wanted(self) -> None:
-        if self._stop.is_set():
-            raise Cancelled
-
-    def keep(self, handle: Handle, chunks: range, ahead_bytes: int) -> bool:
-        """Have the chunks' files; see `KeptReads.keep`."""
+        stop = stop or threading.Event()
+        deadline = Deadline.after(PIECE_TIMEOUT_S, is_over=stop.is_set)
         obj = handle.opened.id
-        context = ReadContext(handle.ticket(), obj, epoch=0, only_if_cached=True)
-        self._context = context
-        deadline = Deadline.after(PIECE_TIMEOUT_S, is_over=self._stop.is_set)
-        ahead = ahead_bytes // obj.chunk_size
-        return self._kept.keep(context, chunks, ahead=ahead, deadline=deadline)
-
-    def read_all(self, parts: "deque[Span]") -> None:
-        """Read parts until none are left; another thread may take some."""
         try:
-            while not self.is_missing and (part := _next(parts)) is not None:
-                self._read(*part)
-        except BaseException:
-            self.is_missing = True
-            raise
+            context = ReadContext(handle.ticket(), obj, epoch=0, only_if_cached=True)
+            chunks, ahead = _chunks(obj, offset, len(target)), ahead_bytes // obj.chunk_size
+            is_here = plane.kept.keep(context, chunks, ahead=ahead, deadline=deadline)
+        except PenstockError:
+            is_here = False
+        if is_here:
+            parts = _Parts(_cut(target, offset), stop)
+            work_together(
+                self._threads,
+                partial(self._read, plane.kept, context, parts),
+                threads=min(LOCAL_WORKERS, len(parts.left)),
+                give_up=lambda _: parts.left.clear(),
+            )
+            is_here = not parts.is_missing
+        if stop.is_set():
+            raise Cancelled
+        return is_here
 
-    def _read(self, target: memoryview, offset: int) -> None:
-        context = self._context
-        assert context is not None, "its files are kept"
-        for piece in pieces(context.object.chunk_size, offset, len(target)):
-            if self.is_missing or self._stop.is_set():
-                return
-            memory = target[piece.at : piece.at + piece.length]
-            request = PieceRequest(piece.index, piece.start, piece.stop, memory)
-            outcome = self._kept.read(context, request)
-            if not isinstance(outcome, Landed):
-                self.is_missing = True
-                return
-            self._counters.add(HostPlane.name, outcome.source, piece.length)
+    def _read(self, kept: KeptReads, context: ReadContext, parts: "_Parts") -> None:
+        """Read parts until none are left; another thread may take some."""
+        for target, offset in taken(parts.left):
+            for piece in pieces(context.object.chunk_size, offset, len(target)):
+                if parts.are_over:
+                    return
+                memory = target[piece.at : piece.at + piece.length]
+                request = PieceRequest(piece.index, piece.start, piece.stop, memory)
+                outcome = kept.read(context, request)
+                if isinstance(outcome, Landed):
+                    self._counters.add(HostPlane.name, outcome.source, piece.length)
+                else:
+                    parts.is_missing = True
 
 
-def _chunks(handle: Handle, target: memoryview, offset: int) -> range:
-    size = handle.opened.id.chunk_size
-    return range(offset // size, (offset + len(target) - 1) // size + 1)
+class _Parts:
+    """The parts of one read, which several threads take in turn."""
+
+    def __init__(self, parts: Iterable[Span], stop: threading.Event) -> None:
+        self.left, self._stop = deque(parts), stop
+        self.is_missing = False
+        """Something could not be read here."""
+
+    @property
+    def are_over(self) -> bool:
+        """Whether nobody goes on."""
+        return self.is_missing or self._stop.is_set()
 
 
-def _next(parts: "deque[Span]") -> Span | None:
-    try:
-        return parts.popleft()
-    except IndexError:  # Others have taken the rest.
-        return None
+def _chunks(obj: ObjectId, offset: int, length: int) -> range:
+    return range(offset // obj.chunk_size, (offset + length - 1) // obj.chunk_size + 1)
 
 
 def _cut(target: memoryview, offset: int) -> list[Span]:

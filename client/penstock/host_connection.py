@@ -154,6 +154,14 @@ class HostConnection:
                 raise error_from_proto(answer.message.error)
         return answer
 
+    def answers(self, request: host_pb2.HostRequest, deadline: Deadline) -> Iterator[Answer]:
+        """Ask for chunks, and tell each answer as it comes; raises as `ask`."""
+        answer = self.ask(request, deadline)
+        yield answer
+        while answer.message.chunks.more:
+            answer = self.receive(deadline)
+            yield answer
+
     def tell(self, request: Message) -> None:
         """Send a request that has no answer.
 

@@ -70,9 +70,7 @@ class PartialView:
             Cancelled: ``stop`` was set.
         """
         stop = stop or threading.Event()
-        if self._process != os.getpid():
-            self._begin()  # The node counts what the parent has mapped as the parent's.
-        with self._lock:
+        with self._locked():
             if self._is_refused:
                 return None
             try:
@@ -88,8 +86,15 @@ class PartialView:
 
     def close(self) -> None:
         """Map no more; what was given away stays."""
-        with self._lock:
+        with self._locked():
             self._is_refused, self._mapped = True, None
+
+    def _locked(self) -> threading.Lock:
+        if self._process != os.getpid():
+            # A thread of the parent's may have the lock. The node counts what the parent has
+            # mapped as the parent's.
+            self._begin()
+        return self._lock
 
 
 class _Mapped:

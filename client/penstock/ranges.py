@@ -6,7 +6,7 @@ Not responsible for: moving bytes (`reader`).
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Protocol, TypeAlias
 
@@ -14,7 +14,8 @@ from penstock.core import Core
 from penstock.errors import Cancelled, ObjectChanged, PenstockError
 from penstock.memory import new_bytes
 from penstock.opens import URLS_MAX, Handle
-from penstock.reader import Reader, join
+from penstock.reader import Reader
+from penstock.together import taken, work_together
 
 ByteRange: TypeAlias = tuple[str, int | None, int | None]
 """An object's url, and the bounds of a slice of its bytes."""
@@ -110,21 +111,15 @@ class _Batch:
     def read(self, urls: Sequence[str]) -> None:
         opened = self._core.opens.open_many(urls)
         left = deque(zip(urls, opened, strict=True))
-        helpers = [
-            self._core.pool.submit(self._work, left)
-            for _ in range(min(OBJECTS_AT_ONCE, len(urls)) - 1)
-        ]
-        try:
-            self._work(left)
-        finally:
-            left.clear()
-            join(helpers)
-        for helper in helpers:
-            if not helper.cancelled():
-                helper.result()
+        work_together(
+            self._core.pool,
+            lambda: self._work(left),
+            threads=min(OBJECTS_AT_ONCE, len(urls)),
+            give_up=lambda _: left.clear(),
+        )
 
     def _work(self, left: "deque[tuple[str, Handle | PenstockError]]") -> None:
-        for url, opened in _taken(left):
+        for url, opened in taken(left):
             if isinstance(opened, PenstockError):
                 self._settle(url, [opened] * len(self._positions[url]))
                 continue
@@ -145,16 +140,6 @@ class _Batch:
         size = handle.opened.id.size
         bounds = [slice(*self._ranges[at][1:]).indices(size)[:2] for at in positions]
         return read_slices(self._core.reader, handle, bounds, stop=self._stop)
-
-
-def _taken(
-    left: "deque[tuple[str, Handle | PenstockError]]",
-) -> "Iterator[tuple[str, Handle | PenstockError]]":
-    while True:
-        try:
-            yield left.popleft()
-        except IndexError:  # Others have taken the rest.
-            return
 
 
 def read_slices(

@@ -12,7 +12,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,6 +27,7 @@ from penstock.membership.view import Member
 from penstock.opens import Handle
 from penstock.planes.plane import Landed, Outcome, PieceRequest, Plane, ReadContext
 from penstock.routing import Candidate, Routing
+from penstock.together import work_together
 
 if TYPE_CHECKING:
     from penstock.origin_fallback import OriginFallback
@@ -147,14 +148,7 @@ class Reader:
             batch_max=BATCH_LOCAL_MAX if is_local else BATCH_MAX,
             are_even=is_local,
         )
-        helpers = [self._pool.submit(self._work, load) for _ in range(workers - 1)]
-        try:
-            self._work(load)
-            join(helpers)
-        except BaseException as error:  # An interrupt, in this thread alone.
-            load.fail(error)
-            join(helpers)
-            raise
+        work_together(self._pool, lambda: self._work(load), threads=workers, give_up=load.fail)
         load.check()
 
     def _first_candidate(self, handle: Handle, request: PieceRequest) -> Candidate | None:
@@ -271,10 +265,3 @@ class Reader:
     def _landed(self, load: _Load, plane: str, source: str, request: PieceRequest) -> None:
         self.counters.add(plane, source, request.stop - request.start)
         load.landed()
-
-
-def join(helpers: Sequence[Future[None]]) -> None:
-    """Wait until no helper runs any more; one that has not begun never will."""
-    for helper in helpers:
-        if not helper.cancel():
-            helper.exception()

@@ -2,7 +2,6 @@
 
 import os
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,9 @@ import penstock
 from penstock.data import ShardStream, chunk_reads
 from penstock.data.chunk_reads import ChunkReads
 from penstock.data.connections import cache_of
-from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
+from penstock_node.testbed.cluster import TierSpec
 from penstock_node.testbed.shards import write_tar_shards
+from tests.integration.one_node import OneNode, one_node
 
 MIB = 1 << 20
 CHUNK = MIB // 4
@@ -22,42 +22,16 @@ CONTENT = random.Random(3).randbytes(40 * CHUNK + 12_345)
 URL = "penstock://data/object"
 
 
-class Machine:
-    """A node with a socket over a directory."""
-
-    def __init__(self, cluster: LocalCluster, root: Path, socket: str) -> None:
-        self.node, self.root = cluster["node"], root
-        self.address = f"unix:{socket}"
-
-    def chunk_files(self) -> set[Path]:
-        """Return the files that the node keeps chunks in."""
-        found = self.node.directory.rglob("*")
-        return {path for path in found if path.is_file() and "chunks" in path.parts}
-
-
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    root = tmp_path_factory.mktemp("data")
-    (root / "object").write_bytes(CONTENT)
-    with tempfile.TemporaryDirectory(prefix="penstock-") as sockets:
-        spec = NodeSpec(
-            "node",
-            (TierSpec("owned", 256 * MIB), TierSpec("memory", 64 * MIB)),
-            {"socket": f"{sockets}/node", "allow_file_roots": [str(root)]},
-        )
-        cluster = LocalCluster(
-            tmp_path_factory.mktemp("nodes"),
-            [spec],
-            etcd=None,
-            settings={"chunk_size": CHUNK},
-            volumes={"data": {"url": f"file://{root}/"}},
-        )
-        with cluster:
-            yield Machine(cluster, root, f"{sockets}/node")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
+    tiers = (TierSpec("owned", 256 * MIB), TierSpec("memory", 64 * MIB))
+    with one_node(tmp_path_factory.mktemp("data"), tiers, chunk_bytes=CHUNK) as made:
+        made.put("object", CONTENT)
+        yield made
 
 
 @pytest.fixture
-def cache(machine: Machine) -> Iterator[penstock.Cache]:
+def cache(machine: OneNode) -> Iterator[penstock.Cache]:
     with penstock.connect(machine.address) as connected:
         yield connected
 
@@ -89,9 +63,9 @@ def test_bytes_are_right_from_the_front_to_the_back_and_here_and_there(
 
 
 def test_who_jumps_while_files_are_on_their_way_gets_right_bytes(
-    machine: Machine, cache: penstock.Cache
+    machine: OneNode, cache: penstock.Cache
 ) -> None:
-    (machine.root / "cold").write_bytes(CONTENT)
+    (machine.origin / "cold").write_bytes(CONTENT)
     reads = ChunkReads(cache.open("penstock://data/cold").chunk_files)
     before = open_files()
 
@@ -135,7 +109,7 @@ def test_one_that_is_forgotten_closes_its_files(cache: penstock.Cache) -> None:
     assert open_files() == before
 
 
-def tiers_of_open_files(machine: Machine) -> list[str]:
+def tiers_of_open_files(machine: OneNode) -> list[str]:
     """Return the tiers of the node's files that this process has open."""
     links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     directory = machine.node.directory
@@ -143,7 +117,7 @@ def tiers_of_open_files(machine: Machine) -> list[str]:
 
 
 def test_what_lies_on_a_disk_is_not_brought_into_memory_first(
-    machine: Machine, cache: penstock.Cache
+    machine: OneNode, cache: penstock.Cache
 ) -> None:
     cache.read(URL)
     # It is in both tiers now: take it out of memory.
@@ -162,9 +136,9 @@ def test_what_lies_on_a_disk_is_not_brought_into_memory_first(
 
 
 def test_a_file_of_the_node_that_was_cut_is_read_in_the_usual_way(
-    machine: Machine, tmp_path: Path
+    machine: OneNode, tmp_path: Path
 ) -> None:
-    write_tar_shards(machine.root / "cut", shards=1, samples=20, sample_bytes=200_000)
+    write_tar_shards(machine.origin / "cut", shards=1, samples=20, sample_bytes=200_000)
     samples = ShardStream("penstock://data/cut/", address=machine.address)
     before = machine.chunk_files()
     wanted = list(samples)
@@ -174,7 +148,7 @@ def test_a_file_of_the_node_that_was_cut_is_read_in_the_usual_way(
     assert list(samples) == wanted
 
 
-def test_the_node_of_this_machine_is_found_whatever_address_is_given(machine: Machine) -> None:
+def test_the_node_of_this_machine_is_found_whatever_address_is_given(machine: OneNode) -> None:
     cache = cache_of(machine.node.address)
 
     reads = ChunkReads(cache.open(URL).chunk_files)
@@ -183,7 +157,7 @@ def test_the_node_of_this_machine_is_found_whatever_address_is_given(machine: Ma
     reads.close()
 
 
-def test_where_no_node_gives_files_nothing_is_filled(machine: Machine) -> None:
+def test_where_no_node_gives_files_nothing_is_filled(machine: OneNode) -> None:
     with penstock.connect(machine.node.address, plane="bulk") as cache:
         reads = ChunkReads(cache.open(URL).chunk_files)
 
@@ -191,12 +165,12 @@ def test_where_no_node_gives_files_nothing_is_filled(machine: Machine) -> None:
         reads.close()
 
 
-def test_a_process_has_one_connection_to_a_cluster(machine: Machine) -> None:
+def test_a_process_has_one_connection_to_a_cluster(machine: OneNode) -> None:
     assert cache_of(machine.address) is cache_of(machine.address)
 
 
 def test_a_forked_child_leaves_its_parents_files_alone(
-    machine: Machine, cache: penstock.Cache
+    machine: OneNode, cache: penstock.Cache
 ) -> None:
     reads = ChunkReads(cache.open(URL).chunk_files)
     assert read(reads, 0, 10, ahead=4) == CONTENT[:10]

@@ -3,10 +3,9 @@
 import gc
 import os
 import random
-import tempfile
+import signal
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from penstock.deadline import Deadline
 from penstock.errors import Cancelled
 from penstock.host_connection import Answer, HostConnection
 from penstock.v1 import host_pb2
-from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
+from penstock_node.testbed.cluster import TierSpec
+from tests.integration.one_node import OneNode, one_node
 
 MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
@@ -25,43 +25,12 @@ OBJECT = random.Random(5).randbytes(24 * MIB + 12_345)
 CHUNKS = -(-len(OBJECT) // CHUNK_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class Rig:
-    """One node with a socket and nothing but disk tiers, over a directory of objects."""
-
-    node: NodeProcess
-    origin: Path
-
-    def connect(self) -> penstock.Cache:
-        return penstock.connect(f"unix:{self.node.file.socket}", plane="host")
-
-    def put(self, name: str) -> str:
-        (self.origin / name).write_bytes(OBJECT)
-        return f"penstock://data/{name}"
-
-    def files(self) -> set[Path]:
-        return {path for tier in self.node.tier_paths for path in (tier / "chunks").glob("*/*")}
-
-
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    directory = tmp_path_factory.mktemp("here")
-    origin = directory / "origin"
-    origin.mkdir()
-    with tempfile.TemporaryDirectory(prefix="penstock-") as sockets:
-        spec = NodeSpec(
-            "node",
-            (TierSpec("owned", 512 * MIB), TierSpec("local", 64 * MIB)),
-            config={"allow_file_roots": [str(origin)], "socket": f"{sockets}/node.sock"},
-        )
-        with LocalCluster(
-            directory,
-            [spec],
-            etcd=None,
-            settings={"chunk_size": CHUNK_BYTES},
-            volumes={"data": {"url": f"file://{origin}/"}},
-        ) as cluster:
-            yield Rig(cluster["node"], origin)
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
+    """A node that has nothing but disks."""
+    tiers = (TierSpec("owned", 512 * MIB), TierSpec("local", 64 * MIB))
+    with one_node(tmp_path_factory.mktemp("here"), tiers, chunk_bytes=CHUNK_BYTES) as made:
+        yield made
 
 
 @pytest.fixture
@@ -86,14 +55,22 @@ def read_through(file: penstock.ObjectFile, size: int = MIB) -> bytes:
     return b"".join(parts)
 
 
-def fetched_since(rig: Rig, before: Mapping[str, float]) -> float:
+def flip_a_bit(path: Path) -> None:
+    path.chmod(0o600)
+    with path.open("r+b") as chunk:
+        byte = chunk.read(1)
+        chunk.seek(0)
+        chunk.write(bytes([byte[0] ^ 1]))
+
+
+def fetched_since(rig: OneNode, before: Mapping[str, float]) -> float:
     """Return the bytes that came from the origin."""
     after, name = rig.node.metrics(), "penstock_origin_bytes_total"
     return sum(after[key] - before.get(key, 0.0) for key in after if key.startswith(name))
 
 
-def test_what_the_node_has_comes_by_few_questions(rig: Rig, questions: list[int]) -> None:
-    url = rig.put("few")
+def test_what_the_node_has_comes_by_few_questions(rig: OneNode, questions: list[int]) -> None:
+    url = rig.put("few", OBJECT)
     with rig.connect() as cache:
         assert cache.read(url) == OBJECT
         questions.clear()
@@ -107,8 +84,8 @@ def test_what_the_node_has_comes_by_few_questions(rig: Rig, questions: list[int]
 
 
 @pytest.mark.parametrize("size", [CHUNK_BYTES + 1, 3 * MIB - 7, 17 * MIB + 11])
-def test_reads_of_any_size_are_exact(rig: Rig, size: int) -> None:
-    url = rig.put("sizes")
+def test_reads_of_any_size_are_exact(rig: OneNode, size: int) -> None:
+    url = rig.put("sizes", OBJECT)
     with rig.connect() as cache, cache.open(url) as file:
         cache.read(url)
         assert read_through(file, size) == OBJECT
@@ -116,8 +93,8 @@ def test_reads_of_any_size_are_exact(rig: Rig, size: int) -> None:
         assert read_through(file, size) == OBJECT[777:]
 
 
-def test_what_the_node_does_not_have_is_brought_in_once(rig: Rig) -> None:
-    url = rig.put("cold")
+def test_what_the_node_does_not_have_is_brought_in_once(rig: OneNode) -> None:
+    url = rig.put("cold", OBJECT)
     before = rig.node.metrics()
     with rig.connect() as cache, cache.open(url) as file:
         assert read_through(file) == OBJECT
@@ -125,46 +102,44 @@ def test_what_the_node_does_not_have_is_brought_in_once(rig: Rig) -> None:
     assert fetched_since(rig, before) == len(OBJECT)
 
 
-def test_a_flipped_bit_and_a_cut_file_are_healed(rig: Rig) -> None:
-    url = rig.put("spoilt")
+def test_a_flipped_bit_and_a_cut_file_are_healed(rig: OneNode) -> None:
+    url = rig.put("spoilt", OBJECT)
     with rig.connect() as cache:
-        before = rig.files()
+        before = rig.chunk_files()
         assert cache.read(url) == OBJECT
-        flipped, cut, *_ = sorted(rig.files() - before)
-        flipped.chmod(0o600)
-        with flipped.open("r+b") as chunk:
-            byte = chunk.read(1)
-            chunk.seek(0)
-            chunk.write(bytes([byte[0] ^ 1]))
+        flipped, cut, *_ = sorted(rig.chunk_files() - before)
+        flip_a_bit(flipped)
         os.truncate(cut, 1000)
 
         with cache.open(url) as file:
             assert read_through(file) == OBJECT
 
 
-def test_what_is_evicted_meanwhile_is_still_read(rig: Rig) -> None:
-    url = rig.put("evicted")
-    with rig.connect() as cache, operator.connect(rig.node.address) as own:
-        cache.read(url)
-        with cache.open(url) as file:
-            begun = file.read(MIB) + file.read(MIB)
-            own.evict([url])
-            assert begun + read_through(file) == OBJECT
+def evict(rig: OneNode, url: str) -> None:
+    with operator.connect(rig.node.address) as own:
+        own.evict([url])
 
 
-def test_a_node_that_is_started_anew_is_asked_again(rig: Rig) -> None:
-    url = rig.put("restarted")
+def start_anew(rig: OneNode, _url: str) -> None:
+    rig.node.kill()
+    rig.node.start()
+
+
+@pytest.mark.parametrize("happens", [evict, start_anew])
+def test_who_reads_on_is_not_disturbed(
+    rig: OneNode, happens: Callable[[OneNode, str], None]
+) -> None:
+    url = rig.put("disturbed", OBJECT)
     with rig.connect() as cache:
         cache.read(url)
         with cache.open(url) as file:
             begun = file.read(MIB) + file.read(MIB)
-            rig.node.kill()
-            rig.node.start()
+            happens(rig, url)
             assert begun + read_through(file) == OBJECT
 
 
-def test_a_forked_child_reads_on_with_files_of_its_own(rig: Rig) -> None:
-    url = rig.put("forked")
+def test_a_forked_child_reads_on_with_files_of_its_own(rig: OneNode) -> None:
+    url = rig.put("forked", OBJECT)
     with rig.connect() as cache:
         cache.read(url)
         with cache.open(url) as file:
@@ -179,8 +154,8 @@ def test_a_forked_child_reads_on_with_files_of_its_own(rig: Rig) -> None:
             assert begun + read_through(file) == OBJECT
 
 
-def test_many_files_at_once_share_what_may_be_open(rig: Rig) -> None:
-    url = rig.put("many")
+def test_many_files_at_once_share_what_may_be_open(rig: OneNode) -> None:
+    url = rig.put("many", OBJECT)
     with rig.connect() as cache:
         cache.read(url)
         files = [cache.open(url) for _ in range(40)]
@@ -193,8 +168,8 @@ def test_many_files_at_once_share_what_may_be_open(rig: Rig) -> None:
         assert all(b"".join(told) == OBJECT for told in parts)
 
 
-def test_a_read_that_nobody_wants_any_more_ends(rig: Rig) -> None:
-    url = rig.put("cancelled")
+def test_a_read_that_nobody_wants_any_more_ends(rig: OneNode) -> None:
+    url = rig.put("cancelled", OBJECT)
     stop = threading.Event()
     with rig.connect() as cache:
         cache.read(url)
@@ -209,8 +184,8 @@ def test_a_read_that_nobody_wants_any_more_ends(rig: Rig) -> None:
             assert read_through(file) == OBJECT[MIB:]
 
 
-def test_parts_as_memory_are_exact_and_nothing_else_is_brought_in(rig: Rig) -> None:
-    url, chance = rig.put("parts"), random.Random(3)
+def test_parts_as_memory_are_exact_and_nothing_else_is_brought_in(rig: OneNode) -> None:
+    url, chance = rig.put("parts", OBJECT), random.Random(3)
     before = rig.node.metrics()
     with rig.connect() as cache, cache.open(url) as file:
         file.seek(3 * MIB + 5)
@@ -230,38 +205,33 @@ def test_parts_as_memory_are_exact_and_nothing_else_is_brought_in(rig: Rig) -> N
         assert file.read_buffer() == b""
 
 
-def test_a_part_stays_after_its_file_and_what_the_node_evicts(rig: Rig) -> None:
-    url = rig.put("stays")
-    with rig.connect() as cache, operator.connect(rig.node.address) as own:
+def test_a_part_stays_after_its_file_and_what_the_node_evicts(rig: OneNode) -> None:
+    url = rig.put("stays", OBJECT)
+    with rig.connect() as cache:
         with cache.open(url) as file:
             part = file.read_buffer(4 * MIB)
-        own.evict([url])
-        rig.put("filler")
-        cache.read("penstock://data/filler")
+        evict(rig, url)
+        cache.read(rig.put("filler", OBJECT))
 
         assert part == OBJECT[: 4 * MIB]
         with pytest.raises(ValueError, match="closed"):
             file.read_buffer(1)
 
 
-def test_a_part_with_a_flipped_bit_is_never_given_away(rig: Rig) -> None:
-    url = rig.put("flipped")
+def test_a_part_with_a_flipped_bit_is_never_given_away(rig: OneNode) -> None:
+    url = rig.put("flipped", OBJECT)
     with rig.connect() as cache:
-        before = rig.files()
+        before = rig.chunk_files()
         assert cache.read(url) == OBJECT
-        for path in rig.files() - before:
-            path.chmod(0o600)
-            with path.open("r+b") as chunk:
-                byte = chunk.read(1)
-                chunk.seek(0)
-                chunk.write(bytes([byte[0] ^ 1]))
+        for path in rig.chunk_files() - before:
+            flip_a_bit(path)
 
         with cache.open(url) as file:
             assert file.read_buffer() == OBJECT
 
 
-def test_a_forked_child_has_parts_of_its_own(rig: Rig) -> None:
-    url = rig.put("forked-parts")
+def test_a_forked_child_has_parts_of_its_own(rig: OneNode) -> None:
+    url = rig.put("forked-parts", OBJECT)
     with rig.connect() as cache, cache.open(url) as file:
         begun = file.read_buffer(MIB)
         pid = os.fork()
@@ -273,8 +243,25 @@ def test_a_forked_child_has_parts_of_its_own(rig: Rig) -> None:
         assert bytes(begun) + bytes(file.read_buffer()) == OBJECT
 
 
-def test_where_no_node_gives_files_a_part_is_read(rig: Rig) -> None:
-    url = rig.put("elsewhere")
+def test_a_forked_child_closes_a_file_that_a_thread_of_the_parents_has_in_hand(
+    rig: OneNode,
+) -> None:
+    url = rig.put("in-hand", OBJECT)
+    with rig.connect() as cache, cache.open(url) as file:
+        with file._parts._locked():
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)  # Else it would wait for ever.
+                file.close()
+                os._exit(0)
+        _, status = os.waitpid(pid, 0)
+
+        assert status == 0
+        assert file.read_buffer() == OBJECT
+
+
+def test_where_no_node_gives_files_a_part_is_read(rig: OneNode) -> None:
+    url = rig.put("elsewhere", OBJECT)
     with penstock.connect(rig.node.address, plane="bulk") as cache, cache.open(url) as file:
         part = file.read_buffer(MIB)
         assert isinstance(part, bytes)
@@ -282,9 +269,9 @@ def test_where_no_node_gives_files_a_part_is_read(rig: Rig) -> None:
 
 
 def test_more_parts_than_a_process_may_map_are_read(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = rig.put("mapped")
+    url = rig.put("mapped", OBJECT)
     monkeypatch.setattr(partial_view, "maps_max", lambda: 2 * CHUNKS * partial_view.MAPS_SHARE)
     with rig.connect() as cache:
         files = [cache.open(url) for _ in range(3)]

@@ -8,9 +8,7 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,37 +20,14 @@ from penstock import operator
 from penstock.chunk_files import ChunkFiles
 from penstock.host_connection import HostConnection
 from penstock.host_view import view_object
-from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
+from penstock_node.testbed.cluster import NodeProcess, TierSpec
 from penstock_node.testbed.processes import wait_until
+from tests.integration.one_node import OneNode, one_node
 
 MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 OBJECT = random.Random(1).randbytes(3 * MIB + 12_345)
 URL = "penstock://data/object"
-
-
-@dataclass(frozen=True, slots=True)
-class Rig:
-    """One node with a socket, over a directory of objects."""
-
-    node: NodeProcess
-    origin: Path
-
-    @property
-    def address(self) -> str:
-        return f"unix:{self.node.file.socket}"
-
-    def connect(self, plane: str = "host") -> penstock.Cache:
-        return penstock.connect(self.address, plane=plane)
-
-    def put(self, name: str, data: bytes) -> str:
-        (self.origin / name).write_bytes(data)
-        return f"penstock://data/{name}"
-
-    def chunk_files(self) -> list[Path]:
-        return sorted(
-            path for tier in self.node.tier_paths for path in (tier / "chunks").glob("*/*")
-        )
 
 
 def open_chunks(node: NodeProcess) -> int:
@@ -67,28 +42,14 @@ def open_chunks(node: NodeProcess) -> int:
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    directory = tmp_path_factory.mktemp("host")
-    origin = directory / "origin"
-    origin.mkdir()
-    (origin / "object").write_bytes(OBJECT)
-    with tempfile.TemporaryDirectory(prefix="penstock-") as sockets:
-        spec = NodeSpec(
-            "node",
-            (TierSpec("memory", 64 * MIB), TierSpec("owned", 128 * MIB)),
-            config={"allow_file_roots": [str(origin)], "socket": f"{sockets}/node.sock"},
-        )
-        with LocalCluster(
-            directory,
-            [spec],
-            etcd=None,
-            settings={"chunk_size": CHUNK_BYTES},
-            volumes={"data": {"url": f"file://{origin}/"}},
-        ) as cluster:
-            yield Rig(cluster["node"], origin)
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
+    tiers = (TierSpec("memory", 64 * MIB), TierSpec("owned", 128 * MIB))
+    with one_node(tmp_path_factory.mktemp("host"), tiers, chunk_bytes=CHUNK_BYTES) as made:
+        made.put("object", OBJECT)
+        yield made
 
 
-def test_reads_by_open_files_are_the_objects_bytes(rig: Rig) -> None:
+def test_reads_by_open_files_are_the_objects_bytes(rig: OneNode) -> None:
     rng = random.Random(2)
     with rig.connect() as cache:
         assert cache.read(URL) == OBJECT
@@ -101,7 +62,7 @@ def test_reads_by_open_files_are_the_objects_bytes(rig: Rig) -> None:
         assert cache.stat(URL).plane == "host"
 
 
-def test_a_socket_is_enough_no_port_is_needed(rig: Rig) -> None:
+def test_a_socket_is_enough_no_port_is_needed(rig: OneNode) -> None:
     with rig.connect("auto") as cache:
         assert cache.read(URL) == OBJECT
         assert next(iter(cache.list("penstock://data/"))).url.startswith("penstock://data/")
@@ -109,7 +70,7 @@ def test_a_socket_is_enough_no_port_is_needed(rig: Rig) -> None:
         assert set(cache.stats()["plane"]) == {"host"}
 
 
-def test_who_names_a_port_finds_the_socket_of_this_machine(rig: Rig) -> None:
+def test_who_names_a_port_finds_the_socket_of_this_machine(rig: OneNode) -> None:
     with penstock.connect(rig.node.address) as cache:
         cache.cluster_view  # noqa: B018 - it tells where the sockets are
         assert cache.read(URL) == OBJECT
@@ -117,14 +78,14 @@ def test_who_names_a_port_finds_the_socket_of_this_machine(rig: Rig) -> None:
         assert set(cache.stats()["plane"]) == {"host"}
 
 
-def test_a_view_is_the_object_and_nothing_behind_it(rig: Rig) -> None:
+def test_a_view_is_the_object_and_nothing_behind_it(rig: OneNode) -> None:
     with rig.connect() as cache, cache.view(URL) as view:
         assert view.readonly
         assert view == OBJECT
         assert view.nbytes == len(OBJECT)
 
 
-async def test_a_view_is_awaited_in_an_asyncio_program(rig: Rig) -> None:
+async def test_a_view_is_awaited_in_an_asyncio_program(rig: OneNode) -> None:
     address = f"unix:{rig.node.file.socket}"
     async with await penstock.aio.connect(address) as cache:
         view = await cache.view(URL, verify="full")
@@ -132,7 +93,7 @@ async def test_a_view_is_awaited_in_an_asyncio_program(rig: Rig) -> None:
     assert view == OBJECT
 
 
-def test_a_view_lies_in_the_nodes_own_files(rig: Rig) -> None:
+def test_a_view_lies_in_the_nodes_own_files(rig: OneNode) -> None:
     with rig.connect() as cache, cache.view(URL) as view:
         maps = Path("/proc/self/maps").read_text().splitlines()
         mapped = [line for line in maps if "/memory0/chunks/" in line]
@@ -141,7 +102,7 @@ def test_a_view_lies_in_the_nodes_own_files(rig: Rig) -> None:
         assert len(mapped) == -(-len(OBJECT) // CHUNK_BYTES)
 
 
-def test_what_is_cut_out_of_a_view_keeps_it_alive(rig: Rig) -> None:
+def test_what_is_cut_out_of_a_view_keeps_it_alive(rig: OneNode) -> None:
     with rig.connect() as cache:
         piece = cache.view(URL)[1000:2000]
         array = np.frombuffer(cache.view(URL), np.uint8)[5:]
@@ -151,7 +112,7 @@ def test_what_is_cut_out_of_a_view_keeps_it_alive(rig: Rig) -> None:
     assert array.tobytes() == OBJECT[5:]
 
 
-def test_a_view_outlives_its_chunks_eviction_and_the_node_counts_it(rig: Rig) -> None:
+def test_a_view_outlives_its_chunks_eviction_and_the_node_counts_it(rig: OneNode) -> None:
     url = rig.put("evicted", OBJECT)
     with rig.connect() as cache, operator.connect(rig.node.address) as own:
         view = cache.view(url)
@@ -163,12 +124,12 @@ def test_a_view_outlives_its_chunks_eviction_and_the_node_counts_it(rig: Rig) ->
         assert held >= len(OBJECT), "unlinked files that a view holds still count"
 
 
-def test_a_full_check_heals_a_flipped_bit(rig: Rig) -> None:
+def test_a_full_check_heals_a_flipped_bit(rig: OneNode) -> None:
     url = rig.put("flipped", OBJECT)
     with rig.connect() as cache:
-        before = set(rig.chunk_files())
+        before = rig.chunk_files()
         cache.view(url).release()
-        for path in sorted(set(rig.chunk_files()) - before)[:2]:
+        for path in sorted(rig.chunk_files() - before)[:2]:
             path.chmod(0o600)
             with path.open("r+b") as file:
                 file.seek(100)
@@ -180,25 +141,25 @@ def test_a_full_check_heals_a_flipped_bit(rig: Rig) -> None:
             assert view == OBJECT
 
 
-def test_a_file_that_was_cut_is_an_error_or_healed_and_never_a_signal(rig: Rig) -> None:
+def test_a_file_that_was_cut_is_an_error_or_healed_and_never_a_signal(rig: OneNode) -> None:
     url = rig.put("cut", OBJECT)
     with rig.connect() as cache:
-        before = set(rig.chunk_files())
+        before = rig.chunk_files()
         assert cache.read(url) == OBJECT
-        cut = min(set(rig.chunk_files()) - before)
+        cut = min(rig.chunk_files() - before)
         os.truncate(cut, 1000)
 
         with cache.view(url) as view:
             assert view == OBJECT
 
 
-def test_an_empty_object_is_an_empty_view(rig: Rig) -> None:
+def test_an_empty_object_is_an_empty_view(rig: OneNode) -> None:
     url = rig.put("empty", b"")
     with rig.connect() as cache:
         assert bytes(cache.view(url)) == b""
 
 
-def test_a_view_of_more_chunks_than_maps_names_the_setting(rig: Rig) -> None:
+def test_a_view_of_more_chunks_than_maps_names_the_setting(rig: OneNode) -> None:
     with rig.connect() as cache:
         core = cache._core
         handle = core.opens.open(URL)
@@ -209,7 +170,7 @@ def test_a_view_of_more_chunks_than_maps_names_the_setting(rig: Rig) -> None:
             view_object(core.chunk_files(handle), map_count_max=10)
 
 
-def test_a_view_waits_for_a_node_that_is_silent_for_a_moment(rig: Rig) -> None:
+def test_a_view_waits_for_a_node_that_is_silent_for_a_moment(rig: OneNode) -> None:
     connects: list[HostConnection] = []
     with rig.connect() as cache:
         core = cache._core
@@ -233,7 +194,7 @@ def test_a_view_waits_for_a_node_that_is_silent_for_a_moment(rig: Rig) -> None:
     assert len(connects) == 2
 
 
-def test_what_is_written_to_a_view_that_copies_on_write_is_nobody_elses(rig: Rig) -> None:
+def test_what_is_written_to_a_view_that_copies_on_write_is_nobody_elses(rig: OneNode) -> None:
     with rig.connect() as cache:
         view = cache.view(URL, copy_on_write=True)
         view[: len(view)] = bytes(len(view))
@@ -243,7 +204,7 @@ def test_what_is_written_to_a_view_that_copies_on_write_is_nobody_elses(rig: Rig
         assert bytes(cache.view(rig.put("nothing", b""), copy_on_write=True)) == b""
 
 
-def test_a_view_without_a_local_node_says_what_it_needs(rig: Rig) -> None:
+def test_a_view_without_a_local_node_says_what_it_needs(rig: OneNode) -> None:
     with (
         penstock.connect(rig.node.address, plane="bulk") as cache,
         pytest.raises(penstock.NotPermitted, match="socket"),
@@ -263,7 +224,7 @@ with penstock.connect(sys.argv[1]) as cache:
 """
 
 
-def test_root_of_another_container_is_given_no_file_and_reads_over_bulk(rig: Rig) -> None:
+def test_root_of_another_container_is_given_no_file_and_reads_over_bulk(rig: OneNode) -> None:
     """Another mount namespace is what another container is to a node."""
     assert os.geteuid() == 0, "run this test as root: it makes a mount namespace"
     told = subprocess.run(
@@ -310,40 +271,32 @@ with penstock.connect(sys.argv[1], plane="host") as cache:
 
 
 @pytest.fixture
-def read_only_rig(tmp_path: Path) -> Iterator[Rig]:
+def read_only_rig(tmp_path: Path) -> Iterator[OneNode]:
     """A node whose tier is there a second time, read-only."""
-    origin, tier, mount = tmp_path / "origin", tmp_path / "tier", tmp_path / "read-only"
-    for directory in (origin, tier, mount):
+    tier, mount = tmp_path / "tier", tmp_path / "read-only"
+    for directory in (tier, mount):
         directory.mkdir()
-    (origin / "object").write_bytes(OBJECT)
     subprocess.run(["mount", "--bind", tier, mount], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", mount], check=True)
-        with tempfile.TemporaryDirectory(prefix="penstock-") as sockets:
-            one = {
-                "path": str(tier),
-                "capacity": 64 * MIB,
-                "role": "owned",
-                "read_only_path": str(mount),
-            }
-            config = {
-                "allow_file_roots": [str(origin)],
-                "socket": f"{sockets}/node.sock",
-                "tiers": [one],
-            }
-            with LocalCluster(
-                tmp_path,
-                [NodeSpec("node", config=config)],
-                etcd=None,
-                settings={"chunk_size": CHUNK_BYTES},
-                volumes={"data": {"url": f"file://{origin}/"}},
-            ) as cluster:
-                yield Rig(cluster["node"], origin)
+        one = {
+            "path": str(tier),
+            "capacity": 64 * MIB,
+            "role": "owned",
+            "read_only_path": str(mount),
+        }
+        owned = [TierSpec("owned", 64 * MIB)]
+        config = {"tiers": [one]}
+        with one_node(tmp_path, owned, chunk_bytes=CHUNK_BYTES, config=config) as made:
+            made.put("object", OBJECT)
+            yield made
     finally:
         subprocess.run(["umount", "--lazy", mount], check=True)
 
 
-def test_root_of_another_container_can_write_no_file_that_it_is_given(read_only_rig: Rig) -> None:
+def test_root_of_another_container_can_write_no_file_that_it_is_given(
+    read_only_rig: OneNode,
+) -> None:
     with read_only_rig.connect() as cache:
         assert cache.read(URL) == OBJECT
 
@@ -360,7 +313,7 @@ def test_root_of_another_container_can_write_no_file_that_it_is_given(read_only_
         assert view == OBJECT
 
 
-def test_a_client_killed_in_mid_answer_leaves_no_file_open(rig: Rig) -> None:
+def test_a_client_killed_in_mid_answer_leaves_no_file_open(rig: OneNode) -> None:
     with rig.connect() as cache:
         assert cache.read(URL) == OBJECT
     before = open_chunks(rig.node)
@@ -383,7 +336,7 @@ def _read_for_ever(address: str) -> None:
             cache.read(URL)
 
 
-def test_a_forked_child_reads_with_files_of_its_own(rig: Rig) -> None:
+def test_a_forked_child_reads_with_files_of_its_own(rig: OneNode) -> None:
     with rig.connect() as cache:
         assert cache.read(URL, 0, 100) == OBJECT[:100]  # Its file is kept now.
         pid = os.fork()
@@ -406,7 +359,7 @@ def test_a_forked_child_reads_with_files_of_its_own(rig: Rig) -> None:
         b"\x02\x00",
     ],
 )
-def test_what_is_no_frame_is_refused_and_harms_nobody(rig: Rig, sent: bytes) -> None:
+def test_what_is_no_frame_is_refused_and_harms_nobody(rig: OneNode, sent: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(20)
         sock.connect(rig.node.file.socket)
@@ -419,7 +372,7 @@ def test_what_is_no_frame_is_refused_and_harms_nobody(rig: Rig, sent: bytes) -> 
         assert cache.read(URL) == OBJECT
 
 
-def test_a_node_that_was_restarted_is_found_again(rig: Rig) -> None:
+def test_a_node_that_was_restarted_is_found_again(rig: OneNode) -> None:
     with rig.connect() as cache:
         assert cache.read(URL, 0, 10) == OBJECT[:10]
         rig.node.stop()
@@ -429,7 +382,7 @@ def test_a_node_that_was_restarted_is_found_again(rig: Rig) -> None:
         assert cache.read(URL, 1, 10) == OBJECT[1:11]
 
 
-def test_the_socket_goes_with_its_node_and_a_dead_nodes_is_replaced(rig: Rig) -> None:
+def test_the_socket_goes_with_its_node_and_a_dead_nodes_is_replaced(rig: OneNode) -> None:
     path = Path(rig.node.file.socket)
     rig.node.kill()
     assert path.exists()

@@ -121,14 +121,11 @@ class HostPlane:
     ) -> bool:
         """Ask for some that are waited for, and read what comes; return whether files came."""
         has_files = False
-        answer = connection.ask(reading.request(asked), reading.deadline)
-        while True:
+        for answer in connection.answers(reading.request(asked), reading.deadline):
             with answer:
                 has_files |= bool(answer.files)
                 asked = self._take(answer, reading, asked)
-            if not asked:
-                return has_files
-            answer = connection.receive(reading.deadline)
+        return has_files
 
     def _take(self, answer: Answer, reading: "_Reading", asked: tuple[int, ...]) -> tuple[int, ...]:
         """Read what has come; return those of ``asked`` that are told of in the next answer.

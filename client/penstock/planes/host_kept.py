@@ -150,8 +150,9 @@ class KeptReads:
         )
         files: dict[int, KeptFile] = {}
         try:
-            for answer in _answers(connection, read, deadline):
-                files |= self._take(answer, context, lengths)
+            for answer in connection.answers(host_pb2.HostRequest(read=read), deadline):
+                with answer:
+                    files |= self._take(answer, context, lengths)
         except BaseException:
             for file in files.values():
                 os.close(file.descriptor)
@@ -171,8 +172,8 @@ class KeptReads:
                 continue
             if not answer.files:  # This process may not open more.
                 return
-            wanted_bytes = lengths.get(chunk.index) and context.object.chunk_length(chunk.index)
-            if file.length != wanted_bytes:
+            is_wanted = chunk.index in lengths
+            if not is_wanted or file.length != context.object.chunk_length(chunk.index):
                 raise NodeUnavailable("the node of this machine answers for other chunks")
             descriptor = answer.take_file()
             yield chunk.index, KeptFile(descriptor, file.offset, file.checksums, file.source)
@@ -203,16 +204,3 @@ class KeptReads:
     def abandon(self) -> None:
         """In a forked child: close its copies of the files, and leave the connection alone."""
         self._files.abandon()
-
-
-def _answers(
-    connection: HostConnection, read: host_pb2.HostRead, deadline: Deadline
-) -> Iterator[Answer]:
-    """Tell all answers to a request."""
-    answer = connection.ask(host_pb2.HostRequest(read=read), deadline)
-    while True:
-        with answer:
-            yield answer
-        if not answer.message.chunks.more:
-            return
-        answer = connection.receive(deadline)
