@@ -176,17 +176,24 @@ def test_what_lies_below_a_prefix_is_added_up(lake: VolumeFiles) -> None:
     assert lake.usage("absent") == Usage(0, 0)
 
 
-def test_a_part_of_a_listing_settles_what_lies_in_it_and_nothing_else(lake: VolumeFiles) -> None:
+def test_a_part_of_a_listing_is_compared_with_what_lies_in_it_and_nothing_else(
+    lake: VolumeFiles,
+) -> None:
     lake.put([file(f"p/{name}") for name in "abcdef"] + [file("o"), file("q")])
 
-    found = lake.settle("p/", Span("p/a", "p/d"), [file("p/b"), file("p/c", "2")], prunes=True)
+    seen = [file("p/b"), file("p/c", "2")]
+    found, rest = lake.compare("p/", Span("p/a", "p/d"), seen, prunes=True)
+    assert rest is None
+    lake.write(found)
 
     assert [path for _, path in found.removed] == ["p/d"]
     assert [each.path for _, each in found.changed] == ["p/c"]
     assert [each.path for each in lake.page("")] == [
         "o", "p/a", "p/b", "p/c", "p/e", "p/f", "q",
     ]  # fmt: skip
-    lake.settle("p/", Span("p/d"), [], prunes=True)
+    others, _ = lake.compare("p/", Span("p/d"), [], prunes=True, source="s3://other/")
+    assert not others
+    lake.write(lake.compare("p/", Span("p/d"), [], prunes=True)[0])
     assert [each.path for each in lake.page("p/")] == ["p/a", "p/b", "p/c"]
 
 

@@ -19,11 +19,13 @@ from penstock.errors import ObjectNotFound
 from penstock_node.catalog.database import Database, Numbers
 from penstock_node.catalog.names import names_in
 from penstock_node.catalog.records import Change, Difference, File, Known, difference, end_of
-from penstock_node.catalog.tables import IS_CURRENT, entries, volumes
+from penstock_node.catalog.tables import IS_CURRENT, counter, entries, volumes
 
 T = TypeVar("T")
 
 PAGE_MAX = 1_000
+COMPARED_MAX = 10_000
+"""Rows that are compared at once."""
 IN_MAX = 500
 """Values in one condition."""
 
@@ -37,6 +39,11 @@ class Span:
 
     after: str | None = None
     last: str | None = None
+
+    def holds(self, path: str) -> bool:
+        """Whether ``path`` is in it."""
+        is_behind = self.after is None or path > self.after
+        return is_behind and (self.last is None or path <= self.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,11 @@ class Files:
         with self._database.reading() as connection:
             return [_as_change(row) for row in connection.execute(wanted)]
 
+    def newest(self) -> int:
+        """Return the number of the newest change; 0: there was none."""
+        with self._database.reading() as connection:
+            return int(connection.execute(sa.select(counter.c.seq)).scalar_one())
+
 
 class VolumeFiles:
     """The files of one volume."""
@@ -170,7 +182,59 @@ class VolumeFiles:
         with self._database.reading() as connection:
             return [_as_change(row) for row in connection.execute(wanted)]
 
+    # Comparing.
+
+    def compare(
+        self, prefix: str, span: Span, seen: Sequence[File], *, prunes: bool, source: str = ""
+    ) -> tuple[Difference, Span | None]:
+        """Compare what a listing has shown between two paths with what is known; write nothing.
+
+        Args:
+            prefix: What was listed.
+            span: Of the paths that this part of the listing tells all of.
+            seen: Files in any order; those outside the span are passed by.
+            prunes: Whether others would be removed, whose bytes are below ``source``.
+            source: See there.
+
+        Returns:
+            The difference, and what is left of the span where there was too much for one look.
+        """
+        wanted = self._within(self._current(*_KNOWN), span, prefix).order_by(entries.c.path)
+        with self._database.reading() as connection:
+            known = dict(_by_path(connection.execute(wanted.limit(COMPARED_MAX))))
+        rest = None
+        if len(known) == COMPARED_MAX:
+            last = next(reversed(known))
+            span, rest = Span(span.after, last), Span(last, span.last)
+        inside = [file for file in seen if span.holds(file.path)]
+        return difference(known, inside, prunes=prunes, source=source), rest
+
+    def compare_each(self, files: Sequence[File]) -> Difference:
+        """Compare files with what is known of their paths; write nothing."""
+        with self._database.reading() as connection:
+            known = self._known(connection, [file.path for file in files])
+        return difference(known, files, prunes=False)
+
     # Writing.
+
+    def write(self, found: Difference) -> Difference:
+        """Have a difference that was found before; raises as `put`.
+
+        What another has written since is not removed. Returns what was written.
+        """
+        files = [*found.new, *(file for _, file in found.changed)]
+        paths = [file.path for file in files] + [path for _, path in found.removed]
+        with self._database.writing() as numbers:
+            known = self._known(numbers.connection, paths)
+            again = difference(known, files, prunes=False)
+            again.unchanged += found.unchanged
+            again.removed = [
+                (seq, path)
+                for seq, path in found.removed
+                if path in known and known[path].seq == seq
+            ]
+            self._store(numbers, again)
+        return again
 
     def put(self, files: Sequence[File]) -> Difference:
         """Have these files, as one change of each; what is as it was is left alone.
@@ -179,42 +243,14 @@ class VolumeFiles:
             CatalogUnavailable: The database does not answer, or others write for long.
             NoSpace: It is full.
         """
-        paths = [file.path for file in files]
-        return self._write(lambda connection: self._known(connection, paths), files, prunes=False)
+        found = self.compare_each(files)
+        return self.write(found) if found else found
 
     def remove(self, paths: Sequence[str]) -> Difference:
-        """Have no files at these paths; raises as `put`."""
-        return self._write(lambda connection: self._known(connection, paths), [], prunes=True)
-
-    def settle(self, prefix: str, span: Span, seen: Sequence[File], *, prunes: bool) -> Difference:
-        """Have the files that a listing has shown between two paths; raises as `put`.
-
-        Args:
-            prefix: What was listed.
-            span: Of the paths that this part of the listing tells all of.
-            seen: They, in any order.
-            prunes: Whether others are removed.
-        """
-        return self._write(
-            lambda connection: self._known_within(connection, prefix, span), seen, prunes=prunes
-        )
-
-    def _write(
-        self,
-        known: Callable[[sa.Connection], dict[str, Known]],
-        seen: Sequence[File],
-        *,
-        prunes: bool,
-    ) -> Difference:
+        """Have no files at these paths, but for what comes there meanwhile; raises as `put`."""
         with self._database.reading() as connection:
-            found = difference(known(connection), seen, prunes=prunes)
-        if not found:
-            return found
-        with self._database.writing() as numbers:
-            # Another may have written since.
-            found = difference(known(numbers.connection), seen, prunes=prunes)
-            self._store(numbers, found)
-        return found
+            found = difference(self._known(connection, paths), [], prunes=True)
+        return self.write(found) if found else found
 
     def _store(self, numbers: Numbers, found: Difference) -> None:
         past = [seq for seq, _ in (*found.changed, *found.removed)]
@@ -244,10 +280,6 @@ class VolumeFiles:
             wanted = self._current(*_KNOWN).where(entries.c.path.in_(some))
             found |= _by_path(connection.execute(wanted))
         return found
-
-    def _known_within(self, connection: sa.Connection, prefix: str, span: Span) -> dict[str, Known]:
-        wanted = self._within(self._current(*_KNOWN), span, prefix)
-        return dict(_by_path(connection.execute(wanted)))
 
     # Conditions.
 

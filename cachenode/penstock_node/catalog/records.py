@@ -67,13 +67,16 @@ class Difference:
         return bool(self.new or self.changed or self.removed)
 
 
-def difference(known: Mapping[str, Known], seen: Iterable[File], *, prunes: bool) -> Difference:
+def difference(
+    known: Mapping[str, Known], seen: Iterable[File], *, prunes: bool, source: str = ""
+) -> Difference:
     """Return what has to be written so that ``known`` becomes ``seen``.
 
     Args:
         known: What there is, by path.
         seen: What there is to be, each path once.
         prunes: Whether what is not among it is to be removed.
+        source: Of that only what has its bytes at a url that begins so.
     """
     found, left = Difference(), dict(known)
     for file in seen:
@@ -85,7 +88,11 @@ def difference(known: Mapping[str, Known], seen: Iterable[File], *, prunes: bool
         else:
             found.changed.append((before.seq, file))
     if prunes:
-        found.removed = [(before.seq, path) for path, before in left.items()]
+        found.removed = [
+            (before.seq, path)
+            for path, before in left.items()
+            if before.source_url.startswith(source)
+        ]
     return found
 
 
