@@ -1,64 +1,28 @@
 """A node's configuration: read, checked and ready to use.
 
-Responsible for: loading it from a file, the environment and flags (flags win over environment,
-environment over file, file over defaults), from a directory alone, and reading its secrets.
+Responsible for: loading it from a file, or from a directory alone, and what a node reads of it.
 Not responsible for: cluster-wide settings (`penstock.settings`; those here only form a new
 cluster). Importing this reads nothing.
 """
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
-
-from penstock.errors import InvalidConfiguration
 from penstock.settings import ClusterSettings
-from penstock.volumes import Volume
-from penstock_node.config_checks import check, missing_secret
+from penstock_node.config_checks import check
 from penstock_node.config_directory import directory_layer
-from penstock_node.config_keys import NodeKeys, SecretReference
-from penstock_node.config_sources import (
-    Layer,
-    from_flags,
-    merged,
-    problems_of,
-    read_environment,
-    read_file,
-    refuse,
-    unknown_keys,
-)
-
-SECRET_BYTES_MAX = 64 * 1024
+from penstock_node.config_keys import NodeKeys
+from penstock_node.config_loaded import LoadedKeys, read_reference
+from penstock_node.config_sources import Problem
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedSecret:
-    """A secret's values at one moment. Its repr, and so every log, shows none of them."""
-
-    values: Mapping[str, str] = field(repr=False)
-    """The store's option to its value."""
-    hosts: tuple[str, ...]
-    """Whom they may be sent to."""
-
-
-class NodeConfig(NodeKeys):
+class NodeConfig(NodeKeys, LoadedKeys):
     """What a node was told. It never changes; only the secrets that it names may rotate."""
 
-    @classmethod
-    def load(cls, file: Path | None, *, flags: Mapping[str, Any] | None = None) -> Self:
-        """Return the configuration in ``file``, the environment and ``flags``.
-
-        Args:
-            file: TOML; None for none.
-            flags: Keys as in the file, with tables nested; None as a value: not given.
-
-        Raises:
-            InvalidConfiguration: A line for each problem: the key, what is wrong, where it stands.
-        """
-        return cls._from_layers(read_file(file, cls) if file else None, flags=flags or {})
+    def problems(self) -> list[Problem]:
+        """See `LoadedKeys`."""
+        return check(self)
 
     @classmethod
     def for_directory(
@@ -87,49 +51,15 @@ class NodeConfig(NodeKeys):
         below = directory_layer(directory.resolve(), volumes, capacity=capacity)
         return cls._from_layers(below, flags=flags)
 
-    @classmethod
-    def _from_layers(cls, below: Layer | None, *, flags: Mapping[str, Any]) -> Self:
-        environment, problems = read_environment(cls)
-        layers = [from_flags(flags), environment, *([below] if below else [])]
-        values = merged(layers)
-        problems += unknown_keys(cls, values)
-        try:
-            config = cls(**{name: values[name] for name in values if name in cls.model_fields})
-        except ValidationError as error:
-            refuse([*problems, *problems_of(error, cls)], layers)
-            raise AssertionError("a validation error has problems") from error
-        refuse(problems or check(config), layers)
-        return config
-
     @property
     def cluster_settings(self) -> ClusterSettings:
         """The settings that a new cluster is formed with."""
         return ClusterSettings().changed(self.settings)
 
     @property
-    def cluster_volumes(self) -> dict[str, Volume]:
-        """The volumes to write into the cluster where they are absent there, by name."""
-        return {name: section.to_volume(name) for name, section in self.volumes.items()}
-
-    @property
     def owned_capacity_bytes(self) -> int:
         """Of all owned tiers; 0 for a reader."""
         return sum(tier.capacity for tier in self.tiers if tier.role == "owned")
-
-    def resolve_secret(self, name: str) -> ResolvedSecret:
-        """Return the values of secret ``name`` as they are now: files and variables may rotate.
-
-        Raises:
-            InvalidConfiguration: There is no such secret, or no value where it should stand.
-        """
-        section = self.secrets.get(name)
-        if section is None:
-            raise InvalidConfiguration(missing_secret(self, name))
-        values = {
-            option: _read_reference(reference, f"secrets.{name}.{option}")
-            for option, reference in section.options.items()
-        }
-        return ResolvedSecret(values, section.hosts)
 
     def resolve_s3_secret(self, name: str) -> str:
         """Return what clients sign with who have the key ``[s3_keys.name]``, as it is now.
@@ -137,48 +67,6 @@ class NodeConfig(NodeKeys):
         Raises:
             InvalidConfiguration: There is no value where it should stand.
         """
-        return _read_reference(
+        return read_reference(
             self.s3_keys[name].secret_access_key, f"s3_keys.{name}.secret_access_key"
         )
-
-    def resolve_etcd_password(self) -> str:
-        """Return etcd's password as it is now; empty when none is configured.
-
-        Raises:
-            InvalidConfiguration: There is no value where it should stand.
-        """
-        if self.etcd is None or self.etcd.password is None:
-            return ""
-        return _read_reference(self.etcd.password, "etcd.password")
-
-
-def _read_reference(reference: SecretReference, key: str) -> str:
-    value = _read_variable(reference, key) if reference.env else _read_file(reference, key)
-    if not value:
-        raise InvalidConfiguration(f"{key}: {reference.place} is empty; write the secret there")
-    return value
-
-
-def _read_variable(reference: SecretReference, key: str) -> str:
-    if reference.env not in os.environ:
-        raise InvalidConfiguration(
-            f"{key}: {reference.place} is not set; set it for the node's process, or name another"
-        )
-    return os.environ[reference.env]
-
-
-def _read_file(reference: SecretReference, key: str) -> str:
-    try:
-        with Path(reference.file).open("rb") as file:
-            value = file.read(SECRET_BYTES_MAX + 1)
-        if len(value) > SECRET_BYTES_MAX:
-            raise InvalidConfiguration(
-                f"{key}: {reference.place} has over {SECRET_BYTES_MAX} bytes"
-            )
-        return value.decode().rstrip("\r\n")
-    except OSError as error:
-        raise InvalidConfiguration(
-            f"{key}: {reference.place} cannot be read: {error.strerror}"
-        ) from error
-    except UnicodeDecodeError:  # Its chain would show the bytes.
-        raise InvalidConfiguration(f"{key}: {reference.place} is not UTF-8 text") from None

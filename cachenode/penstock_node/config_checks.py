@@ -14,7 +14,7 @@ from penstock.origin_options import credential_options
 from penstock.settings import ClusterSettings
 from penstock.units import format_size
 from penstock.volumes import Volume
-from penstock_node.config_keys import NodeKeys, VolumeSection, is_loopback
+from penstock_node.config_keys import NodeKeys, SharedKeys, VolumeSection, is_loopback
 from penstock_node.config_sources import Place, Problem
 from penstock_node.inflight import LANE_SHARES
 
@@ -23,11 +23,17 @@ _PORTS = ("grpc_port", "bulk_port", "admin_port", "s3_port")
 
 def check(keys: NodeKeys) -> list[Problem]:
     """Return every problem of ``keys``; none means that a node may start with them."""
-    checks = (_safety, _s3_auth, _ports, _inflight, _tiers, _etcd, _files, _volumes)
+    checks = (_s3_auth, _ports, _inflight, _tiers)
+    return [*check_shared(keys), *(problem for find in checks for problem in find(keys))]
+
+
+def check_shared(keys: SharedKeys) -> list[Problem]:
+    """Return every problem of the keys that a node and the catalog have."""
+    checks = (_safety, _etcd, _files, _volumes)
     return [problem for find in checks for problem in find(keys)]
 
 
-def _safety(keys: NodeKeys) -> Iterator[Problem]:
+def _safety(keys: SharedKeys) -> Iterator[Problem]:
     safe = keys.tls or keys.auth or keys.insecure or is_loopback(keys.listen_host)
     if not safe:
         yield Problem(
@@ -97,7 +103,7 @@ def _tiers(keys: NodeKeys) -> Iterator[Problem]:
                 yield Problem(place, f"{tier.path} and the tier {other.path} must lie apart")
 
 
-def _etcd(keys: NodeKeys) -> Iterator[Problem]:
+def _etcd(keys: SharedKeys) -> Iterator[Problem]:
     etcd = keys.etcd
     if etcd is None:
         return
@@ -107,7 +113,7 @@ def _etcd(keys: NodeKeys) -> Iterator[Problem]:
         yield Problem(("etcd",), "cert and key go together; set both or none")
 
 
-def _files(keys: NodeKeys) -> Iterator[Problem]:
+def _files(keys: SharedKeys) -> Iterator[Problem]:
     sections = {"tls": keys.tls, "auth": keys.auth, "etcd": keys.etcd}
     for section_name, section in sections.items():
         for name in ("cert", "key", "ca", "tokens_file"):
@@ -123,34 +129,49 @@ def _readable(place: Place, path: Path) -> Iterator[Problem]:
         yield Problem(place, f"{path} cannot be read by this user (uid {os.getuid()})")
 
 
-def _volumes(keys: NodeKeys) -> Iterator[Problem]:
+def _volumes(keys: SharedKeys) -> Iterator[Problem]:
     for name, section in keys.volumes.items():
         place: Place = ("volumes", name)
-        if section.catalogued or section.origins:
-            yield Problem(
-                place,
-                "this version serves passthrough volumes only: take catalogued and origins out "
-                "and set url",
-            )
-        elif not section.url:
-            yield Problem(place, 'no url; set it, for example url = "s3://bucket/prefix/"')
+        shape = _catalogued_shape(section) if section.catalogued else _passthrough_shape(section)
+        if shape:
+            yield Problem(place, shape)
         else:
             yield from _volume(keys, place, name, section)
 
 
-def _volume(keys: NodeKeys, place: Place, name: str, section: VolumeSection) -> Iterator[Problem]:
+def _passthrough_shape(section: VolumeSection) -> str:
+    if section.origins:
+        return "origins are of catalogued volumes: set catalogued = true, or url in their place"
+    return "" if section.url else 'no url; set it, for example url = "s3://bucket/prefix/"'
+
+
+def _catalogued_shape(section: VolumeSection) -> str:
+    if section.url or section.options or section.secret:
+        return "catalogued: its url, options and secret stand in its origins, one by one"
+    example = 'origins = [{ url = "s3://bucket/prefix/" }]'
+    return "" if section.origins else f"no origins; set them, for example {example}"
+
+
+def _volume(keys: SharedKeys, place: Place, name: str, section: VolumeSection) -> Iterator[Problem]:
     try:
         volume = section.to_volume(name)
     except InvalidRequest as error:
         yield Problem(place, str(error))
         return
+    if not volume.is_catalogued:
+        yield from _place(keys, place, volume)
+    for index, origin in enumerate(volume.origins):
+        yield from _place(keys, (*place, "origins", index), origin)
+
+
+def _place(keys: SharedKeys, place: Place, volume: Volume) -> Iterator[Problem]:
     if volume.secret:
         yield from _volume_secret(keys, place, volume)
     if volume.kind == "file":
         yield from _file_root(keys, place, volume)
 
 
-def _volume_secret(keys: NodeKeys, place: Place, volume: Volume) -> Iterator[Problem]:
+def _volume_secret(keys: SharedKeys, place: Place, volume: Volume) -> Iterator[Problem]:
     assert volume.secret, "called for volumes with a secret"
     secret = keys.secrets.get(volume.secret)
     if secret is None:
@@ -163,7 +184,7 @@ def _volume_secret(keys: NodeKeys, place: Place, volume: Volume) -> Iterator[Pro
         yield Problem(("secrets", volume.secret), str(error))
 
 
-def _file_root(keys: NodeKeys, place: Place, volume: Volume) -> Iterator[Problem]:
+def _file_root(keys: SharedKeys, place: Place, volume: Volume) -> Iterator[Problem]:
     path = _real(Path("/", volume.prefix))
     if not any(path.is_relative_to(_real(root)) for root in keys.allow_file_roots):
         yield Problem(
@@ -171,7 +192,7 @@ def _file_root(keys: NodeKeys, place: Place, volume: Volume) -> Iterator[Problem
         )
 
 
-def missing_secret(keys: NodeKeys, name: str) -> str:
+def missing_secret(keys: SharedKeys, name: str) -> str:
     """Return what to say of a secret that this node does not have: with the fix."""
     known = ", ".join(keys.secrets) or "none"
     return (

@@ -1,165 +1,49 @@
-"""The keys of a node's configuration: their types, defaults and bounds.
+"""The keys of a node's configuration, and of the catalog's: their types, defaults and bounds.
 
 Responsible for: what each key may be by itself.
-Not responsible for: where values come from (`config_sources`), and whether they fit together
-(`config_checks`). No value here is ever a secret: secrets are named by where they stand.
+Not responsible for: single values (`config_values`), where they come from (`config_sources`), and
+whether they fit together (`config_checks`). No value here is ever a secret: secrets are named by
+where they stand.
 """
 
 import ipaddress
-import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from penstock.errors import InvalidRequest
 from penstock.origin_limits import limits_from
-from penstock.placement import check_weight
-from penstock.settings import ClusterSettings
-from penstock.units import parse_duration, parse_size
-from penstock.volumes import Volume
+from penstock.volumes import Volume, new_uid
+from penstock_node.config_values import (
+    LOOPBACK_NETWORKS,
+    AbsolutePath,
+    AccessKey,
+    Address,
+    ClusterName,
+    Domain,
+    Duration,
+    Endpoint,
+    Host,
+    ParsedNetwork,
+    Port,
+    Role,
+    S3Auth,
+    SecretHost,
+    SettingsTable,
+    Size,
+    SizeFromZero,
+    SocketPath,
+    Weight,
+)
 from penstock_node.inflight import BYTES_MAX_DEFAULT
 
 ENVIRONMENT_PREFIX = "PENSTOCK_"
 ENVIRONMENT_DELIMITER = "__"
-SOCKET_PATH_BYTES_MAX = 107
-"""Of a Unix socket's path on Linux, without the zero at its end."""
 
-DOMAIN_CHARACTERS_MAX = 189
-"""So that the longest bucket, of 63, and a dot still fit before it."""
-
-LOOPBACK_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-
-Role: TypeAlias = Literal["memory", "local", "owned"]
-S3Auth: TypeAlias = Literal["anonymous", "keys", "ignore"]
-
-_CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]{3,128}")
-_DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
-_SECRET_HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 _REFERENCE_FORMS = 'want { env = "NAME" } or { file = "PATH" }'
-
-
-def _parsed_size(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_size(value)
-    except InvalidRequest as error:
-        raise ValueError(str(error)) from error
-
-
-def _parsed_duration(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_duration(value)
-    except InvalidRequest as error:
-        raise ValueError(str(error)) from error
-
-
-def _parsed_weight(value: Any) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value)):
-        raise ValueError('want "auto" or a whole number from 0 to 10000')
-    try:
-        check_weight(int(value))
-    except InvalidRequest as error:
-        raise ValueError(str(error)) from error
-    return int(value)
-
-
-def _checked_settings(values: dict[str, Any]) -> dict[str, Any]:
-    try:
-        ClusterSettings().changed(values)
-    except InvalidRequest as error:
-        raise ValueError(str(error)) from error
-    return values
-
-
-def _checked_cluster(name: str) -> str:
-    if not _CLUSTER_NAME.fullmatch(name):
-        raise ValueError("want 1 to 63 letters, digits, dots, dashes, starting with no sign")
-    return name
-
-
-def _checked_host(host: str) -> str:
-    if not host or "/" in host or any(c.isspace() for c in host):
-        raise ValueError("want an address or a host name, without scheme and port")
-    return host
-
-
-def _checked_domain(domain: str) -> str:
-    name = domain.lower()
-    is_address = name.rpartition(".")[2].isdigit()
-    if name and (is_address or len(name) > DOMAIN_CHARACTERS_MAX or not _DOMAIN.fullmatch(name)):
-        raise ValueError(
-            "want the name that stands behind the bucket in host names, for example "
-            "s3.penstock.internal, without port"
-        )
-    return name
-
-
-def _checked_secret_host(host: str) -> str:
-    if not _SECRET_HOST.fullmatch(host):
-        raise ValueError("want host, host:port, or .domain for all hosts below it")
-    return host
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError(f"{str(path)!r}: want an absolute path")
-    return path
-
-
-def _checked_socket(path: str) -> str:
-    if path and not path.startswith("/"):
-        raise ValueError(f"{path!r}: want an absolute path")
-    if len(path.encode()) > SOCKET_PATH_BYTES_MAX:
-        raise ValueError(
-            f"{len(path.encode())} bytes are too long for a socket's path: "
-            f"at most {SOCKET_PATH_BYTES_MAX}"
-        )
-    return path
-
-
-def _parsed_network(value: Any) -> Any:
-    try:
-        return ipaddress.ip_network(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError("want a network such as 10.0.0.0/8 or fd00::/8, or an address") from None
-
-
-def _checked_access_key(access_key_id: str) -> str:
-    if not _ACCESS_KEY.fullmatch(access_key_id):
-        raise ValueError("want 3 to 128 letters, digits, dots, dashes and underscores")
-    return access_key_id
-
-
-def _checked_endpoint(endpoint: str) -> str:
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{endpoint!r}: want http://host:port or https://host:port")
-    if parts.username or parts.password:
-        raise ValueError("no credentials in the url: write username and password beside it")
-    return endpoint
-
-
-Size: TypeAlias = Annotated[int, BeforeValidator(_parsed_size), Field(gt=0)]
-SizeFromZero: TypeAlias = Annotated[int, BeforeValidator(_parsed_size), Field(ge=0)]
-Duration: TypeAlias = Annotated[float, BeforeValidator(_parsed_duration), Field(ge=0)]
-Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535)]
-Host: TypeAlias = Annotated[str, AfterValidator(_checked_host)]
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-ParsedNetwork: TypeAlias = Annotated[Network, BeforeValidator(_parsed_network)]
-SecretHost: TypeAlias = Annotated[str, AfterValidator(_checked_secret_host)]
-AbsolutePath: TypeAlias = Annotated[Path, AfterValidator(_absolute)]
-Weight: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_parsed_weight)]
 
 
 class Section(BaseModel):
@@ -209,9 +93,7 @@ class SecretSection(Section):
 class EtcdSection(Section):
     """How to reach etcd. An https endpoint means TLS; ``cert`` and ``key`` go together."""
 
-    endpoints: Annotated[
-        tuple[Annotated[str, AfterValidator(_checked_endpoint)], ...], Field(min_length=1)
-    ]
+    endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)]
     username: str = ""
     password: SecretReference | None = None
     ca: AbsolutePath | None = None
@@ -236,7 +118,7 @@ class AuthSection(Section):
 class S3KeySection(Section):
     """A key that clients of the S3 gateway sign with."""
 
-    access_key_id: Annotated[str, AfterValidator(_checked_access_key)]
+    access_key_id: AccessKey
     secret_access_key: SecretReference
     volumes: tuple[str, ...] = ()
     """Which it may read; none named: all."""
@@ -257,11 +139,15 @@ class TierSection(Section):
 
 
 class OriginSection(Section):
-    """One source of a catalogued volume."""
+    """One place where files of a catalogued volume lie."""
 
     url: str
     options: Annotated[dict[str, Any], Field(repr=False)] = {}
     secret: str = ""
+
+    def to_volume(self, name: str) -> Volume:
+        """Return the place as a volume called ``name``; raises as `VolumeSection.to_volume`."""
+        return Volume(name, self.url, self.options, self.secret or None)
 
 
 class VolumeSection(Section):
@@ -278,10 +164,11 @@ class VolumeSection(Section):
     writable: bool = False
     """Whether `penstock put` may write there."""
     catalogued: bool = False
+    """Whether the catalog says which files there are. Then ``origins`` have their bytes."""
     origins: tuple[OriginSection, ...] = ()
 
     def to_volume(self, name: str) -> Volume:
-        """Return the volume called ``name`` that this describes.
+        """Return the volume called ``name`` that this describes; a catalogued one gets a new uid.
 
         Raises:
             InvalidRequest: Something of it is wrong; see `Volume`.
@@ -295,11 +182,13 @@ class VolumeSection(Section):
             replicas=self.replicas,
             limits=limits,
             writable=self.writable,
+            uid=new_uid() if self.catalogued else "",
+            origins=tuple(origin.to_volume(name) for origin in self.origins),
         )
 
 
-class NodeKeys(BaseSettings):
-    """Every key of a node's configuration. Made by `NodeConfig`, which adds what follows."""
+class SharedKeys(BaseSettings):
+    """The keys of both processes, `penstock node` and `penstock catalog`."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -311,47 +200,19 @@ class NodeKeys(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    cluster: Annotated[str, AfterValidator(_checked_cluster)] = "penstock"
+    cluster: ClusterName = "penstock"
     state_dir: AbsolutePath = Path("/var/lib/penstock")
     listen_host: Host = "127.0.0.1"
     """Where all ports are bound. Off loopback it needs tls, auth, or ``insecure``."""
     advertise_host: Host = ""
     """What others dial; by default ``listen_host``, or this machine's name if that is any."""
     grpc_port: Port = 7400
-    bulk_port: Port = 7401
-    admin_port: Port = 7402
-    s3_port: Port | None = None
-    """None: no gateway."""
-    socket: Annotated[str, AfterValidator(_checked_socket)] = "/run/penstock/node.sock"
-    """Of the host plane; empty for none."""
-    weight: Weight = "auto"
-    zone: str = ""
     insecure: bool = False
-    join_after: Duration = 0.0
-    """Seconds during which a new node keeps weight 0."""
-    s3_domain: Annotated[str, AfterValidator(_checked_domain)] = ""
-    """Virtual-host style: ``bucket.s3_domain`` is that bucket. Empty: path style alone, which goes
-    always. Such names have to lead here: a wildcard record, ``*.s3_domain``, does that."""
-    s3_auth: S3Auth = "anonymous"
-    """Of the S3 gateway. anonymous: whoever reaches the port reads. keys: whoever signs with one
-    of ``s3_keys``. ignore: whoever asks from ``s3_trusted_networks``, whatever the signature."""
-    s3_trusted_networks: tuple[ParsedNetwork, ...] = LOOPBACK_NETWORKS
-    s3_keys: dict[str, S3KeySection] = {}
-    hub_volumes: tuple[str, ...] = ()
-    """Volumes that the hub on ``s3_port`` looks for repositories in, in this order; none named:
-    all, by name."""
-    admin_open: bool = False
-    """Metrics and the web page without a token."""
-    inflight_max: Size = BYTES_MAX_DEFAULT
-    """Payload in this process's memory at once, on its way in or out; what is more waits. What is
-    put has as much again of its own: a node that nobody puts through never uses it."""
     allow_file_roots: tuple[AbsolutePath, ...] = ()
     etcd: EtcdSection | None = None
     """None: a cluster of one."""
     tls: TlsSection | None = None
     auth: AuthSection | None = None
-    settings: Annotated[dict[str, Any], AfterValidator(_checked_settings)] = {}
-    tiers: tuple[TierSection, ...] = ()
     volumes: dict[str, VolumeSection] = {}
     secrets: dict[str, SecretSection] = {}
 
@@ -374,6 +235,52 @@ class NodeKeys(BaseSettings):
         if values.get("advertise_host") or not isinstance(listen_host, str):
             return values
         return {**values, "advertise_host": reachable_name(listen_host)}
+
+
+class NodeKeys(SharedKeys):
+    """Every key of a node's configuration. Made by `NodeConfig`, which adds what follows."""
+
+    bulk_port: Port = 7401
+    admin_port: Port = 7402
+    s3_port: Port | None = None
+    """None: no gateway."""
+    socket: SocketPath = "/run/penstock/node.sock"
+    """Of the host plane; empty for none."""
+    weight: Weight = "auto"
+    zone: str = ""
+    join_after: Duration = 0.0
+    """Seconds during which a new node keeps weight 0."""
+    s3_domain: Domain = ""
+    """Virtual-host style: ``bucket.s3_domain`` is that bucket. Empty: path style alone, which goes
+    always. Such names have to lead here: a wildcard record, ``*.s3_domain``, does that."""
+    s3_auth: S3Auth = "anonymous"
+    """Of the S3 gateway. anonymous: whoever reaches the port reads. keys: whoever signs with one
+    of ``s3_keys``. ignore: whoever asks from ``s3_trusted_networks``, whatever the signature."""
+    s3_trusted_networks: tuple[ParsedNetwork, ...] = LOOPBACK_NETWORKS
+    s3_keys: dict[str, S3KeySection] = {}
+    hub_volumes: tuple[str, ...] = ()
+    """Volumes that the hub on ``s3_port`` looks for repositories in, in this order; none named:
+    all, by name."""
+    admin_open: bool = False
+    """Metrics and the web page without a token."""
+    inflight_max: Size = BYTES_MAX_DEFAULT
+    """Payload in this process's memory at once, on its way in or out; what is more waits. What is
+    put has as much again of its own: a node that nobody puts through never uses it."""
+    catalog: Address = ""
+    """Where the catalog answers, as ``host:port``, in a cluster without etcd; with it the catalog
+    is found there."""
+    settings: SettingsTable = {}
+    tiers: tuple[TierSection, ...] = ()
+
+
+class CatalogKeys(SharedKeys):
+    """Every key of a catalog's configuration. Made by `CatalogConfig`, which adds what follows."""
+
+    state_dir: AbsolutePath = Path("/var/lib/penstock-catalog")
+    grpc_port: Port = 7410
+    database: str = Field(default="", repr=False)
+    """``postgresql://USER:PASSWORD@HOST/NAME``, or ``sqlite:///PATH``; by default a SQLite file in
+    ``state_dir``."""
 
 
 def reachable_name(listen_host: str) -> str:

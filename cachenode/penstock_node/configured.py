@@ -5,6 +5,7 @@ take. Nothing is started here.
 """
 
 import json
+from collections.abc import Callable
 
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdTls
@@ -12,7 +13,8 @@ from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
 from penstock_node.config import NodeConfig
-from penstock_node.coordination import Announcement, ClusterDefaults
+from penstock_node.config_loaded import LoadedKeys
+from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
 from penstock_node.identity import incarnation, machine_id
 from penstock_node.node_file import NodeFile
@@ -20,7 +22,7 @@ from penstock_node.origin import SecretSettings
 from penstock_node.store.tier import Tier
 
 
-def refuse_what_is_missing(config: NodeConfig) -> None:
+def refuse_what_is_missing(config: LoadedKeys) -> None:
     """Refuse what this version cannot do, rather than ignore it.
 
     Raises:
@@ -33,7 +35,7 @@ def refuse_what_is_missing(config: NodeConfig) -> None:
         )
 
 
-def coordinator(config: NodeConfig) -> Coordinator:
+def coordinator(config: LoadedKeys) -> Coordinator:
     """Return what the cluster is coordinated through; nothing is sent yet."""
     etcd = config.etcd
     if etcd is None:
@@ -63,7 +65,7 @@ def tiers(config: NodeConfig) -> list[Tier]:
     ]
 
 
-def where(config: NodeConfig) -> str:
+def where(config: LoadedKeys) -> str:
     """Return a name of the coordinator for messages."""
     return f"etcd at {', '.join(config.etcd.endpoints)}" if config.etcd else "this process"
 
@@ -112,8 +114,18 @@ def announcement(
     )
 
 
-def secrets(config: NodeConfig) -> dict[str, SecretSettings]:
-    """Return the node's own secrets by name, with their values as they are now.
+def catalog_address(config: NodeConfig, coordination: Coordination) -> Callable[[], str]:
+    """Return what tells where the catalog answers: ``host:port``, or nothing as yet."""
+
+    def address() -> str:
+        registered = coordination.state.catalog
+        return config.catalog or (registered.grpc_address if registered else "")
+
+    return address
+
+
+def secrets(config: LoadedKeys) -> dict[str, SecretSettings]:
+    """Return the process's own secrets by name, with their values as they are now.
 
     Raises:
         InvalidConfiguration: A value is not where it should stand.

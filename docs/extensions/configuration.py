@@ -19,19 +19,19 @@ from sphinx.application import Sphinx
 
 from penstock.cli.settings import format_setting
 from penstock.settings import ClusterSettings
-from penstock_node import config_keys
+from penstock_node import config_keys, config_values
 from penstock_node.config_keys import NodeKeys, Section
 
 _NAMED = {
-    id(config_keys.Size): "size",
-    id(config_keys.SizeFromZero): "size",
-    id(config_keys.Duration): "duration",
-    id(config_keys.Port): "port",
-    id(config_keys.Host): "host",
-    id(config_keys.SecretHost): "host",
-    id(config_keys.AbsolutePath): "path",
-    id(config_keys.Weight): '"auto" or a number',
-    id(config_keys.ParsedNetwork): "network",
+    id(config_values.Size): "size",
+    id(config_values.SizeFromZero): "size",
+    id(config_values.Duration): "duration",
+    id(config_values.Port): "port",
+    id(config_values.Host): "host",
+    id(config_values.SecretHost): "host",
+    id(config_values.AbsolutePath): "path",
+    id(config_values.Weight): '"auto" or a number',
+    id(config_values.ParsedNetwork): "network",
     id(config_keys.SecretReference): "secret",
 }
 
@@ -75,7 +75,12 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def texts_below(cls: type) -> dict[str, str]:
-    """Return the string below each attribute in the source of a class."""
+    """Return the string below each attribute in the source of a class, and of its own bases."""
+    ours = [each for each in reversed(cls.__mro__) if each.__module__.startswith("penstock")]
+    return {name: text for each in ours for name, text in _texts_in(each).items()}
+
+
+def _texts_in(cls: type) -> dict[str, str]:
     (tree,) = ast.parse(inspect.getsource(cls)).body
     assert isinstance(tree, ast.ClassDef)
     found: dict[str, str] = {}

@@ -284,8 +284,35 @@ BAD_COMBINATIONS = [
     pytest.param(
         {},
         "[volumes.lake]\ncatalogued = true",
-        "volumes.lake: this version serves passthrough volumes only",
-        id="catalogued volume",
+        "volumes.lake: no origins; set them, for example origins = [",
+        id="catalogued volume without origins",
+    ),
+    pytest.param(
+        {},
+        "[volumes.lake]\ncatalogued = true\nurl = 's3://b/'\norigins = [{ url = 's3://b/' }]",
+        "volumes.lake: catalogued: its url, options and secret stand in its origins",
+        id="catalogued volume with a url",
+    ),
+    pytest.param(
+        {},
+        "[volumes.lake]\norigins = [{ url = 's3://b/' }]",
+        "volumes.lake: origins are of catalogued volumes",
+        id="origins of a passthrough volume",
+    ),
+    pytest.param(
+        {},
+        "[volumes.lake]\ncatalogued = true\norigins = [{ url = 's3://b/', secret = 'none' }]",
+        "volumes.lake.origins[0].secret: this node has no secret 'none'",
+        id="origin with an unknown secret",
+    ),
+    pytest.param(
+        {},
+        "[volumes.lake]\ncatalogued = true\norigins = [{ url = 's3://b/' }, { url = 's3://b' }]",
+        "volumes.lake: volume 'lake': two of its origins have one url",
+        id="two origins of one url",
+    ),
+    pytest.param(
+        {"catalog": "host"}, "", "catalog: 'host': want host:port", id="catalog's address"
     ),
     pytest.param({}, "[volumes.m]\nsecret = ''", "volumes.m: no url", id="volume without url"),
     pytest.param(

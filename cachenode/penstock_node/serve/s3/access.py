@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from penstock_node.config import NodeConfig
-from penstock_node.config_keys import Network
+from penstock_node.config_values import Network
 from penstock_node.serve.s3 import sigv4
 from penstock_node.serve.s3.addressing import Target
 from penstock_node.serve.s3.errors import S3Error, access_denied

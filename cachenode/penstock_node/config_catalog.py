@@ -1,0 +1,15 @@
+"""The catalog's configuration: read, checked and ready to use."""
+
+from penstock_node.config_keys import CatalogKeys
+from penstock_node.config_loaded import LoadedKeys
+
+DATABASE_FILE = "catalog.db"
+
+
+class CatalogConfig(CatalogKeys, LoadedKeys):
+    """What a catalog was told."""
+
+    @property
+    def database_url(self) -> str:
+        """Of the database: the one that is named, or a SQLite file in ``state_dir``."""
+        return self.database or f"sqlite:///{self.state_dir / DATABASE_FILE}"

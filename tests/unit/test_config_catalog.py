@@ -1,0 +1,55 @@
+"""The catalog's configuration: the keys that it shares with nodes, and its own."""
+
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import InvalidConfiguration
+from penstock_node.config_catalog import CatalogConfig
+
+
+def load(tmp_path: Path, text: str) -> CatalogConfig:
+    file = tmp_path / "catalog.toml"
+    file.write_text(f"state_dir = '{tmp_path}'\n{text}")
+    return CatalogConfig.load(file)
+
+
+def test_nothing_is_needed_and_a_database_in_the_state_directory_is_the_default(
+    tmp_path: Path,
+) -> None:
+    config = load(tmp_path, "")
+
+    assert (config.grpc_port, config.listen_host) == (7410, "127.0.0.1")
+    assert config.database_url == f"sqlite:///{tmp_path}/catalog.db"
+
+
+def test_another_database_is_taken_and_never_shown(tmp_path: Path) -> None:
+    url = "postgresql://penstock:very-secret@db/penstock"
+
+    config = load(tmp_path, f"database = '{url}'")
+
+    assert config.database_url == url
+    assert "very-secret" not in repr(config)
+
+
+def test_volumes_stand_there_where_there_is_no_cluster(tmp_path: Path) -> None:
+    config = load(tmp_path, "[volumes.lake]\ncatalogued = true\norigins = [{ url = 's3://b/' }]")
+
+    (origin,) = config.cluster_volumes["lake"].origins
+    assert origin.url == "s3://b/"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("databse = ''", "databse: unknown key; did you mean 'database'"),
+        ("bulk_port = 1", "bulk_port: unknown key"),
+        ("listen_host = '0.0.0.0'", "listen_host: 0.0.0.0 can be reached from other machines"),
+        ("[volumes.lake]\ncatalogued = true", "volumes.lake: no origins"),
+    ],
+)
+def test_bad_input_is_refused_by_key_and_fault(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidConfiguration) as refused:
+        load(tmp_path, text)
+
+    assert message in str(refused.value)
