@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToDict
 
 from penstock.core import Core, Options
 from penstock_node import configured
+from penstock_node.catalog_lookups import CatalogLookups
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
@@ -49,6 +50,7 @@ from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
 from penstock_node.store.store import Store
+from penstock_node.tasks import cancel
 from penstock_node.warmups import Warmups
 
 _log = structlog.get_logger(__name__)
@@ -167,8 +169,14 @@ class Node:
         )
         self._stack.callback(self.library.close)
         self.channels = self.library.channels
+        self.catalog_address = configured.catalog_address(config, self.coordination)
+        self.lookups = CatalogLookups(
+            self.channels, address=self.catalog_address, threads=self.call_threads
+        )
         self.origins = Origins(
-            secrets=configured.secrets(config), allow_file_roots=config.allow_file_roots
+            secrets=configured.secrets(config),
+            allow_file_roots=config.allow_file_roots,
+            catalog=self.lookups,
         )
         self._stack.callback(self.origins.close)
         self.peers = Peers(
@@ -203,6 +211,7 @@ class Node:
             threads=self.call_threads,
             listed=listed,
         )
+        self.lookups.ask_also(self.opener.known_to_cluster)
         self.listings = Listings(cluster=self.cluster, origins=self.origins, versions=listed)
 
     def _filler(self) -> Filler:
@@ -314,6 +323,7 @@ class Node:
             inflight=self.inflight,
             metrics=self.metrics,
             disk_threads=self.disk_threads,
+            catalog_address=self.catalog_address,
         )
 
     async def _stop_engine(self) -> None:
@@ -355,7 +365,7 @@ class Node:
         """Have something done for as long as the node runs; if it fails, so does the node."""
         task = asyncio.create_task(work, name=name)
         self._work.append(task)
-        self._stack.push_async_callback(_cancel, task)
+        self._stack.push_async_callback(cancel, task)
 
     def _announce_settled(self, epoch: int) -> None:
         self.coordination.announce(settled_epoch=epoch)
@@ -386,8 +396,3 @@ class Node:
                 _log.warning("the owned capacity changes", before=told, now=now)
                 self.coordination.announce(owned_capacity_bytes=now)
                 told = now
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

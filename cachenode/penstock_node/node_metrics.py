@@ -111,13 +111,13 @@ def _origin_metrics(origins: Origins) -> Iterable[Metric]:
     yield gauge(
         "penstock_origin_healthy",
         "Whether the origin is asked: 0 while it does not answer and is only tried now and then.",
-        [((volume,), gate.is_healthy) for volume, gate in gates.items()],
+        [((volume,), all(gate.is_healthy for gate in some)) for volume, some in gates.items()],
         "volume",
     )
     yield gauge(
         "penstock_origin_waiting_calls",
         "Calls that wait for a slot at the origin, or for their turn in its rate.",
-        [((volume,), gate.waiting) for volume, gate in gates.items()],
+        [((volume,), sum(gate.waiting for gate in some)) for volume, some in gates.items()],
         "volume",
     )
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from penstock.errors import (
+    CatalogUnavailable,
     NodeUnavailable,
     ObjectNotFound,
     OriginUnavailable,
@@ -102,6 +103,11 @@ class Opener:
         assert self._cluster.view
         return list(await asyncio.gather(*(self._open(url, refresh, forwarded) for url in urls)))
 
+    async def known_to_cluster(self, url: str) -> OpenedObject | None:
+        """Return an object as some node of the cluster knows it; None: none does."""
+        (result,) = await self.open([url], refresh=False, forwarded=False)
+        return result if isinstance(result, OpenedObject) else None
+
     async def _open(self, url: str, refresh: bool, forwarded: bool) -> Result:
         try:
             location = self._cluster.volumes.resolve(url)
@@ -172,13 +178,7 @@ class Opener:
             ticket=ticket.text,
             ticket_expires_at=ticket.expires_at,
             fresh_for_s=max(0.0, self._ttl_s(answer) - self._age(answer)),
-            sources=(
-                OriginSource(
-                    location.volume.url + location.path,
-                    dict(location.volume.options),
-                    answer.found.version,
-                ),
-            ),
+            sources=answer.found.sources or (_source(location, answer.found.version),),
             replicas=self._cluster.replicas_of(key),
         )
 
@@ -201,7 +201,7 @@ class Opener:
             flight = self._look_ups.start(key, lambda _: self._look_up(location, key))
             try:
                 answer = await flight.wait(LOOK_UP_TIMEOUT_S)
-            except OriginUnavailable as error:
+            except (OriginUnavailable, CatalogUnavailable) as error:
                 return self._last_known(key, error)
             if answer is None:
                 return self._last_known(key, _no_answer(key))
@@ -226,11 +226,11 @@ class Opener:
         if len(self._answers) > REMEMBERED_MAX:
             self._answers.popitem(last=False)
 
-    def _last_known(self, key: str, error: OriginUnavailable) -> _Answer:
+    def _last_known(self, key: str, error: PenstockError) -> _Answer:
         """Return what was known before the origin stopped answering, if that is recent enough.
 
         Raises:
-            OriginUnavailable: ``error``: nothing is known, or it is too old.
+            PenstockError: ``error``: nothing is known, or it is too old.
         """
         answer = self._answers.get(key)
         if answer is None or self._age(answer) > self._cluster.settings.open_stale_s:
@@ -251,6 +251,11 @@ class Opener:
         location = self._cluster.location_of(volume, key)
         url = f"penstock://{volume}/{location.path}"
         await self._open(url, True, False)
+
+
+def _source(location: Location, version: str) -> OriginSource:
+    volume = location.volume
+    return OriginSource(volume.url + location.path, dict(volume.options), version)
 
 
 def _no_answer(key: str) -> OriginUnavailable:

@@ -5,10 +5,19 @@ Not responsible for: the parts themselves, the order in which a node starts (`no
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from penstock.bulk_http import WORKING
+from penstock.v1 import (
+    cache_pb2_grpc,
+    handover_pb2_grpc,
+    operator_pb2_grpc,
+    placement_pb2_grpc,
+    put_pb2_grpc,
+    warmup_pb2_grpc,
+)
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
@@ -30,6 +39,7 @@ from penstock_node.serve.bulk import BulkService
 from penstock_node.serve.cache_service import CacheService
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.chunks_service import ChunksService
+from penstock_node.serve.grpc_server import Service
 from penstock_node.serve.handover_service import HandoverService
 from penstock_node.serve.host import HostService
 from penstock_node.serve.host_chunks import HostChunks
@@ -69,37 +79,49 @@ class Services:
     inflight: Inflight
     metrics: NodeMetrics
     disk_threads: Executor
+    catalog_address: Callable[[], str]
 
     def add_to_grpc(self) -> None:
         """Put the services on the gRPC port."""
+        cache = CacheService(
+            self.calls,
+            opener=self.opener,
+            host_reads=self.host_reads,
+            inflight=self.inflight,
+            metrics=self.metrics,
+            threads=self.disk_threads,
+        )
+        chunks = ChunksService(
+            self.chunks,
+            cluster=self.cluster,
+            metrics=self.metrics,
+            inflight=self.inflight,
+            threads=self.disk_threads,
+        )
+        operator = OperatorService(
+            self.operations,
+            pinning=self._pinning(),
+            models=self._models(),
+            threads=self.disk_threads,
+            cluster=self.cluster,
+            coordination=self.coordination,
+            catalog_address=self.catalog_address,
+        )
+        warmup = WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start)
+        handover = HandoverService(giving=self.handover.giving, copying=self.handover.copying)
+        placements, puts = PlacementsService(self.calls), PutService(self.puts)
         self.ports.grpc.add(
-            cache=CacheService(
-                self.calls,
-                opener=self.opener,
-                host_reads=self.host_reads,
-                inflight=self.inflight,
-                metrics=self.metrics,
-                threads=self.disk_threads,
-            ),
-            chunks=ChunksService(
-                self.chunks,
-                cluster=self.cluster,
-                metrics=self.metrics,
-                inflight=self.inflight,
-                threads=self.disk_threads,
-            ),
-            placements=PlacementsService(self.calls),
-            operator=OperatorService(
-                self.operations,
-                pinning=self._pinning(),
-                models=self._models(),
-                threads=self.disk_threads,
-                cluster=self.cluster,
-                coordination=self.coordination,
-            ),
-            warmup=WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start),
-            handover=HandoverService(giving=self.handover.giving, copying=self.handover.copying),
-            puts=PutService(self.puts),
+            [
+                Service("Cache", cache_pb2_grpc.add_CacheServicer_to_server, cache),
+                Service("Chunks", cache_pb2_grpc.add_ChunksServicer_to_server, chunks),
+                Service(
+                    "Placements", placement_pb2_grpc.add_PlacementsServicer_to_server, placements
+                ),
+                Service("Operator", operator_pb2_grpc.add_OperatorServicer_to_server, operator),
+                Service("Handover", handover_pb2_grpc.add_HandoverServicer_to_server, handover),
+                Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
+                Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
+            ]
         )
 
     def _warming(self) -> Warming:

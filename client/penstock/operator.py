@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock.address import grpc_addresses
+from penstock.catalog import Catalog
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_messages import (
@@ -31,7 +32,6 @@ from penstock.operator_results import (
     WeightsPreview,
     WeightsSet,
 )
-from penstock.origin_limits import limits_from
 from penstock.placement import Placement
 from penstock.routing import Routing
 from penstock.rpc import (
@@ -57,6 +57,7 @@ from penstock.rpc import (
 )
 from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
+from penstock.volume_messages import volume_from_proto, volume_to_proto
 from penstock.volumes import Volume
 from penstock.wire import view_from_proto
 
@@ -81,6 +82,7 @@ class Operator:
     def __init__(self, nodes: Nodes, channels: Channels) -> None:
         self._nodes = nodes
         self._channels = channels
+        self._catalog = Catalog(nodes, channels)
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +98,11 @@ class Operator:
     def close(self) -> None:
         """Close connections."""
         self._channels.close()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The cluster's catalog, over the same connections."""
+        return self._catalog
 
     def status(self) -> ClusterStatus:
         """Return every node of the cluster, and sums of what they counted."""
@@ -275,18 +282,7 @@ class Operator:
     def volumes(self) -> list[Volume]:
         """Return the cluster's volumes, sorted by name."""
         answer = self._nodes.call(LIST_VOLUMES, operator_pb2.ListVolumesRequest())
-        found = (
-            Volume(
-                told.name,
-                told.url,
-                json.loads(told.options_json or "{}"),
-                told.secret or None,
-                replicas=told.replicas or None,
-                limits=limits_from(json.loads(told.limits_json or "{}"), where=told.name),
-                writable=told.writable,
-            )
-            for told in answer.volumes
-        )
+        found = (volume_from_proto(told) for told in answer.volumes)
         return sorted(found, key=lambda volume: volume.name)
 
     def put_volume(self, volume: Volume, *, replace: bool = False) -> None:
@@ -294,21 +290,12 @@ class Operator:
 
         Args:
             volume: It names its secret; the secret itself stands in the nodes' configuration.
-            replace: Take the place of a volume of this name.
+            replace: Take the place of a volume of this name; a catalogued one keeps its uid.
 
         Raises:
             Conflict: There is one of this name, and not ``replace``.
         """
-        message = operator_pb2.Volume(
-            name=volume.name,
-            url=volume.url,
-            options_json=json.dumps(dict(volume.options)),
-            secret=volume.secret or "",
-            limits_json=json.dumps(volume.limits.to_json()),
-            replicas=volume.replicas or 0,
-            writable=volume.writable,
-        )
-        request = operator_pb2.PutVolumeRequest(volume=message, replace=replace)
+        request = operator_pb2.PutVolumeRequest(volume=volume_to_proto(volume), replace=replace)
         self._nodes.call(PUT_VOLUME, request, timeout_s=CHANGE_TIMEOUT_S)
 
     def remove_volume(self, name: str) -> None:

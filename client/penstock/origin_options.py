@@ -17,7 +17,7 @@ from penstock.errors import InvalidRequest
 from penstock.nearest import did_you_mean
 from penstock.units import parse_duration
 
-Kind: TypeAlias = Literal["s3", "gcs", "azure", "http", "file", "hf"]
+Kind: TypeAlias = Literal["s3", "gcs", "azure", "http", "file", "hf", "catalog"]
 OptionValue: TypeAlias = str | int | float | bool
 
 KIND_OF_SCHEME: Mapping[str, Kind] = {
@@ -39,6 +39,7 @@ _PREFIXES: Mapping[Kind, tuple[str, ...]] = {
     "http": (),
     "file": (),
     "hf": ("hf_",),
+    "catalog": (),
 }
 
 _SPELLINGS: Mapping[Kind, Mapping[str, str]] = {
@@ -65,6 +66,7 @@ _SPELLINGS: Mapping[Kind, Mapping[str, str]] = {
     "http": {},
     "file": {},
     "hf": {},
+    "catalog": {},
 }
 
 
@@ -82,6 +84,7 @@ _STORE_OPTIONS: Mapping[Kind, frozenset[str]] = {
     "http": frozenset(),
     "file": frozenset(),
     "hf": _names("endpoint redirect_hosts"),
+    "catalog": frozenset(),
 }
 
 _CREDENTIAL_OPTIONS: Mapping[Kind, frozenset[str]] = {
@@ -101,6 +104,7 @@ _CREDENTIAL_OPTIONS: Mapping[Kind, frozenset[str]] = {
     "http": frozenset({"token"}),
     "file": frozenset(),
     "hf": frozenset({"token"}),
+    "catalog": frozenset(),
 }
 
 _PLACES = frozenset({"bucket", "container_name"})

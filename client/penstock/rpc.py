@@ -132,6 +132,11 @@ REMOVE_VOLUME = Method(
     operator_pb2.RemoveVolumeRequest,
     operator_pb2.RemoveVolumeResponse,
 )
+FIND_CATALOG = Method(
+    "/penstock.v1.Operator/FindCatalog",
+    operator_pb2.FindCatalogRequest,
+    operator_pb2.FindCatalogResponse,
+)
 EVICT = Method("/penstock.v1.Operator/Evict", operator_pb2.EvictRequest, operator_pb2.EvictResponse)
 START_PUT = Method("/penstock.v1.Puts/Start", put_pb2.StartPutRequest, put_pb2.StartPutResponse)
 SEND_PART = Method("/penstock.v1.Puts/Send", put_pb2.SendPartRequest, put_pb2.SendPartResponse)

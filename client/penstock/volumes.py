@@ -9,9 +9,10 @@ characters like others, since all of them occur in object names.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -24,11 +25,15 @@ from penstock.origin_urls import canonical_endpoint, canonical_url, check_path
 from penstock.settings import REPLICAS_MAX
 
 URL_SCHEME = "penstock"
+CATALOG_SCHEME = "catalog"
+ORIGINS_MAX = 16
+"""Of one catalogued volume."""
 URL_CHARACTERS_MAX = 4096
 READ_ONLY_KINDS = ("http", "hf")
 """Kinds of origins that nobody writes to."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_UID = re.compile(r"[0-9a-f]{16}")
 _ENDPOINT_OPTION: Mapping[Kind, str] = {
     "s3": "endpoint",
     "gcs": "base_url",
@@ -39,25 +44,31 @@ _ENDPOINT_OPTION: Mapping[Kind, str] = {
 
 @dataclass(frozen=True)
 class Volume:
-    """A name for a place in an object store. Checked when made; never changes.
+    """A name for a place in an object store, or for files of the catalog. Checked when made.
 
     Attributes:
         name: ``[a-z0-9][a-z0-9._-]{0,62}``.
-        url: The place, canonical: scheme and host in lower case, a slash at the end.
+        url: The place, canonical: scheme and host in lower case, a slash at the end. Of a
+            catalogued volume, which gives none, ``catalog://UID/``.
         options: `obstore`'s options of the scheme and of its HTTP client; no credentials.
         secret: Which ``[secrets]`` of the nodes' configuration it is read with; None for none.
         replicas: How many owners keep a chunk; None for the cluster's setting.
         limits: What each node may ask of its origin.
         writable: Whether nodes may write there. No cache writes to a bucket by accident.
+        uid: What the chunks of a catalogued volume are named by, in 16 hexadecimal digits.
+        origins: Where the files of a catalogued volume lie: volumes of the same name; what is put
+            goes to the first. None: it is no catalogued volume.
     """
 
     name: str
-    url: str
+    url: str = ""
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     secret: str | None = None
     replicas: int | None = None
     limits: VolumeLimits = NO_LIMITS
     writable: bool = False
+    uid: str = ""
+    origins: "tuple[Volume, ...]" = ()
 
     def __post_init__(self) -> None:
         """Check and canonicalise.
@@ -68,7 +79,11 @@ class Volume:
         """
         if not _NAME.fullmatch(self.name):
             raise InvalidRequest(f"{self.name!r} cannot name a volume; want {_NAME.pattern}")
-        url = canonical_url(self.url, where=f"volume {self.name!r}")
+        if self.is_catalogued:
+            self._check_origins()
+            url = f"{CATALOG_SCHEME}://{self.uid}/"
+        else:
+            url = canonical_url(self.url, where=f"volume {self.name!r}")
         object.__setattr__(self, "url", url)
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
         if self.secret is not None and not _NAME.fullmatch(self.secret):
@@ -76,11 +91,25 @@ class Volume:
         if self.replicas is not None and self.replicas not in range(1, REPLICAS_MAX + 1):
             wanted = f"want 1 to {REPLICAS_MAX}"
             raise InvalidRequest(f"volume {self.name!r}: replicas={self.replicas}: {wanted}")
-        if self.writable and self.kind in READ_ONLY_KINDS:
+        written = self.origins[0] if self.is_catalogued else self
+        if self.writable and written.kind in READ_ONLY_KINDS:
             raise InvalidRequest(
-                f"volume {self.name!r}: {self.kind} origins cannot be written: {url}"
+                f"volume {self.name!r}: {written.kind} origins cannot be written: {written.url}"
             )
         self._check_endpoint()
+
+    def _check_origins(self) -> None:
+        where = f"volume {self.name!r}"
+        if not _UID.fullmatch(self.uid):
+            raise InvalidRequest(f"{where}: uid={self.uid!r}: want 16 hexadecimal digits")
+        if self.options or self.secret:
+            raise InvalidRequest(f"{where}: options and secret belong to its origins, one by one")
+        if len(self.origins) > ORIGINS_MAX:
+            raise InvalidRequest(f"{where}: at most {ORIGINS_MAX} origins")
+        urls = [origin.url for origin in self.origins]
+        if len(set(urls)) < len(urls):
+            raise InvalidRequest(f"{where}: two of its origins have one url; name each once")
+        assert all(each.name == self.name and not each.is_catalogued for each in self.origins)
 
     def _check_endpoint(self) -> None:
         endpoint, account = self.endpoint, self.origin_options.store.get("account_name")
@@ -91,6 +120,11 @@ class Volume:
         return hash((self.name, self.url, self.secret))
 
     @property
+    def is_catalogued(self) -> bool:
+        """Whether the catalog says which files there are."""
+        return bool(self.origins)
+
+    @property
     def scheme(self) -> str:
         """The url's, for example ``s3``."""
         return self.url.partition("://")[0]
@@ -98,7 +132,7 @@ class Volume:
     @property
     def kind(self) -> Kind:
         """Which kind of store it lies in."""
-        return KIND_OF_SCHEME[self.scheme]
+        return "catalog" if self.is_catalogued else KIND_OF_SCHEME[self.scheme]
 
     @property
     def place(self) -> str:
@@ -130,11 +164,13 @@ class Volume:
 
     @cached_property
     def object_key_prefix(self) -> str:
-        """The canonical url that names this place among all stores of the world.
+        """The canonical url that names this place among all stores of the world, or the uid.
 
         An endpoint, or an Azure account, is part of it, so that buckets of one name in two
         stores never share chunks.
         """
+        if self.is_catalogued:
+            return f"{self.uid}/"
         place = self.url.partition("://")[2]
         account = self.origin_options.store.get("account_name")
         if self.endpoint is not None:
@@ -146,14 +182,16 @@ class Volume:
 
     def to_json(self) -> bytes:
         """Return the value under ``volumes/{name}`` in etcd."""
-        value = {
-            "url": self.url,
-            "options": dict(self.options),
-            "secret": self.secret,
+        value: dict[str, object] = {
             "limits": self.limits.to_json(),
             "replicas": self.replicas,
             "writable": self.writable,
         }
+        if self.is_catalogued:
+            origins = [_place_to_json(origin) for origin in self.origins]
+            value |= {"catalogued": True, "uid": self.uid, "origins": origins}
+        else:
+            value |= _place_to_json(self)
         return json.dumps(value, sort_keys=True).encode()
 
     @classmethod
@@ -163,27 +201,45 @@ class Volume:
         Raises:
             InvalidRequest: It is not the value of a volume.
         """
+        where = f"volume {name!r}"
         try:
             data: Any = json.loads(value)
         except ValueError as error:
-            raise InvalidRequest(f"volume {name!r}: its value is not JSON: {error}") from error
-        if not isinstance(data, dict) or not isinstance(data.get("url"), str):
-            raise InvalidRequest(f"volume {name!r}: its value has no url")
-        options, secret = data.get("options", {}), data.get("secret")
-        if not isinstance(options, dict) or not isinstance(secret, str | None):
-            raise InvalidRequest(f"volume {name!r}: want a table of options, and a secret's name")
+            raise InvalidRequest(f"{where}: its value is not JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise InvalidRequest(f"{where}: its value is no JSON object")
         replicas = data.get("replicas")
         if type(replicas) not in (int, type(None)):
-            raise InvalidRequest(f"volume {name!r}: replicas={replicas!r}: want a whole number")
-        return cls(
-            name,
-            data["url"],
-            options,
-            secret or None,
-            replicas=replicas,
-            limits=limits_from(data.get("limits", {}), where=f"volume {name!r}"),
-            writable=data.get("writable") is True,
+            raise InvalidRequest(f"{where}: replicas={replicas!r}: want a whole number")
+        limits = limits_from(data.get("limits", {}), where=where)
+        place = (
+            _catalogued_from_json(name, data)
+            if data.get("catalogued") is True
+            else _place_from_json(name, data)
         )
+        return replace(
+            place, replicas=replicas, limits=limits, writable=data.get("writable") is True
+        )
+
+
+def _place_to_json(place: Volume) -> dict[str, object]:
+    return {"url": place.url, "options": dict(place.options), "secret": place.secret}
+
+
+def _place_from_json(name: str, data: object) -> Volume:
+    if not isinstance(data, dict) or not isinstance(data.get("url"), str):
+        raise InvalidRequest(f"volume {name!r}: its value has no url")
+    options, secret = data.get("options", {}), data.get("secret")
+    if not isinstance(options, dict) or not isinstance(secret, str | None):
+        raise InvalidRequest(f"volume {name!r}: want a table of options, and a secret's name")
+    return Volume(name, data["url"], options, secret or None)
+
+
+def _catalogued_from_json(name: str, data: Mapping[str, Any]) -> Volume:
+    uid, origins = data.get("uid"), data.get("origins")
+    if not isinstance(uid, str) or not isinstance(origins, list) or not origins:
+        raise InvalidRequest(f"volume {name!r}: want a uid, and a list of origins")
+    return Volume(name, uid=uid, origins=tuple(_place_from_json(name, each) for each in origins))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +248,11 @@ class Location:
 
     volume: Volume
     path: str
+
+
+def new_uid() -> str:
+    """Return what the chunks of a new catalogued volume are named by."""
+    return os.urandom(8).hex()
 
 
 def split_options(url: str, options: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

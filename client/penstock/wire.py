@@ -40,6 +40,7 @@ _GRPC_STATUS: dict[type[errors.PenstockError], grpc.StatusCode] = {
     errors.OriginUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ClusterUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.NodeUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.CatalogUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 # A node names each of its own errors; these without a name are the connection's.

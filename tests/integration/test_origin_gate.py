@@ -112,14 +112,14 @@ async def test_one_request_at_a_time_finds_out_whether_it_is_back(
         clock.now += PAUSE_MAX_S
         await fail(web, times=20)
     assert len(odd.requests) == 3
-    assert not guarded.gates()["web"].is_healthy
+    assert not guarded.gates()["web"][0].is_healthy
 
     put_many(odd, GOOD)
     await fail(web, times=1)  # Not before the pause is over.
     clock.now += PAUSE_MAX_S
     assert (await web.head("model")).version == '"v1"'
     assert await read(web) == DATA
-    assert guarded.gates()["web"].is_healthy
+    assert guarded.gates()["web"][0].is_healthy
 
 
 async def test_a_herd_costs_a_failing_origin_as_much_as_a_few_readers_do(
@@ -211,7 +211,7 @@ async def test_what_an_origin_refuses_says_that_it_answers(
                 await read(web, path)
 
     assert await read(web) == DATA
-    assert guarded.gates()["web"].is_healthy
+    assert guarded.gates()["web"][0].is_healthy
 
 
 async def test_a_probe_that_is_cancelled_makes_room_for_another(
@@ -259,7 +259,7 @@ async def test_a_volume_says_how_many_requests_run_at_once(
 
     reads = [asyncio.create_task(read(origin)) for _ in range(5)]
     await until(odd, 2)
-    gate = guarded.gates()["web"]
+    gate = guarded.gates()["web"][0]
     waiting, arrived = gate.waiting, len(odd.requests)
     let_go.set()
 
@@ -283,7 +283,7 @@ async def test_what_exceeds_the_rate_waits_and_no_longer_than_its_deadline(
             await origin.read("model", '"v1"', len(DATA), 0, 10, deadline=Deadline.after(0.2))
 
         assert len(odd.requests) == 1
-        assert slow.gates()["web"].is_healthy  # It was our own doing.
+        assert slow.gates()["web"][0].is_healthy  # It was our own doing.
 
 
 async def test_what_waits_for_its_turn_goes_in_order(guarded: Origins, odd: OddOrigin) -> None:

@@ -205,7 +205,7 @@ async def test_rates_of_a_volume_hold_for_what_is_written(
 
     second = asyncio.create_task(put(place, "model", b"x"))
     await eventually(
-        lambda: origins.gates()["slow"].waiting == 1, deadline_s=20, what="the second waits"
+        lambda: origins.gates()["slow"][0].waiting == 1, deadline_s=20, what="the second waits"
     )
     second.cancel()
 

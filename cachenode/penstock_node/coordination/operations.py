@@ -252,6 +252,9 @@ def _with_volume(
     key = records.VOLUMES + name
     if key in state.entries and not replace:
         raise Conflict(f"there is a volume {name!r} already; remove it first, or replace it")
+    before = state.volumes.get(name, {}).get("uid")
+    if before and value.get("uid"):
+        value = {**value, "uid": before}  # Its chunks go on to be called as they are.
     return Transaction({key: state.mod_revision(key)}, {key: records.volume_to_json(value)})
 
 

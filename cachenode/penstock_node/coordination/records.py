@@ -30,6 +30,7 @@ WEIGHTS = "weights/"
 VOLUMES = "volumes/"
 PINS = "pins/"
 PINNED = "pinned"
+CATALOG = "catalog"
 TICKET_KEYS = "secret/ticket_keys/"
 
 Purpose: TypeAlias = Literal["", "cordon", "drain"]
@@ -62,6 +63,15 @@ class WeightOverride:
     purpose: Purpose = ""
     before: "WeightOverride | None" = None
     """Of a node that was cordoned: what comes back; None for the automatic weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRecord:
+    """What stands under ``catalog`` while the catalog's lease lives."""
+
+    id: str
+    """Of its state directory, whose lock proves that an earlier process is dead."""
+    grpc_address: str
 
 
 def _object(value: bytes) -> dict[str, Any]:
@@ -222,6 +232,17 @@ def settings_to_json(settings: ClusterSettings, *, stored: bytes | None = None) 
         except (ValueError, InvalidRequest):
             _log.warning("the stored settings were not JSON and are replaced")
     return _encode(unknown | settings.to_json())
+
+
+def catalog_from_json(value: bytes) -> CatalogRecord:
+    """Return the record under ``catalog``."""
+    data = _object(value)
+    return CatalogRecord(_text(data, "id", ""), _text(data, "grpc_address"))
+
+
+def catalog_to_json(record: CatalogRecord) -> bytes:
+    """Return the value of ``catalog``."""
+    return _encode(asdict(record))
 
 
 @functools.lru_cache(maxsize=4)

@@ -22,7 +22,7 @@ from penstock.settings import ClusterSettings
 from penstock.ticket import TicketKey, TicketKeys
 from penstock_node.coordination import records
 from penstock_node.coordination.pin_records import Pin, pin_from_json
-from penstock_node.coordination.records import MemberRecord, WeightOverride
+from penstock_node.coordination.records import CatalogRecord, MemberRecord, WeightOverride
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +32,7 @@ NODES_NAMED_MAX = 20
 _SINGLES: Mapping[str, Callable[[bytes], object]] = {
     records.SETTINGS: records.settings_from_json,
     records.PLACEMENT: records.placement_from_json,
+    records.CATALOG: records.catalog_from_json,
 }
 _FAMILIES: Mapping[str, tuple[str, Callable[[str, bytes], object]]] = {
     records.MEMBERS: ("members", records.member_from_json),
@@ -63,6 +64,8 @@ class ClusterState:
     volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=_nothing)
     pins: Mapping[str, Pin] = field(default_factory=_nothing)
     ticket_keys: Mapping[str, TicketKey] = field(default_factory=_nothing)
+    catalog: CatalogRecord | None = None
+    """None while none is registered."""
 
     @classmethod
     def from_listing(cls, listing: Listing) -> "ClusterState":

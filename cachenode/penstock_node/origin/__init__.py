@@ -5,6 +5,7 @@ whole or not at all, retries and deadlines, where credentials may go. Knows noth
 caches or the cluster.
 """
 
+from penstock_node.origin.catalogued import CataloguedOrigin
 from penstock_node.origin.cut import put_memory_bytes
 from penstock_node.origin.interface import (
     ListedObject,
@@ -18,6 +19,7 @@ from penstock_node.origin.interface import (
 from penstock_node.origin.origins import Origins
 
 __all__ = [
+    "CataloguedOrigin",
     "ListPage",
     "ListedObject",
     "Origin",

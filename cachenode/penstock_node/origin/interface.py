@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 from penstock.deadline import Deadline
 from penstock.errors import Conflict, Uncacheable
+from penstock.object_info import OriginSource
 from penstock.objects import VERSION_BYTES_MAX
 from penstock.origin_limits import VolumeLimits
 from penstock.volumes import Volume
@@ -30,6 +31,8 @@ class OriginMeta:
     """In bytes."""
     modified_us: int
     """Microseconds since 1970, UTC; 0 when the origin does not say."""
+    sources: tuple[OriginSource, ...] = ()
+    """Where it lies, if that is not at its path within the volume's url."""
 
 
 @dataclass(frozen=True, slots=True)

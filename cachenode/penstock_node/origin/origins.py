@@ -4,11 +4,12 @@ Responsible for: making them anew when a volume changes, with counters that go o
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from penstock.volumes import Volume
+from penstock_node.origin.catalogued import Catalog, CataloguedOrigin, NoCatalog
 from penstock_node.origin.files import THREADS_MAX, FileOrigin
 from penstock_node.origin.gate import Gate
 from penstock_node.origin.hub import HubOrigin
@@ -22,7 +23,7 @@ from penstock_node.origin.stores import Store, check_secret, credentials_of, ope
 class _Opened:
     volume: Volume
     origin: Origin
-    gate: Gate
+    gates: tuple[Gate, ...]
 
 
 class Origins:
@@ -34,6 +35,7 @@ class Origins:
         secrets: Mapping[str, SecretSettings] | None = None,
         allow_file_roots: Iterable[Path] = (),
         limits: OriginLimits | None = None,
+        catalog: Catalog | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep what origins are made with; nothing is opened yet.
@@ -42,11 +44,13 @@ class Origins:
             secrets: This node's own, by name.
             allow_file_roots: Directories below which ``file://`` volumes may lie.
             limits: Bounds of each origin whose volume says nothing else.
+            catalog: Says which files catalogued volumes have.
             clock: Monotonic seconds, of the circuit breakers.
         """
         self._secrets = dict(secrets or {})
         self._file_roots = tuple(allow_file_roots)
         self._limits = limits or OriginLimits()
+        self._catalog = catalog or NoCatalog()
         self._clock = clock
         self._opened: dict[str, _Opened] = {}
         self._counters: dict[str, OriginCounters] = {}
@@ -71,11 +75,20 @@ class Origins:
 
     def _open(self, volume: Volume) -> _Opened:
         limits = self._limits.of(volume.limits)
-        if volume.kind == "file":
-            limits = replace(limits, requests_max=min(THREADS_MAX, limits.requests_max))
         counters = self._counters.setdefault(volume.name, OriginCounters())
-        gate = Gate(volume, limits=limits, counters=counters, clock=self._clock)
-        return _Opened(volume, self._origin(volume, gate, limits, counters), gate)
+        if not volume.is_catalogued:
+            return self._open_place(volume, limits, counters)
+        opened = [self._open_place(place, limits, counters) for place in volume.origins]
+        origins = [each.origin for each in opened]
+        gates = tuple(gate for each in opened for gate in each.gates)
+        origin = CataloguedOrigin(volume, self._catalog, origins, counters=counters)
+        return _Opened(volume, origin, gates)
+
+    def _open_place(self, place: Volume, limits: OriginLimits, counters: OriginCounters) -> _Opened:
+        if place.kind == "file":
+            limits = replace(limits, requests_max=min(THREADS_MAX, limits.requests_max))
+        gate = Gate(place, limits=limits, counters=counters, clock=self._clock)
+        return _Opened(place, self._origin(place, gate, limits, counters), (gate,))
 
     def _origin(
         self, volume: Volume, gate: Gate, limits: OriginLimits, counters: OriginCounters
@@ -116,6 +129,6 @@ class Origins:
         """Return the live counters of each volume that was ever opened here."""
         return self._counters
 
-    def gates(self) -> Mapping[str, Gate]:
+    def gates(self) -> Mapping[str, Sequence[Gate]]:
         """Return what stands before each origin that is in use, by volume."""
-        return {name: opened.gate for name, opened in self._opened.items()}
+        return {name: opened.gates for name, opened in self._opened.items()}

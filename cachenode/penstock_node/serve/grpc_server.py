@@ -1,6 +1,7 @@
-"""The gRPC server: all services on one port, with health and reflection."""
+"""The gRPC server: all services of a process on one port, with health and reflection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -8,32 +9,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from penstock.errors import InvalidConfiguration
-from penstock.v1 import (
-    cache_pb2,
-    cache_pb2_grpc,
-    handover_pb2,
-    handover_pb2_grpc,
-    operator_pb2,
-    operator_pb2_grpc,
-    placement_pb2,
-    placement_pb2_grpc,
-    put_pb2,
-    put_pb2_grpc,
-    warmup_pb2,
-    warmup_pb2_grpc,
-)
 from penstock.wire import MESSAGE_BYTES_MAX
 from penstock_node.config_keys import TlsSection
-from penstock_node.serve.cache_service import CacheService
-from penstock_node.serve.chunks_service import ChunksService
-from penstock_node.serve.handover_service import HandoverService
-from penstock_node.serve.operator_service import OperatorService
-from penstock_node.serve.placements_service import PlacementsService
-from penstock_node.serve.put_service import PutService
-from penstock_node.serve.warmup_service import WarmupService
 
 STOP_GRACE_S = 10.0
-"""How long requests in flight may still take when the node stops."""
+"""How long requests in flight may still take when the process stops."""
 
 _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -45,15 +25,20 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
 )
-_SERVICES = [
-    descriptor.full_name
-    for module in (cache_pb2, handover_pb2, placement_pb2, operator_pb2, put_pb2, warmup_pb2)
-    for descriptor in module.DESCRIPTOR.services_by_name.values()
-]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service, and how gRPC's generated code puts it on a server."""
+
+    name: str
+    """In ``penstock.v1``."""
+    add: Callable[[Any, Any], None]
+    servicer: object
 
 
 class GrpcServer:
-    """One node's gRPC server. Bound when made, so that its port is known before it serves."""
+    """One process's gRPC server. Bound when made, so that its port is known before it serves."""
 
     def __init__(self, host: str, ports: Sequence[int], *, tls: TlsSection | None) -> None:
         """Bind the first of ``ports`` that is free; 0 is any.
@@ -65,6 +50,7 @@ class GrpcServer:
         credentials = server_credentials(tls) if tls else None
         self.port = self._bind(host, ports, credentials)
         self._health = health.aio.HealthServicer()
+        self._names: list[str] = []
 
     def _bind(
         self, host: str, ports: Sequence[int], credentials: grpc.ServerCredentials | None
@@ -83,28 +69,14 @@ class GrpcServer:
             "machine has no such address; choose another port, or 0 for any"
         ) from failure
 
-    def add(
-        self,
-        *,
-        cache: CacheService,
-        chunks: ChunksService,
-        placements: PlacementsService,
-        operator: OperatorService,
-        handover: HandoverService,
-        puts: PutService,
-        warmup: WarmupService,
-    ) -> None:
-        """Put the services on the port."""
-        cache_pb2_grpc.add_CacheServicer_to_server(cache, self._server)
-        cache_pb2_grpc.add_ChunksServicer_to_server(chunks, self._server)
-        placement_pb2_grpc.add_PlacementsServicer_to_server(placements, self._server)
-        operator_pb2_grpc.add_OperatorServicer_to_server(operator, self._server)
-        handover_pb2_grpc.add_HandoverServicer_to_server(handover, self._server)
-        put_pb2_grpc.add_PutsServicer_to_server(puts, self._server)
-        warmup_pb2_grpc.add_WarmupServicer_to_server(warmup, self._server)
+    def add(self, services: Sequence[Service]) -> None:
+        """Put the services on the port, with health and reflection."""
+        self._names = [f"penstock.v1.{service.name}" for service in services]
+        for service in services:
+            service.add(service.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
-            [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
         )
 
     async def start(self) -> None:
@@ -113,10 +85,10 @@ class GrpcServer:
         await self._server.start()
 
     async def serving(self, *, is_ready: bool) -> None:
-        """Tell the health service whether the node is ready."""
+        """Tell the health service whether the process is ready."""
         status = health_pb2.HealthCheckResponse
         now = status.SERVING if is_ready else status.NOT_SERVING
-        for service in ("", *_SERVICES):
+        for service in ("", *self._names):
             await self._health.set(service, now)
 
     async def stop(self) -> None:

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any
 
 from penstock.errors import InvalidRequest
-from penstock.origin_limits import limits_from
 from penstock.v1 import operator_pb2, operator_pb2_grpc
-from penstock.volumes import Volume
+from penstock.volume_messages import volume_from_proto, volume_to_proto
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.models import Models
@@ -31,6 +30,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         threads: Executor,
         cluster: Cluster,
         coordination: Coordination,
+        catalog_address: Callable[[], str],
     ) -> None:
         self._operations = operations
         self._pinning = pinning
@@ -38,6 +38,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self._threads = threads
         self._cluster = cluster
         self._coordination = coordination
+        self._catalog_address = catalog_address
 
     @answers
     async def Status(  # noqa: N802 - gRPC's name
@@ -137,38 +138,15 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.ListVolumesRequest, context: Context
     ) -> operator_pb2.ListVolumesResponse:
         """Answer with the volumes."""
-        return operator_pb2.ListVolumesResponse(
-            volumes=[
-                operator_pb2.Volume(
-                    name=volume.name,
-                    url=volume.url,
-                    options_json=json.dumps(dict(volume.options)),
-                    secret=volume.secret or "",
-                    limits_json=json.dumps(volume.limits.to_json()),
-                    replicas=volume.replicas or 0,
-                    writable=volume.writable,
-                )
-                for volume in self._cluster.volumes
-            ]
-        )
+        volumes = [volume_to_proto(volume) for volume in self._cluster.volumes]
+        return operator_pb2.ListVolumesResponse(volumes=volumes)
 
     @answers
     async def PutVolume(  # noqa: N802 - gRPC's name
         self, request: operator_pb2.PutVolumeRequest, context: Context
     ) -> operator_pb2.PutVolumeResponse:
         """Add a volume, or replace one."""
-        message = request.volume
-        options = _object(message.options_json or "{}")
-        limits = limits_from(_object(message.limits_json or "{}"), where=message.name)
-        volume = Volume(
-            message.name,
-            message.url,
-            options,
-            message.secret or None,
-            replicas=message.replicas or None,
-            limits=limits,
-            writable=message.writable,
-        )
+        volume = volume_from_proto(request.volume)
         await self._coordination.operations.put_volume(
             volume.name, json.loads(volume.to_json()), replace=request.replace
         )
@@ -181,6 +159,13 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """Remove a volume; what is cached of it ages out."""
         await self._coordination.operations.remove_volume(request.name)
         return operator_pb2.RemoveVolumeResponse()
+
+    @answers
+    async def FindCatalog(  # noqa: N802 - gRPC's name
+        self, request: operator_pb2.FindCatalogRequest, context: Context
+    ) -> operator_pb2.FindCatalogResponse:
+        """Answer with where the catalog is."""
+        return operator_pb2.FindCatalogResponse(address=self._catalog_address())
 
     @answers
     async def Evict(  # noqa: N802 - gRPC's name

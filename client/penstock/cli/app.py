@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import (
+    catalogued,
     cluster,
     engines,
     getting,
@@ -40,6 +41,7 @@ for group in (
     getting,
     putting,
     warming,
+    catalogued,
     pins,
     engines,
     mounting,

@@ -1,6 +1,7 @@
 """Progress bars, for what takes more than a second.
 
-Responsible for: bytes done of bytes wanted, on standard error, where that is a terminal.
+Responsible for: bytes done of bytes wanted, or a line that changes, on standard error, where that
+is a terminal.
 Not responsible for: what is going on (`transfer`, `maintenance`).
 """
 
@@ -11,6 +12,34 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.status import Status
+
+
+class Silent:
+    """Nobody looks."""
+
+    def say(self, text: str) -> None:
+        """Show a line in place of the one before."""
+
+
+class _Line(Silent):
+    def __init__(self, status: "Status") -> None:
+        self._status = status
+
+    def say(self, text: str) -> None:
+        self._status.update(text)
+
+
+@contextlib.contextmanager
+def followed(title: str) -> Iterator[Silent]:
+    """Show a line that changes, for what has no known end, while the ``with`` lasts."""
+    if not sys.stderr.isatty():
+        yield Silent()
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title) as status:
+        yield _Line(status)
 
 
 class Unwatched:

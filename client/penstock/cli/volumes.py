@@ -1,5 +1,6 @@
 """`penstock volume add|rm|ls`: names for places in object stores."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,8 +35,20 @@ def add_to(app: typer.Typer) -> None:
 @verb
 def add(
     name: Annotated[str, typer.Argument(help="As in penstock://NAME/…", show_default=False)],
-    url: Annotated[str, typer.Argument(help="For example s3://bucket/prefix/", show_default=False)],
+    url: Annotated[
+        str, typer.Argument(help="For example s3://bucket/prefix/", show_default=False)
+    ] = "",
     *,
+    catalogued: Annotated[
+        bool,
+        typer.Option("--catalogued", help="The catalog says which files there are; no URL."),
+    ] = False,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="With --catalogued: where its files lie. May be repeated."
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Of the store: region, endpoint, allow_http, …"),
@@ -65,22 +78,34 @@ def add(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Add a volume."""
+    """Add a volume: a place in an object store, or, with --catalogued, files of the catalog.
+
+    Of a catalogued one --option and --secret are those of each --origin.
+    """
+    if catalogued != bool(origin) or catalogued == bool(url):
+        raise typer.BadParameter("give either URL, or --catalogued with at least one --origin")
     options = parse_options(option or [])
     limits = parse_options(limit or [], flag="--limit", example="requests_per_s=100")
     from penstock.origin_limits import limits_from
-    from penstock.volumes import Volume
+    from penstock.volumes import Volume, new_uid
 
     checked = limits_from(limits, where=f"volume {name!r}")
-    volume = Volume(
-        name, url, options, secret, replicas=replicas, limits=checked, writable=writable
+    place = (
+        Volume(
+            name,
+            uid=new_uid(),
+            origins=tuple(Volume(name, each, options, secret) for each in origin or ()),
+        )
+        if catalogued
+        else Volume(name, url, options, secret)
     )
+    volume = dataclasses.replace(place, replicas=replicas, limits=checked, writable=writable)
     with open_operator(address) as operator:
         operator.put_volume(volume, replace=replace)
     if as_json:
         say_json(_to_json(volume))
     else:
-        say(f"penstock://{volume.name}/ is {volume.url}")
+        say(f"penstock://{volume.name}/ is {_place_of(volume)}")
 
 
 @verb
@@ -133,23 +158,42 @@ def parse_options(
     return options
 
 
+def _place_of(volume: "Volume") -> str:
+    if not volume.is_catalogued:
+        return volume.url
+    return f"catalogued: {', '.join(each.url for each in volume.origins)}"
+
+
 def _to_json(volume: "Volume") -> dict[str, object]:
     return {
         "name": volume.name,
-        "url": volume.url,
-        "options": dict(volume.options),
-        "secret": volume.secret,
+        **_place_to_json(volume),
+        "catalogued": volume.is_catalogued,
+        "origins": [_place_to_json(each) for each in volume.origins],
         "replicas": volume.replicas,
         "limits": volume.limits.to_json(),
         "writable": volume.writable,
     }
 
 
+def _place_to_json(place: "Volume") -> dict[str, object]:
+    url = "" if place.is_catalogued else place.url
+    return {"url": url, "options": dict(place.options), "secret": place.secret}
+
+
 def _row(volume: "Volume") -> tuple[str, ...]:
     options, limits = _pairs(volume.options), _pairs(volume.limits.to_json())
     replicas = str(volume.replicas or "-")
     writable = "yes" if volume.writable else "-"
-    return (volume.name, volume.url, volume.secret or "-", replicas, options, limits, writable)
+    return (
+        volume.name,
+        _place_of(volume),
+        volume.secret or "-",
+        replicas,
+        options,
+        limits,
+        writable,
+    )
 
 
 def _pairs(values: Mapping[str, object]) -> str:

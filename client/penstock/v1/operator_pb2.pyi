@@ -559,6 +559,8 @@ class Volume(google.protobuf.message.Message):
     REPLICAS_FIELD_NUMBER: builtins.int
     LIMITS_JSON_FIELD_NUMBER: builtins.int
     WRITABLE_FIELD_NUMBER: builtins.int
+    UID_FIELD_NUMBER: builtins.int
+    ORIGINS_FIELD_NUMBER: builtins.int
     name: builtins.str
     url: builtins.str
     options_json: builtins.str
@@ -570,6 +572,12 @@ class Volume(google.protobuf.message.Message):
     """A JSON object of what each node may ask of the origin; see the library's `VolumeLimits`."""
     writable: builtins.bool
     """Whether nodes may write there."""
+    uid: builtins.str
+    """Of a catalogued volume, which has no url: what its chunks are named by, and where its files
+    are, in the order in which they are tried.
+    """
+    @property
+    def origins(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___VolumeOrigin]: ...
     def __init__(
         self,
         *,
@@ -580,10 +588,33 @@ class Volume(google.protobuf.message.Message):
         replicas: builtins.int = ...,
         limits_json: builtins.str = ...,
         writable: builtins.bool = ...,
+        uid: builtins.str = ...,
+        origins: collections.abc.Iterable[global___VolumeOrigin] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limits_json", b"limits_json", "name", b"name", "options_json", b"options_json", "replicas", b"replicas", "secret", b"secret", "url", b"url", "writable", b"writable"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limits_json", b"limits_json", "name", b"name", "options_json", b"options_json", "origins", b"origins", "replicas", b"replicas", "secret", b"secret", "uid", b"uid", "url", b"url", "writable", b"writable"]) -> None: ...
 
 global___Volume = Volume
+
+@typing.final
+class VolumeOrigin(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    OPTIONS_JSON_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    options_json: builtins.str
+    secret: builtins.str
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        options_json: builtins.str = ...,
+        secret: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["options_json", b"options_json", "secret", b"secret", "url", b"url"]) -> None: ...
+
+global___VolumeOrigin = VolumeOrigin
 
 @typing.final
 class ListVolumesRequest(google.protobuf.message.Message):
@@ -666,6 +697,32 @@ class RemoveVolumeResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 global___RemoveVolumeResponse = RemoveVolumeResponse
+
+@typing.final
+class FindCatalogRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___FindCatalogRequest = FindCatalogRequest
+
+@typing.final
+class FindCatalogResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """`host:port`; empty: none is registered."""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address"]) -> None: ...
+
+global___FindCatalogResponse = FindCatalogResponse
 
 @typing.final
 class EvictRequest(google.protobuf.message.Message):

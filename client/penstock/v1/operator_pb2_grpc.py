@@ -79,6 +79,11 @@ class OperatorStub(object):
                 request_serializer=penstock_dot_v1_dot_operator__pb2.RemoveVolumeRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_operator__pb2.RemoveVolumeResponse.FromString,
                 )
+        self.FindCatalog = channel.unary_unary(
+                '/penstock.v1.Operator/FindCatalog',
+                request_serializer=penstock_dot_v1_dot_operator__pb2.FindCatalogRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_operator__pb2.FindCatalogResponse.FromString,
+                )
         self.Evict = channel.unary_unary(
                 '/penstock.v1.Operator/Evict',
                 request_serializer=penstock_dot_v1_dot_operator__pb2.EvictRequest.SerializeToString,
@@ -208,6 +213,13 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindCatalog(self, request, context):
+        """Where the catalog of this cluster answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Evict(self, request, context):
         """Drops cached chunks of objects; the origin is not touched.
         """
@@ -329,6 +341,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.RemoveVolume,
                     request_deserializer=penstock_dot_v1_dot_operator__pb2.RemoveVolumeRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_operator__pb2.RemoveVolumeResponse.SerializeToString,
+            ),
+            'FindCatalog': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindCatalog,
+                    request_deserializer=penstock_dot_v1_dot_operator__pb2.FindCatalogRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_operator__pb2.FindCatalogResponse.SerializeToString,
             ),
             'Evict': grpc.unary_unary_rpc_method_handler(
                     servicer.Evict,
@@ -598,6 +615,23 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/RemoveVolume',
             penstock_dot_v1_dot_operator__pb2.RemoveVolumeRequest.SerializeToString,
             penstock_dot_v1_dot_operator__pb2.RemoveVolumeResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def FindCatalog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Operator/FindCatalog',
+            penstock_dot_v1_dot_operator__pb2.FindCatalogRequest.SerializeToString,
+            penstock_dot_v1_dot_operator__pb2.FindCatalogResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -90,6 +90,12 @@ class OperatorStub:
         penstock.v1.operator_pb2.RemoveVolumeResponse,
     ]
 
+    FindCatalog: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.FindCatalogRequest,
+        penstock.v1.operator_pb2.FindCatalogResponse,
+    ]
+    """Where the catalog of this cluster answers."""
+
     Evict: grpc.UnaryUnaryMultiCallable[
         penstock.v1.operator_pb2.EvictRequest,
         penstock.v1.operator_pb2.EvictResponse,
@@ -207,6 +213,12 @@ class OperatorAsyncStub:
         penstock.v1.operator_pb2.RemoveVolumeRequest,
         penstock.v1.operator_pb2.RemoveVolumeResponse,
     ]
+
+    FindCatalog: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.operator_pb2.FindCatalogRequest,
+        penstock.v1.operator_pb2.FindCatalogResponse,
+    ]
+    """Where the catalog of this cluster answers."""
 
     Evict: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.operator_pb2.EvictRequest,
@@ -351,6 +363,14 @@ class OperatorServicer(metaclass=abc.ABCMeta):
         request: penstock.v1.operator_pb2.RemoveVolumeRequest,
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.operator_pb2.RemoveVolumeResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.RemoveVolumeResponse]]: ...
+
+    @abc.abstractmethod
+    def FindCatalog(
+        self,
+        request: penstock.v1.operator_pb2.FindCatalogRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.operator_pb2.FindCatalogResponse, collections.abc.Awaitable[penstock.v1.operator_pb2.FindCatalogResponse]]:
+        """Where the catalog of this cluster answers."""
 
     @abc.abstractmethod
     def Evict(

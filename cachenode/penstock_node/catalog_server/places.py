@@ -1,0 +1,61 @@
+"""Where the files of catalogued volumes lie: the volumes as the cluster has them now.
+
+Responsible for: finding a volume, and which of its origins a url lies in.
+Not responsible for: reading origins.
+"""
+
+from collections.abc import Mapping
+
+from penstock.errors import InvalidRequest
+from penstock.membership.coordinator import Coordinator
+from penstock.volumes import Volume
+from penstock_node.coordination.records import VOLUMES
+from penstock_node.origin import CataloguedOrigin, Origin, Origins
+
+
+class Places:
+    """The volumes of a cluster. On one event loop."""
+
+    def __init__(
+        self, origins: Origins, *, coordinator: Coordinator | None, configured: Mapping[str, Volume]
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            origins: Opens them.
+            coordinator: Has the volumes; None: there is no cluster.
+            configured: Those without a cluster.
+        """
+        self._origins, self._coordinator = origins, coordinator
+        self._configured = dict(configured)
+
+    async def locate(self, volume: str, url: str) -> tuple[Volume, Origin, str]:
+        """Return the origin of a volume that a url lies in, and the path within that.
+
+        Raises:
+            InvalidRequest: There is no such catalogued volume.
+            NotPermitted: The url lies in none of its origins.
+            ClusterUnavailable: The coordinator does not answer.
+        """
+        origin = self._origins.get(await self._catalogued(volume))
+        assert isinstance(origin, CataloguedOrigin), "origins of catalogued volumes are"
+        return origin.place_of(url)
+
+    async def _catalogued(self, name: str) -> Volume:
+        volumes = await self._volumes()
+        if name in volumes and volumes[name].is_catalogued:
+            return volumes[name]
+        if name in volumes:
+            raise InvalidRequest(f"volume {name!r} is not catalogued: it is read where it lies")
+        known = ", ".join(each for each in volumes if volumes[each].is_catalogued) or "none"
+        raise InvalidRequest(
+            f"there is no catalogued volume {name!r} (known: {known}); add it with: "
+            f"penstock volume add {name} --catalogued --origin URL"
+        )
+
+    async def _volumes(self) -> Mapping[str, Volume]:
+        if self._coordinator is None:
+            return self._configured
+        found = (await self._coordinator.list(VOLUMES)).entries
+        names = {key.removeprefix(VOLUMES): entry.value for key, entry in found.items()}
+        return {name: Volume.from_json(name, value) for name, value in names.items()}

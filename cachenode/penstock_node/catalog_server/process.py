@@ -1,0 +1,118 @@
+"""The catalog as a process: puts the parts together, starts them in order and stops them.
+
+Responsible for: the order of things. Each part does its own work; this is where they meet.
+Not responsible for: reading configuration (`config_catalog`), signals (`command_catalog`).
+"""
+
+import asyncio
+import contextlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from penstock.errors import InvalidConfiguration
+from penstock.v1 import catalog_pb2_grpc
+from penstock_node import configured
+from penstock_node.atomic_file import write_atomically
+from penstock_node.catalog.database import CONNECTIONS_MAX, Database
+from penstock_node.catalog.files import Files
+from penstock_node.catalog_server.places import Places
+from penstock_node.catalog_server.registration import Registration
+from penstock_node.catalog_server.running import Imports
+from penstock_node.catalog_server.service import CatalogService
+from penstock_node.config_catalog import CatalogConfig
+from penstock_node.coordination.records import CatalogRecord
+from penstock_node.identity import lock_directory, node_id
+from penstock_node.origin import Origins
+from penstock_node.serve.grpc_server import GrpcServer, Service
+from penstock_node.tasks import cancel
+
+CATALOG_FILE = "catalog.json"
+
+_log = structlog.get_logger(__name__)
+
+
+class Catalog:
+    """One catalog, from entering this async context manager to leaving it.
+
+    After entering it serves, and ``{state_dir}/catalog.json`` says where.
+    """
+
+    def __init__(self, config: CatalogConfig) -> None:
+        self.config = config
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "Catalog":
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Stop: imports end where they are."""
+        _log.info("stopping")
+        self._file.unlink(missing_ok=True)
+        await self._stack.aclose()
+        _log.info("stopped")
+
+    async def _start(self) -> None:
+        config = self.config
+        configured.refuse_what_is_missing(config)
+        self._stack.enter_context(lock_directory(config.state_dir, key="state_dir"))
+        self._file = config.state_dir / CATALOG_FILE
+        self._file.unlink(missing_ok=True)  # A crash may have left one that tells of nothing.
+        server = GrpcServer(config.listen_host, [config.grpc_port], tls=config.tls)
+        self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix="penstock-database")
+        self._stack.callback(self._threads.shutdown, cancel_futures=True)
+        files = await self._open_database()
+        service = self._service(files)
+        server.add([Service("Catalog", catalog_pb2_grpc.add_CatalogServicer_to_server, service)])
+        await server.start()
+        self._stack.push_async_callback(server.stop)
+        await server.serving(is_ready=True)
+        self.address = configured.address(config.advertise_host, server.port)
+        self._register()
+        self._tell()
+
+    async def _open_database(self) -> Files:
+        database = Database(self.config.database_url)
+        self._stack.callback(database.close)
+        _log.info("opening the database", database=repr(database))
+        await asyncio.get_running_loop().run_in_executor(self._threads, database.upgrade)
+        return Files(database)
+
+    def _service(self, files: Files) -> CatalogService:
+        config = self.config
+        self._coordinator = configured.coordinator(config) if config.etcd else None
+        if self._coordinator is not None:
+            self._stack.push_async_callback(self._coordinator.close)
+        origins = Origins(
+            secrets=configured.secrets(config), allow_file_roots=config.allow_file_roots
+        )
+        self._stack.callback(origins.close)
+        imports = Imports()
+        self._stack.push_async_callback(imports.close)
+        places = Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)
+        return CatalogService(files, places=places, imports=imports, threads=self._threads)
+
+    def _register(self) -> None:
+        if self._coordinator is None:
+            return
+        record = CatalogRecord(node_id(self.config.state_dir), self.address)
+        registration = Registration(self._coordinator, record)
+        task = asyncio.create_task(registration.run(), name="register the catalog")
+        self._stack.push_async_callback(registration.leave)
+        self._stack.push_async_callback(cancel, task)
+
+    def _tell(self) -> None:
+        told = json.dumps({"grpc_address": self.address}).encode() + b"\n"
+        try:
+            write_atomically(self._file, told)
+        except OSError as error:
+            raise InvalidConfiguration(
+                f"state_dir {self.config.state_dir}: cannot be written: {error.strerror}"
+            ) from error
+        _log.info("serving", grpc=self.address)

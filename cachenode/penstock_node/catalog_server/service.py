@@ -1,0 +1,252 @@
+"""The catalog's answers: `penstock.v1.Catalog`."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from penstock.catalog_file import CatalogChange, CatalogFile
+from penstock.catalog_rpc import change_to_proto, file_to_proto
+from penstock.errors import InvalidRequest, NotPermitted, ObjectNotFound
+from penstock.origin_urls import check_path
+from penstock.v1 import catalog_pb2, catalog_pb2_grpc
+from penstock_node.catalog.files import PAGE_MAX, Files, VolumeFiles
+from penstock_node.catalog.import_report import ImportReport
+from penstock_node.catalog.importing import Import
+from penstock_node.catalog.records import Change, File
+from penstock_node.catalog.selection import Selection
+from penstock_node.catalog_server.places import Places
+from penstock_node.catalog_server.running import Imports
+from penstock_node.serve.rpc import Context, answers
+
+T = TypeVar("T")
+
+REFUSED_TOLD_MAX = 100
+"""Keys that an answer names."""
+
+
+class CatalogService(catalog_pb2_grpc.CatalogServicer):
+    """Translates requests of nodes and operators and their answers."""
+
+    def __init__(
+        self, files: Files, *, places: Places, imports: Imports, threads: Executor
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            files: Of all volumes.
+            places: Where they lie.
+            imports: Those that run.
+            threads: For the database, whose calls block.
+        """
+        self._files, self._places = files, places
+        self._imports, self._threads = imports, threads
+        self._volumes: dict[str, VolumeFiles] = {}
+
+    # Looking.
+
+    @answers
+    async def Stat(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.StatFileRequest, context: Context
+    ) -> catalog_pb2.StatFileResponse:
+        """Answer with a file as it is, or in a version that it had."""
+
+        def look() -> File | None:
+            files = self._existing(request.volume)
+            if files is None:
+                return None
+            found = files.stat(request.path)
+            if not request.version or (found and found.version == request.version):
+                return found
+            return _version(files.versions(request.path), request.version)
+
+        found = await self._in_thread(look)
+        return catalog_pb2.StatFileResponse(file=file_to_proto(_told(found)) if found else None)
+
+    @answers
+    async def List(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.ListFilesRequest, context: Context
+    ) -> catalog_pb2.ListFilesResponse:
+        """Answer with a page of files, or of what lies in a directory."""
+        limit = _checked_limit(request.limit)
+        prefix = _directory(request.prefix)
+
+        def look() -> list[File | str]:
+            files = self._existing(request.volume)
+            if files is None:
+                return []
+            find = files.directory if request.directory else files.page
+            # One more tells whether there is another page.
+            return [*find(prefix, after=request.after or None, limit=limit + 1)]
+
+        found = await self._in_thread(look)
+        shown = found[:limit]
+        return catalog_pb2.ListFilesResponse(
+            files=[file_to_proto(_told(each)) for each in shown if isinstance(each, File)],
+            directories=[each for each in shown if isinstance(each, str)],
+            next_after=_path_of(shown[-1]) if len(found) > limit else "",
+        )
+
+    @answers
+    async def Versions(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.ListVersionsRequest, context: Context
+    ) -> catalog_pb2.ListVersionsResponse:
+        """Answer with what became of a path."""
+        limit = _checked_limit(request.limit)
+
+        def look() -> list[Change]:
+            files = self._existing(request.volume)
+            return files.versions(request.path, limit=limit) if files else []
+
+        changes = (_as_change(each) for each in await self._in_thread(look))
+        return catalog_pb2.ListVersionsResponse(changes=map(change_to_proto, changes))
+
+    @answers
+    async def Usage(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.UsageRequest, context: Context
+    ) -> catalog_pb2.UsageResponse:
+        """Answer with how much lies below a prefix."""
+        prefix = _directory(request.prefix)
+
+        def look() -> tuple[int, int]:
+            files = self._existing(request.volume)
+            usage = files.usage(prefix) if files else None
+            return (usage.files, usage.bytes) if usage else (0, 0)
+
+        files, size = await self._in_thread(look)
+        return catalog_pb2.UsageResponse(files=files, bytes=size)
+
+    @answers
+    async def Look(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.LookRequest, context: Context
+    ) -> catalog_pb2.LookResponse:
+        """Ask a file's source what it has now, note that, and answer with it."""
+        url = request.source_url
+        if url:
+            check_path(request.path)
+            files = await self._in_thread(lambda: self._files.volume(request.volume))
+        else:
+            existing = await self._in_thread(lambda: self._existing(request.volume))
+            known = await self._in_thread(lambda: existing.stat(request.path)) if existing else None
+            if existing is None or known is None:
+                return catalog_pb2.LookResponse()
+            files, url = existing, known.source_url
+        now = await self._at_source(request.volume, request.path, url)
+        if now is None:
+            await self._in_thread(lambda: files.remove([request.path]))
+            return catalog_pb2.LookResponse()
+        await self._in_thread(lambda: files.put([now]))
+        return catalog_pb2.LookResponse(file=file_to_proto(_told(now)))
+
+    async def _at_source(self, volume: str, path: str, url: str) -> File | None:
+        _, origin, within = await self._places.locate(volume, url)
+        try:
+            found = await origin.head(within)
+        except ObjectNotFound:
+            return None
+        return File(path, found.version, found.size, found.modified_us, url, found.version)
+
+    # Importing.
+
+    @answers
+    async def StartImport(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.StartImportRequest, context: Context
+    ) -> catalog_pb2.StartImportResponse:
+        """Begin to import a place."""
+        url = request.url.rstrip("/") + "/"
+        place, origin, path = await self._places.locate(request.volume, url)
+        if place.kind == "http":
+            raise NotPermitted(f"{place.url}: http servers cannot be listed, and so not imported")
+        work = Import(
+            files=await self._in_thread(lambda: self._files.volume(request.volume)),
+            origin=origin,
+            url=place.url,
+            prefix=path.strip("/"),
+            to=request.to.strip("/"),
+            threads=self._threads,
+            selection=Selection(tuple(request.include), tuple(request.exclude)),
+            prunes=request.prune,
+            is_dry=request.dry_run,
+        )
+        return catalog_pb2.StartImportResponse(name=self._imports.start(work))
+
+    @answers
+    async def FollowImport(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.FollowImportRequest, context: Context
+    ) -> catalog_pb2.FollowImportResponse:
+        """Answer with how far an import is."""
+        report, is_done = await self._imports.follow(request.name)
+        answer = _report(report)
+        if is_done:
+            answer.is_done = True
+            answer.seq = await self._in_thread(self._files.newest)
+        return answer
+
+    @answers
+    async def StopImport(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.StopImportRequest, context: Context
+    ) -> catalog_pb2.StopImportResponse:
+        """End an import."""
+        await self._imports.stop(request.name)
+        return catalog_pb2.StopImportResponse()
+
+    # Helpers.
+
+    def _existing(self, volume: str) -> VolumeFiles | None:
+        """Return a volume's files; None while nothing was ever imported into it."""
+        if volume not in self._volumes:
+            try:
+                self._volumes[volume] = self._files.existing(volume)
+            except ObjectNotFound:
+                return None
+        return self._volumes[volume]
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _checked_limit(limit: int) -> int:
+    if not 1 <= limit <= PAGE_MAX:
+        raise InvalidRequest(f"limit={limit}: want 1 to {PAGE_MAX}")
+    return limit
+
+
+def _directory(prefix: str) -> str:
+    """Return what all paths below a prefix of whole segments begin with."""
+    path = prefix.strip("/")
+    if path:
+        check_path(path)
+    return f"{path}/" if path else ""
+
+
+def _told(file: File) -> CatalogFile:
+    return CatalogFile(*file)
+
+
+def _path_of(shown: File | str) -> str:
+    return shown.path if isinstance(shown, File) else shown
+
+
+def _version(changes: Iterable[Change], version: str) -> File | None:
+    found = (each.file for each in changes if each.what == "file")
+    return next((file for file in found if file.version == version), None)
+
+
+def _as_change(change: Change) -> CatalogChange:
+    is_removed = change.what == "removed"
+    return CatalogChange(change.seq, _told(change.file), is_removed, change.committed_us)
+
+
+def _report(report: ImportReport) -> catalog_pb2.FollowImportResponse:
+    return catalog_pb2.FollowImportResponse(
+        listed=report.listed,
+        added=report.added,
+        changed=report.changed,
+        removed=report.removed,
+        unchanged=report.unchanged,
+        refused=report.refused_count,
+        refused_keys=[
+            catalog_pb2.RefusedKey(key=key, reason=reason)
+            for key, reason in report.refused[:REFUSED_TOLD_MAX]
+        ],
+    )

@@ -1,0 +1,84 @@
+"""A catalog as a process.
+
+Responsible for: its configuration, starting, stopping and crashing it.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from penstock_node.testbed.cluster import to_toml
+from penstock_node.testbed.processes import Process
+
+START_DEADLINE_S = 30.0
+
+
+class CatalogServer:
+    """One catalog. As a context manager it starts it, and stops it at the end."""
+
+    def __init__(self, directory: Path, *, etcd: str, cluster: str, **keys: Any) -> None:
+        """Write its configuration; nothing starts yet.
+
+        Args:
+            directory: Holds its configuration, state and log.
+            etcd: An endpoint.
+            cluster: Whose catalog it is.
+            keys: More of its configuration.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self._state_dir = directory / "state"
+        self._state_dir.mkdir(mode=0o700, exist_ok=True)
+        config_file = directory / "catalog.toml"
+        own: Mapping[str, Any] = {
+            "cluster": cluster,
+            "state_dir": str(self._state_dir),
+            "grpc_port": 0,
+            "etcd": {"endpoints": [etcd]},
+        }
+        config_file.write_text(to_toml({**own, **keys}))
+        self.process = Process(
+            [sys.executable, "-m", "penstock", "catalog", "--config", config_file],
+            log=directory / "catalog.log",
+        )
+
+    def __repr__(self) -> str:
+        return f"<CatalogServer {self.process}>"
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        told = json.loads((self._state_dir / "catalog.json").read_bytes())
+        return str(told["grpc_address"])
+
+    def start(self) -> Self:
+        """Start it and wait until it serves."""
+        (self._state_dir / "catalog.json").unlink(missing_ok=True)
+        self.process.start()
+        self.process.wait_until(
+            (self._state_dir / "catalog.json").exists,
+            deadline_s=START_DEADLINE_S,
+            what="the catalog is ready",
+        )
+        return self
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+
+    def stop(self) -> int | None:
+        """Stop it in order; returns its exit status."""
+        return self.process.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

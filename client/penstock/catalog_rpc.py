@@ -1,0 +1,61 @@
+"""The catalog's calls: their paths and messages, and files as messages and back."""
+
+from penstock.catalog_file import CatalogChange, CatalogFile
+from penstock.rpc import Method
+from penstock.v1 import catalog_pb2
+
+_SERVICE = "/penstock.v1.Catalog"
+
+STAT_FILE = Method(f"{_SERVICE}/Stat", catalog_pb2.StatFileRequest, catalog_pb2.StatFileResponse)
+LIST_FILES = Method(f"{_SERVICE}/List", catalog_pb2.ListFilesRequest, catalog_pb2.ListFilesResponse)
+LIST_VERSIONS = Method(
+    f"{_SERVICE}/Versions", catalog_pb2.ListVersionsRequest, catalog_pb2.ListVersionsResponse
+)
+USAGE = Method(f"{_SERVICE}/Usage", catalog_pb2.UsageRequest, catalog_pb2.UsageResponse)
+LOOK = Method(f"{_SERVICE}/Look", catalog_pb2.LookRequest, catalog_pb2.LookResponse)
+START_IMPORT = Method(
+    f"{_SERVICE}/StartImport", catalog_pb2.StartImportRequest, catalog_pb2.StartImportResponse
+)
+FOLLOW_IMPORT = Method(
+    f"{_SERVICE}/FollowImport", catalog_pb2.FollowImportRequest, catalog_pb2.FollowImportResponse
+)
+STOP_IMPORT = Method(
+    f"{_SERVICE}/StopImport", catalog_pb2.StopImportRequest, catalog_pb2.StopImportResponse
+)
+
+
+def file_to_proto(file: CatalogFile) -> catalog_pb2.CatalogFile:
+    """Return a file as a message."""
+    return catalog_pb2.CatalogFile(**file._asdict())
+
+
+def file_from_proto(message: catalog_pb2.CatalogFile) -> CatalogFile:
+    """Return the file that a message tells of."""
+    return CatalogFile(
+        message.path,
+        message.version,
+        message.size,
+        message.modified_us,
+        message.source_url,
+        message.source_version,
+    )
+
+
+def change_to_proto(change: CatalogChange) -> catalog_pb2.CatalogChange:
+    """Return an entry of the feed as a message."""
+    return catalog_pb2.CatalogChange(
+        seq=change.seq,
+        file=file_to_proto(change.file),
+        is_removed=change.is_removed,
+        committed_us=change.committed_us,
+    )
+
+
+def change_from_proto(message: catalog_pb2.CatalogChange) -> CatalogChange:
+    """Return the entry of the feed that a message tells of."""
+    return CatalogChange(
+        message.seq,
+        file_from_proto(message.file),
+        message.is_removed,
+        message.committed_us,
+    )

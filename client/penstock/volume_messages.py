@@ -1,0 +1,61 @@
+"""Volumes as messages and back."""
+
+import json
+from typing import Any
+
+from penstock.errors import InvalidRequest
+from penstock.origin_limits import limits_from
+from penstock.v1 import operator_pb2
+from penstock.volumes import Volume
+
+
+def volume_to_proto(volume: Volume) -> operator_pb2.Volume:
+    """Return a volume as a message."""
+    place = {} if volume.is_catalogued else _place_to_proto(volume)
+    return operator_pb2.Volume(
+        name=volume.name,
+        limits_json=json.dumps(volume.limits.to_json()),
+        replicas=volume.replicas or 0,
+        writable=volume.writable,
+        uid=volume.uid,
+        origins=[operator_pb2.VolumeOrigin(**_place_to_proto(each)) for each in volume.origins],
+        **place,
+    )
+
+
+def volume_from_proto(message: operator_pb2.Volume) -> Volume:
+    """Return the volume that a message tells of.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    limits = limits_from(_table(message.limits_json), where=f"volume {message.name!r}")
+    return Volume(
+        message.name,
+        message.url,
+        _table(message.options_json),
+        message.secret or None,
+        replicas=message.replicas or None,
+        limits=limits,
+        writable=message.writable,
+        uid=message.uid,
+        origins=tuple(
+            Volume(message.name, each.url, _table(each.options_json), each.secret or None)
+            for each in message.origins
+        ),
+    )
+
+
+def _place_to_proto(place: Volume) -> dict[str, str]:
+    options = json.dumps(dict(place.options))
+    return {"url": place.url, "options_json": options, "secret": place.secret or ""}
+
+
+def _table(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise InvalidRequest(f"not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest(f"want a JSON object, got {type(found).__name__}")
+    return found
