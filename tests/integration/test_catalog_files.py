@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from penstock.catalog_file import CatalogFile
 from penstock.errors import (
     CatalogUnavailable,
     InvalidConfiguration,
@@ -20,15 +21,14 @@ from penstock.errors import (
 )
 from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import Files, Span, Usage, VolumeFiles
-from penstock_node.catalog.records import File
 from penstock_node.catalog.tables import METADATA
 from penstock_node.testbed.postgres import PostgresServer
 
 NOW_US = 1_800_000_000_000_000
 
 
-def file(path: str, version: str = "1", size: int = 1) -> File:
-    return File(path, version, size, 7, f"s3://bucket/{path}", version)
+def file(path: str, version: str = "1", size: int = 1) -> CatalogFile:
+    return CatalogFile(path, version, size, 7, f"s3://bucket/{path}", version)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from penstock.catalog_file import CatalogFile
 from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, ObjectNotFound, OriginUnavailable
 from penstock_node.catalog import files as catalog_files
@@ -18,7 +19,6 @@ from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import Files, Span, VolumeFiles
 from penstock_node.catalog.importing import Import
 from penstock_node.catalog.key_order import BYTES, TREE, Order
-from penstock_node.catalog.records import File
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
 
@@ -148,7 +148,9 @@ async def test_everything_arrives_where_it_is_to_lie(
     report = await made.run()
 
     assert paths(lake) == ["my/data/a", "my/data/d/b", "my/data/d/c"]
-    assert lake.stat("my/data/d/b") == File("my/data/d/b", '"1"', 5, 7, "s3://bucket/in/d/b", '"1"')
+    assert lake.stat("my/data/d/b") == CatalogFile(
+        "my/data/d/b", '"1"', 5, 7, "s3://bucket/in/d/b", '"1"'
+    )
     assert counts(made) == (3, 0, 0, 0)
     assert (report.listed, report.bytes) == (3, 15)
 
@@ -224,11 +226,11 @@ async def test_only_what_comes_from_there_is_removed(
     place.put("in/there")
     lake.put(
         [
-            File("to/elsewhere", "1", 1, 0, "s3://other/in/elsewhere", "1"),
-            File("to/out", "1", 1, 0, "s3://bucket/inner/out", "1"),
-            File("too", "1", 1, 0, "s3://bucket/in/o", "1"),
-            File("a", "1", 1, 0, "s3://bucket/in/a", "1"),
-            File("to/gone", "1", 1, 0, "s3://bucket/in/gone", "1"),
+            CatalogFile("to/elsewhere", "1", 1, 0, "s3://other/in/elsewhere", "1"),
+            CatalogFile("to/out", "1", 1, 0, "s3://bucket/inner/out", "1"),
+            CatalogFile("too", "1", 1, 0, "s3://bucket/in/o", "1"),
+            CatalogFile("a", "1", 1, 0, "s3://bucket/in/a", "1"),
+            CatalogFile("to/gone", "1", 1, 0, "s3://bucket/in/gone", "1"),
         ]
     )
 
@@ -368,7 +370,7 @@ async def test_a_file_that_comes_while_it_is_listed_stays(
 
     def another_writes() -> None:
         place.put("b")
-        lake.put([File("b", '"1"', 1, 0, "s3://bucket/b", '"1"')])
+        lake.put([CatalogFile("b", '"1"', 1, 0, "s3://bucket/b", '"1"')])
 
     place.answered = another_writes
     await importing(prunes=True).run()
@@ -378,7 +380,7 @@ async def test_a_file_that_comes_while_it_is_listed_stays(
 
 
 async def test_what_another_has_written_since_is_not_removed(lake: VolumeFiles) -> None:
-    gone = File("a", "1", 1, 0, "s3://bucket/a", "1")
+    gone = CatalogFile("a", "1", 1, 0, "s3://bucket/a", "1")
     lake.put([gone])
     found, _ = lake.compare("", Span(), [], prunes=True)
     lake.put([gone._replace(version="2")])
@@ -477,7 +479,7 @@ async def test_two_at_once_end_as_one(
     place: Place, lake: VolumeFiles, files: Files, importing: Importing
 ) -> None:
     place.put(*(f"{at % 10}/{at}" for at in range(300)))
-    lake.put([File("0/gone", "1", 1, 0, "s3://bucket/0/gone", "1")])
+    lake.put([CatalogFile("0/gone", "1", 1, 0, "s3://bucket/0/gone", "1")])
 
     await asyncio.gather(importing(prunes=True).run(), importing(prunes=True).run())
 

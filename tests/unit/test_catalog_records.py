@@ -5,16 +5,17 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_node.catalog.records import File, Known, difference, end_of
+from penstock.catalog_file import CatalogFile
+from penstock_node.catalog.records import Known, difference, end_of
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 
 
-def file(path: str, version: str = "1", size: int = 1) -> File:
-    return File(path, version, size, 0, f"s3://bucket/{path}", version)
+def file(path: str, version: str = "1", size: int = 1) -> CatalogFile:
+    return CatalogFile(path, version, size, 0, f"s3://bucket/{path}", version)
 
 
-def known(*files: File) -> dict[str, Known]:
+def known(*files: CatalogFile) -> dict[str, Known]:
     return {
         each.path: Known(seq, each.version, each.size, each.source_url)
         for seq, each in enumerate(files)

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from penstock.catalog_file import CatalogFile
 from penstock.errors import ObjectNotFound
 from penstock_node.catalog.database import Database, Numbers
 from penstock_node.catalog.names import names_in
-from penstock_node.catalog.records import Change, Difference, File, Known, difference, end_of
+from penstock_node.catalog.records import Change, Difference, Known, difference, end_of
 from penstock_node.catalog.tables import IS_CURRENT, counter, entries, volumes
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ COMPARED_MAX = 10_000
 IN_MAX = 500
 """Values in one condition."""
 
-_FILE = [getattr(entries.c, name) for name in File._fields]
+_FILE = [getattr(entries.c, name) for name in CatalogFile._fields]
 _KNOWN = [entries.c.path, *(getattr(entries.c, name) for name in Known._fields)]
 
 
@@ -136,22 +137,24 @@ class VolumeFiles:
 
     # Looking.
 
-    def stat(self, path: str) -> File | None:
+    def stat(self, path: str) -> CatalogFile | None:
         """Return what there is at ``path``; None: nothing."""
         with self._database.reading() as connection:
             row = connection.execute(self._current(*_FILE).where(entries.c.path == path)).first()
-        return File(*row) if row else None
+        return CatalogFile(*row) if row else None
 
-    def page(self, prefix: str, *, after: str | None = None, limit: int = PAGE_MAX) -> list[File]:
+    def page(
+        self, prefix: str, *, after: str | None = None, limit: int = PAGE_MAX
+    ) -> list[CatalogFile]:
         """Return files below a prefix, in the order of their paths, behind ``after``."""
         wanted = self._within(self._current(*_FILE), Span(after), prefix)
         with self._database.reading() as connection:
             found = connection.execute(wanted.order_by(entries.c.path).limit(limit))
-            return [File(*row) for row in found]
+            return [CatalogFile(*row) for row in found]
 
     def directory(
         self, directory: str, *, after: str | None = None, limit: int = PAGE_MAX
-    ) -> list[File | str]:
+    ) -> list[CatalogFile | str]:
         """Return what lies directly in a directory, by name: files, and directories' paths.
 
         Args:
@@ -185,7 +188,13 @@ class VolumeFiles:
     # Comparing.
 
     def compare(
-        self, prefix: str, span: Span, seen: Sequence[File], *, prunes: bool, source: str = ""
+        self,
+        prefix: str,
+        span: Span,
+        seen: Sequence[CatalogFile],
+        *,
+        prunes: bool,
+        source: str = "",
     ) -> tuple[Difference, Span | None]:
         """Compare what a listing has shown between two paths with what is known; write nothing.
 
@@ -209,7 +218,7 @@ class VolumeFiles:
         inside = [file for file in seen if span.holds(file.path)]
         return difference(known, inside, prunes=prunes, source=source), rest
 
-    def compare_each(self, files: Sequence[File]) -> Difference:
+    def compare_each(self, files: Sequence[CatalogFile]) -> Difference:
         """Compare files with what is known of their paths; write nothing."""
         with self._database.reading() as connection:
             known = self._known(connection, [file.path for file in files])
@@ -236,7 +245,7 @@ class VolumeFiles:
             self._store(numbers, again)
         return again
 
-    def put(self, files: Sequence[File]) -> Difference:
+    def put(self, files: Sequence[CatalogFile]) -> Difference:
         """Have these files, as one change of each; what is as it was is left alone.
 
         Raises:
@@ -266,12 +275,12 @@ class VolumeFiles:
         if rows:
             numbers.connection.execute(sa.insert(entries), rows)
 
-    def _row(self, seq: int, file: File, now_us: int) -> dict[str, object]:
+    def _row(self, seq: int, file: CatalogFile, now_us: int) -> dict[str, object]:
         marks = {"volume_id": self._id, "is_removed": False, "is_current": True}
         return {**file._asdict(), **marks, "seq": seq, "committed_us": now_us}
 
     def _row_of_removed(self, seq: int, path: str, now_us: int) -> dict[str, object]:
-        gone = self._row(seq, File(path, "", 0, 0, "", ""), now_us)
+        gone = self._row(seq, CatalogFile(path, "", 0, 0, "", ""), now_us)
         return {**gone, "is_removed": True, "is_current": False}
 
     def _known(self, connection: sa.Connection, paths: Iterable[str]) -> dict[str, Known]:
@@ -308,7 +317,9 @@ def _changes() -> sa.Select[Any]:
 
 def _as_change(row: Sequence[Any]) -> Change:
     seq, uid, is_removed, committed_us = row[:4]
-    return Change(seq, uid, "removed" if is_removed else "file", File(*row[4:]), committed_us)
+    return Change(
+        seq, uid, "removed" if is_removed else "file", CatalogFile(*row[4:]), committed_us
+    )
 
 
 def _by_path(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, Known]]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from penstock.catalog_file import CatalogFile
 from penstock.errors import InvalidRequest, NotPermitted, ObjectNotFound, PenstockError, Uncacheable
 from penstock.origin_options import KIND_OF_SCHEME
 from penstock.origin_urls import PATH_BYTES_MAX, check_path
@@ -31,7 +32,7 @@ from penstock_node.catalog.files import Span, VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.key_order import BYTES, TREE, Order, behind, disputed
 from penstock_node.catalog.listing_parts import Part, found_by_probe, rests
-from penstock_node.catalog.records import Difference, File
+from penstock_node.catalog.records import Difference
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
 
@@ -212,9 +213,9 @@ class Import:
                 found.append(listed)
         return found
 
-    async def _described(self, objects: Sequence[ListedObject]) -> list[File]:
+    async def _described(self, objects: Sequence[ListedObject]) -> list[CatalogFile]:
         """Return what the catalog is to have, each path once."""
-        found: dict[str, File] = {}
+        found: dict[str, CatalogFile] = {}
         asks: list[ListedObject] = []
         for listed in objects:
             if self._tells_version(listed):
@@ -227,7 +228,7 @@ class Import:
                 found[file.path] = file
         return list({file.path: file for file in found.values()}.values())
 
-    async def _ask(self, listed: ListedObject) -> File | None:
+    async def _ask(self, listed: ListedObject) -> CatalogFile | None:
         """Return a file of which the listing says too little; None: it is gone, or refused."""
         try:
             return self._as_file(listed.path, await self.origin.head(listed.path))
@@ -237,10 +238,10 @@ class Import:
             self.progress.refuse(listed.path, str(error))
             return None
 
-    def _as_file(self, path: str, meta: OriginMeta) -> File:
+    def _as_file(self, path: str, meta: OriginMeta) -> CatalogFile:
         catalogued = self._base + path.removeprefix(self._top)
         url = self.url + path
-        return File(catalogued, meta.version, meta.size, meta.modified_us, url, meta.version)
+        return CatalogFile(catalogued, meta.version, meta.size, meta.modified_us, url, meta.version)
 
     def _tells_version(self, listed: ListedObject) -> bool:
         """Whether the listing tells what asking for the object would."""
@@ -252,7 +253,7 @@ class Import:
     # A span of the catalog.
 
     async def _settle_span(
-        self, span: Span, seen: Sequence[File], begins: str | None, ends: str | None
+        self, span: Span, seen: Sequence[CatalogFile], begins: str | None, ends: str | None
     ) -> None:
         left: Span | None = span
         while left is not None:

@@ -8,10 +8,11 @@ from itertools import takewhile
 
 import sqlalchemy as sa
 
-from penstock_node.catalog.records import File, end_of
+from penstock.catalog_file import CatalogFile
+from penstock_node.catalog.records import end_of
 from penstock_node.catalog.tables import IS_CURRENT, entries
 
-_FILE = [getattr(entries.c, name) for name in File._fields]
+_FILE = [getattr(entries.c, name) for name in CatalogFile._fields]
 _FIRST_BEHIND_SLASH = "0"
 """The character after ``/``: all of a directory lies before its name with this at the end."""
 _LEAST = "\x01"
@@ -20,12 +21,12 @@ _LEAST = "\x01"
 
 def names_in(
     connection: sa.Connection, volume_id: int, directory: str, *, after: str | None, limit: int
-) -> list[File | str]:
+) -> list[CatalogFile | str]:
     """Return files and directories; see `VolumeFiles.directory`."""
     begins = max(directory, _behind(after)) if after is not None else directory
     # Most directories have files alone: those are there as they follow each other.
     found = _files_from(connection, volume_id, directory, begins, limit)
-    direct = list(takewhile(lambda file: isinstance(_name_of(file, directory), File), found))
+    direct = list(takewhile(lambda file: isinstance(_name_of(file, directory), CatalogFile), found))
     if len(direct) == len(found):
         return [*direct]
     begins, limit = found[len(direct)].path, limit - len(direct)
@@ -34,19 +35,22 @@ def names_in(
 
 def _files_from(
     connection: sa.Connection, volume_id: int, directory: str, begins: str, limit: int
-) -> list[File]:
+) -> list[CatalogFile]:
     """Return the files at any depth in a directory, from a path on."""
     wanted = sa.select(*_FILE).where(
         entries.c.volume_id == volume_id, IS_CURRENT, entries.c.path >= begins
     )
     end = end_of(directory)
     wanted = wanted.where(entries.c.path < end) if end is not None else wanted
-    return [File(*row) for row in connection.execute(wanted.order_by(entries.c.path).limit(limit))]
+    return [
+        CatalogFile(*row)
+        for row in connection.execute(wanted.order_by(entries.c.path).limit(limit))
+    ]
 
 
 def _names_from(
     connection: sa.Connection, volume_id: int, directory: str, begins: str, limit: int
-) -> list[File | str]:
+) -> list[CatalogFile | str]:
     walk = _Walk(connection.dialect, volume_id, directory).rows(begins, limit)
     wanted = (
         sa.select(*_FILE)
@@ -54,7 +58,7 @@ def _names_from(
         .where(entries.c.volume_id == volume_id, IS_CURRENT)
         .order_by(walk.c.number)
     )
-    return [_name_of(File(*row), directory) for row in connection.execute(wanted)]
+    return [_name_of(CatalogFile(*row), directory) for row in connection.execute(wanted)]
 
 
 def _behind(name: str) -> str:
@@ -62,7 +66,7 @@ def _behind(name: str) -> str:
     return name[:-1] + _FIRST_BEHIND_SLASH if name.endswith("/") else name + _LEAST
 
 
-def _name_of(file: File, directory: str) -> File | str:
+def _name_of(file: CatalogFile, directory: str) -> CatalogFile | str:
     name, slash, _ = file.path[len(directory) :].partition("/")
     return f"{directory}{name}/" if slash else file
 

@@ -10,22 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-
-class File(NamedTuple):
-    """One version of a file of a volume."""
-
-    path: str
-    version: str
-    """What chunks are named by; another content has another one."""
-    size: int
-    """In bytes."""
-    modified_us: int
-    """Microseconds since 1970, UTC; 0: not known."""
-    source_url: str
-    """Where its bytes are, when it is written."""
-    source_version: str
-    """What that origin calls the version."""
-
+from penstock.catalog_file import CatalogFile
 
 What: TypeAlias = Literal["file", "removed"]
 
@@ -38,7 +23,7 @@ class Change(NamedTuple):
     volume: str
     """The volume's uid."""
     what: What
-    file: File
+    file: CatalogFile
     """Of one that was removed only the path says something."""
     committed_us: int
 
@@ -56,8 +41,8 @@ class Known(NamedTuple):
 class Difference:
     """What has to be written; empty where all is as it was."""
 
-    new: list[File] = field(default_factory=list)
-    changed: list[tuple[int, File]] = field(default_factory=list)
+    new: list[CatalogFile] = field(default_factory=list)
+    changed: list[tuple[int, CatalogFile]] = field(default_factory=list)
     """With the number of the entry that is current no more."""
     removed: list[tuple[int, str]] = field(default_factory=list)
     """Likewise, with the path."""
@@ -68,7 +53,7 @@ class Difference:
 
 
 def difference(
-    known: Mapping[str, Known], seen: Iterable[File], *, prunes: bool, source: str = ""
+    known: Mapping[str, Known], seen: Iterable[CatalogFile], *, prunes: bool, source: str = ""
 ) -> Difference:
     """Return what has to be written so that ``known`` becomes ``seen``.
 
@@ -96,7 +81,7 @@ def difference(
     return found
 
 
-def _is_as_it_was(before: Known, file: File) -> bool:
+def _is_as_it_was(before: Known, file: CatalogFile) -> bool:
     return (before.version, before.size, before.source_url) == (
         file.version,
         file.size,

@@ -13,7 +13,7 @@ from penstock.v1 import catalog_pb2, catalog_pb2_grpc
 from penstock_node.catalog.files import PAGE_MAX, Files, VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
-from penstock_node.catalog.records import Change, File
+from penstock_node.catalog.records import Change
 from penstock_node.catalog.selection import Selection
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.running import Imports
@@ -51,7 +51,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
     ) -> catalog_pb2.StatFileResponse:
         """Answer with a file as it is, or in a version that it had."""
 
-        def look() -> File | None:
+        def look() -> CatalogFile | None:
             files = self._existing(request.volume)
             if files is None:
                 return None
@@ -61,7 +61,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             return _version(files.versions(request.path), request.version)
 
         found = await self._in_thread(look)
-        return catalog_pb2.StatFileResponse(file=file_to_proto(_told(found)) if found else None)
+        return catalog_pb2.StatFileResponse(file=file_to_proto(found) if found else None)
 
     @answers
     async def List(  # noqa: N802 - gRPC's name
@@ -71,7 +71,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         limit = _checked_limit(request.limit)
         prefix = _directory(request.prefix)
 
-        def look() -> list[File | str]:
+        def look() -> list[CatalogFile | str]:
             files = self._existing(request.volume)
             if files is None:
                 return []
@@ -82,7 +82,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         found = await self._in_thread(look)
         shown = found[:limit]
         return catalog_pb2.ListFilesResponse(
-            files=[file_to_proto(_told(each)) for each in shown if isinstance(each, File)],
+            files=[file_to_proto(each) for each in shown if isinstance(each, CatalogFile)],
             directories=[each for each in shown if isinstance(each, str)],
             next_after=_path_of(shown[-1]) if len(found) > limit else "",
         )
@@ -136,15 +136,15 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             await self._in_thread(lambda: files.remove([request.path]))
             return catalog_pb2.LookResponse()
         await self._in_thread(lambda: files.put([now]))
-        return catalog_pb2.LookResponse(file=file_to_proto(_told(now)))
+        return catalog_pb2.LookResponse(file=file_to_proto(now))
 
-    async def _at_source(self, volume: str, path: str, url: str) -> File | None:
+    async def _at_source(self, volume: str, path: str, url: str) -> CatalogFile | None:
         _, origin, within = await self._places.locate(volume, url)
         try:
             found = await origin.head(within)
         except ObjectNotFound:
             return None
-        return File(path, found.version, found.size, found.modified_us, url, found.version)
+        return CatalogFile(path, found.version, found.size, found.modified_us, url, found.version)
 
     # Importing.
 
@@ -219,22 +219,18 @@ def _directory(prefix: str) -> str:
     return f"{path}/" if path else ""
 
 
-def _told(file: File) -> CatalogFile:
-    return CatalogFile(*file)
+def _path_of(shown: CatalogFile | str) -> str:
+    return shown.path if isinstance(shown, CatalogFile) else shown
 
 
-def _path_of(shown: File | str) -> str:
-    return shown.path if isinstance(shown, File) else shown
-
-
-def _version(changes: Iterable[Change], version: str) -> File | None:
+def _version(changes: Iterable[Change], version: str) -> CatalogFile | None:
     found = (each.file for each in changes if each.what == "file")
     return next((file for file in found if file.version == version), None)
 
 
 def _as_change(change: Change) -> CatalogChange:
     is_removed = change.what == "removed"
-    return CatalogChange(change.seq, _told(change.file), is_removed, change.committed_us)
+    return CatalogChange(change.seq, change.file, is_removed, change.committed_us)
 
 
 def _report(report: ImportReport) -> catalog_pb2.FollowImportResponse:
