@@ -20,7 +20,6 @@ from pathlib import Path
 
 import obstore
 
-import penstock
 from penstock import operator
 from penstock.catalog import ImportProgress, ImportWanted
 from penstock.catalog_rpc import LIST_FILES, STAT_FILE
@@ -31,14 +30,12 @@ from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.postgres import PostgresServer
-from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 
 BUCKET = "lake"
 IN_DIRECTORY = 1_000
 AT_ONCE = 32
 MEMORY_BYTES_MAX = 300e6
-DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +124,7 @@ class Bench:
         )
         self._operator = self._stack.enter_context(operator.connect(cluster["n1"].address))
         self._channels = self._stack.enter_context(contextlib.closing(Channels()))
-        wait_until(self._is_found, deadline_s=DEADLINE_S, what="the catalog is found")
-
-    def _is_found(self) -> bool:
-        try:
-            self._operator.catalog.usage("penstock://lake/")
-        except penstock.CatalogUnavailable:
-            return False
-        return True
+        self._catalog.wait_found(cluster["n1"].address)
 
     def close(self) -> None:
         """Stop all of it."""

@@ -85,6 +85,10 @@ class Catalog:
         self._nodes, self._channels = nodes, channels
         self._address = ""
 
+    def address(self) -> str:
+        """Return where nodes say that the catalog answers; empty: none is registered."""
+        return self._nodes.call(FIND_CATALOG, operator_pb2.FindCatalogRequest()).address
+
     def directory(self, url: str) -> Iterator[CatalogFile | str]:
         """Yield what lies directly in a directory: files, and directories' paths, with a slash."""
         return self._listed(url, directory=True)
@@ -178,7 +182,7 @@ class Catalog:
         return answer
 
     def _find(self) -> str:
-        found = self._nodes.call(FIND_CATALOG, operator_pb2.FindCatalogRequest()).address
+        found = self.address()
         if not found:
             raise CatalogUnavailable(
                 "no catalog is registered in this cluster; start one with: penstock catalog"

@@ -17,7 +17,6 @@ from penstock.catalog import ImportProgress, ImportWanted
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
-from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 
 MIB = 1024 * 1024
@@ -78,15 +77,8 @@ def lake(
 
 
 def wait_registered(lake: Lake) -> None:
-    def is_known() -> bool:
-        with lake.cluster.connect() as cache:
-            try:
-                list(cache.list("penstock://lake/"))
-            except penstock.CatalogUnavailable:
-                return False
-        return True
-
-    wait_until(is_known, deadline_s=DEADLINE_S, what="nodes ask the catalog")
+    for node in lake.cluster.running:
+        lake.catalog.wait_found(node.address)
 
 
 def test_what_a_bucket_has_is_read_as_soon_as_it_is_imported_and_costs_the_origin_once(

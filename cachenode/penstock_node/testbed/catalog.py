@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from penstock import operator
 from penstock_node.testbed.cluster import to_toml
-from penstock_node.testbed.processes import Process
+from penstock_node.testbed.processes import Process, wait_until
 
 START_DEADLINE_S = 30.0
 
@@ -63,6 +64,19 @@ class CatalogServer:
             what="the catalog is ready",
         )
         return self
+
+    def wait_found(self, nodes: str) -> None:
+        """Wait until it is the one that nodes at an address name.
+
+        Raises:
+            PartFailed: They do not in time.
+        """
+        with operator.connect(nodes) as operators:
+            wait_until(
+                lambda: operators.catalog.address() == self.address,
+                deadline_s=START_DEADLINE_S,
+                what="nodes know where the catalog is",
+            )
 
     def kill(self) -> None:
         """End it as a crash would."""
