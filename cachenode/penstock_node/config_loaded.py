@@ -122,7 +122,7 @@ def read_reference(reference: SecretReference, key: str) -> str:
 def _read_variable(reference: SecretReference, key: str) -> str:
     if reference.env not in os.environ:
         raise InvalidConfiguration(
-            f"{key}: {reference.place} is not set; set it for the node's process, or name another"
+            f"{key}: {reference.place} is not set; set it for this process, or name another"
         )
     return os.environ[reference.env]
 

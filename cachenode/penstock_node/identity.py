@@ -89,7 +89,7 @@ def lock_directory(directory: Path, *, key: str) -> DirectoryLock:
         holder = _holder(descriptor)
         os.close(descriptor)
         raise InvalidConfiguration(
-            f"{key} {directory}: in use by {holder}; stop that, or give this node another {key}"
+            f"{key} {directory}: in use by {holder}; stop that, or give this process another {key}"
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -25,6 +25,10 @@ class CatalogChange(NamedTuple):
 
     seq: int
     """Greater than that of every change that was committed before; there are no gaps."""
+    volume: str
+    """The volume's name."""
+    volume_uid: str
+    """What the catalog calls the volume, whatever its name; mirrors have the same."""
     file: CatalogFile
     """Of one that was removed only the path says something."""
     is_removed: bool

@@ -45,6 +45,8 @@ def change_to_proto(change: CatalogChange) -> catalog_pb2.CatalogChange:
     """Return an entry of the feed as a message."""
     return catalog_pb2.CatalogChange(
         seq=change.seq,
+        volume=change.volume,
+        volume_uid=change.volume_uid,
         file=file_to_proto(change.file),
         is_removed=change.is_removed,
         committed_us=change.committed_us,
@@ -55,6 +57,8 @@ def change_from_proto(message: catalog_pb2.CatalogChange) -> CatalogChange:
     """Return the entry of the feed that a message tells of."""
     return CatalogChange(
         message.seq,
+        message.volume,
+        message.volume_uid,
         file_from_proto(message.file),
         message.is_removed,
         message.committed_us,

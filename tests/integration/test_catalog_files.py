@@ -20,7 +20,8 @@ from penstock.errors import (
     ObjectNotFound,
 )
 from penstock_node.catalog.database import Database
-from penstock_node.catalog.files import Files, Span, Usage, VolumeFiles
+from penstock_node.catalog.files import Files, Usage, VolumeFiles
+from penstock_node.catalog.records import Span
 from penstock_node.catalog.tables import METADATA
 from penstock_node.testbed.postgres import PostgresServer
 
@@ -98,14 +99,14 @@ def test_the_feed_tells_each_change_once_and_in_order(files: Files, lake: Volume
     told = files.changes(0)
 
     assert [change.seq for change in told] == [1, 2, 3, 4, 5]
-    assert [(change.what, change.file.path, change.file.version) for change in told] == [
-        ("file", "a", "1"),
-        ("file", "b", "1"),
-        ("file", "a", "2"),
-        ("removed", "b", ""),
-        ("file", "b", "3"),
+    assert [(change.is_removed, change.file.path, change.file.version) for change in told] == [
+        (False, "a", "1"),
+        (False, "b", "1"),
+        (False, "a", "2"),
+        (True, "b", ""),
+        (False, "b", "3"),
     ]
-    assert {change.volume for change in told} == {lake.uid}
+    assert {(change.volume, change.volume_uid) for change in told} == {("lake", lake.uid)}
     assert {change.committed_us for change in told} == {NOW_US}
     assert files.changes(3, limit=1) == told[3:4]
     assert files.changes(5) == []
@@ -118,11 +119,11 @@ def test_a_path_has_its_history_the_newest_first(lake: VolumeFiles) -> None:
 
     told = lake.versions("a")
 
-    assert [(change.what, change.file.version) for change in told] == [
-        ("removed", ""),
-        ("file", "2"),
-        ("file", "1"),
-        ("file", "0"),
+    assert [(change.is_removed, change.file.version) for change in told] == [
+        (True, ""),
+        (False, "2"),
+        (False, "1"),
+        (False, "0"),
     ]
     assert len(lake.versions("a", limit=2)) == 2
 

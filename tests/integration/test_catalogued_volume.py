@@ -232,11 +232,15 @@ def test_a_place_outside_the_volumes_origins_is_refused_with_the_fix(lake: Lake)
 
 
 def test_a_volume_that_is_not_there_is_named_with_those_that_are(lake: Lake) -> None:
-    with (
-        operator.connect(lake.address) as operators,
-        pytest.raises(penstock.InvalidRequest, match=r"'pond' \(known: lake\)"),
-    ):
-        operators.catalog.run_import(ImportWanted("pond", f"s3://{lake.bucket}/"))
+    with operator.connect(lake.address) as operators:
+        for ask in (
+            lambda: operators.catalog.run_import(ImportWanted("pond", f"s3://{lake.bucket}/")),
+            lambda: list(operators.catalog.files("penstock://pond/")),
+            lambda: operators.catalog.usage("penstock://pond/"),
+            lambda: operators.catalog.versions("penstock://pond/x"),
+        ):
+            with pytest.raises(penstock.InvalidRequest, match=r"'pond' \(known: lake"):
+                ask()
 
 
 def test_the_command_line_adds_a_volume_imports_and_shows_it(lake: Lake) -> None:

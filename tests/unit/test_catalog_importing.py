@@ -16,9 +16,10 @@ from penstock.errors import InvalidRequest, ObjectNotFound, OriginUnavailable
 from penstock_node.catalog import files as catalog_files
 from penstock_node.catalog import listing_parts
 from penstock_node.catalog.database import Database
-from penstock_node.catalog.files import Files, Span, VolumeFiles
+from penstock_node.catalog.files import Files, VolumeFiles
 from penstock_node.catalog.importing import Import
 from penstock_node.catalog.key_order import BYTES, TREE, Order
+from penstock_node.catalog.records import Span
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
 
@@ -341,7 +342,7 @@ async def test_the_catalog_becomes_what_the_origin_has(
         told = {each.path: each.version for each in lake.page("", limit=10**6)}
         assert told == {base + path: meta.version for path, meta in below.items()}
         changes = files.changes(seen, limit=10**6)
-        removed = {each.file.path for each in changes if each.what == "removed"}
+        removed = {each.file.path for each in changes if each.is_removed}
         assert not removed & told.keys(), f"removed, though it is there: seed {seed}"
         assert len({each.file.path for each in changes}) == len(changes), "nothing twice"
         assert made.progress.settled == len(below)
@@ -376,7 +377,7 @@ async def test_a_file_that_comes_while_it_is_listed_stays(
     await importing(prunes=True).run()
 
     assert paths(lake) == ["a", "b", "z"]
-    assert all(change.what == "file" for change in files.changes(0))
+    assert not any(change.is_removed for change in files.changes(0))
 
 
 async def test_what_another_has_written_since_is_not_removed(lake: VolumeFiles) -> None:

@@ -105,7 +105,7 @@ def test_a_second_holder_is_told_who_holds_the_directory_and_what_to_do(tmp_path
         lock_directory(tmp_path, key="state_dir")
 
     assert f"state_dir {tmp_path}: in use by process {os.getpid()}" in str(caught.value)
-    assert "give this node another state_dir" in str(caught.value)
+    assert "give this process another state_dir" in str(caught.value)
 
 
 def test_a_released_directory_can_be_taken_again(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from penstock.catalog_file import CatalogFile
+from penstock.catalog_file import CatalogChange, CatalogFile
 from penstock.errors import ObjectNotFound
 from penstock_node.catalog.database import Database, Numbers
 from penstock_node.catalog.names import names_in
-from penstock_node.catalog.records import Change, Difference, Known, difference, end_of
+from penstock_node.catalog.records import Difference, Known, Span, difference, end_of
 from penstock_node.catalog.tables import IS_CURRENT, counter, entries, volumes
 
 T = TypeVar("T")
@@ -32,19 +32,6 @@ IN_MAX = 500
 
 _FILE = [getattr(entries.c, name) for name in CatalogFile._fields]
 _KNOWN = [entries.c.path, *(getattr(entries.c, name) for name in Known._fields)]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Paths behind ``after``, up to and with ``last``; None: no bound."""
-
-    after: str | None = None
-    last: str | None = None
-
-    def holds(self, path: str) -> bool:
-        """Whether ``path`` is in it."""
-        is_behind = self.after is None or path > self.after
-        return is_behind and (self.last is None or path <= self.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +97,14 @@ class Files:
 
     # The feed.
 
-    def changes(self, after: int, *, limit: int = PAGE_MAX) -> list[Change]:
+    def changes(self, after: int, *, limit: int = PAGE_MAX) -> list[CatalogChange]:
         """Return the changes behind number ``after``, in order; none when there are no more.
 
         Numbers have no gaps: who has heard of one has heard of all before.
         """
-        wanted = _changes().where(entries.c.seq > after).order_by(entries.c.seq).limit(limit)
+        wanted = select_changes().where(entries.c.seq > after).order_by(entries.c.seq).limit(limit)
         with self._database.reading() as connection:
-            return [_as_change(row) for row in connection.execute(wanted)]
+            return [as_change(row) for row in connection.execute(wanted)]
 
     def newest(self) -> int:
         """Return the number of the newest change; 0: there was none."""
@@ -173,17 +160,18 @@ class VolumeFiles:
             files, size = connection.execute(wanted).one()
         return Usage(int(files), int(size))
 
-    def versions(self, path: str, *, limit: int = PAGE_MAX) -> list[Change]:
+    def versions(self, path: str, *, limit: int = PAGE_MAX) -> list[CatalogChange]:
         """Return what became of a path, the newest first."""
         of_path = (entries.c.volume_id == self._id, entries.c.path == path)
         # Two conditions, so that each finds its index.
         parts = [
-            _changes().where(*of_path, entries.c.is_current.is_(value)) for value in (True, False)
+            select_changes().where(*of_path, entries.c.is_current.is_(value))
+            for value in (True, False)
         ]
         both = sa.union_all(*parts).subquery()
         wanted = sa.select(both).order_by(both.c.seq.desc()).limit(limit)
         with self._database.reading() as connection:
-            return [_as_change(row) for row in connection.execute(wanted)]
+            return [as_change(row) for row in connection.execute(wanted)]
 
     # Comparing.
 
@@ -208,15 +196,16 @@ class VolumeFiles:
         Returns:
             The difference, and what is left of the span where there was too much for one look.
         """
-        wanted = self._within(self._current(*_KNOWN), span, prefix).order_by(entries.c.path)
         with self._database.reading() as connection:
-            known = dict(_by_path(connection.execute(wanted.limit(COMPARED_MAX))))
+            known = self._known_within(connection, prefix, span)
         rest = None
         if len(known) == COMPARED_MAX:
             last = next(reversed(known))
             span, rest = Span(span.after, last), Span(last, span.last)
         inside = [file for file in seen if span.holds(file.path)]
-        return difference(known, inside, prunes=prunes, source=source), rest
+        found = difference(known, inside, prunes=prunes, source=source)
+        found.within = (prefix, span)
+        return found, rest
 
     def compare_each(self, files: Sequence[CatalogFile]) -> Difference:
         """Compare files with what is known of their paths; write nothing."""
@@ -234,7 +223,7 @@ class VolumeFiles:
         files = [*found.new, *(file for _, file in found.changed)]
         paths = [file.path for file in files] + [path for _, path in found.removed]
         with self._database.writing() as numbers:
-            known = self._known(numbers.connection, paths)
+            known = self._known_again(numbers.connection, found, paths)
             again = difference(known, files, prunes=False)
             again.unchanged += found.unchanged
             again.removed = [
@@ -267,21 +256,13 @@ class VolumeFiles:
             over = sa.update(entries).where(entries.c.seq.in_(some)).values(is_current=False)
             numbers.connection.execute(over)
         now_us = self._clock_us()
-        rows = [
-            self._row(numbers.next(), file, now_us)
-            for file in (*found.new, *(file for _, file in found.changed))
+        files = [*found.new, *(file for _, file in found.changed)]
+        rows = [entry_row(numbers.next(), self._id, file, now_us) for file in files]
+        rows += [
+            entry_row(numbers.next(), self._id, no_file(path), now_us, is_removed=True)
+            for _, path in found.removed
         ]
-        rows += [self._row_of_removed(numbers.next(), path, now_us) for _, path in found.removed]
-        if rows:
-            numbers.connection.execute(sa.insert(entries), rows)
-
-    def _row(self, seq: int, file: CatalogFile, now_us: int) -> dict[str, object]:
-        marks = {"volume_id": self._id, "is_removed": False, "is_current": True}
-        return {**file._asdict(), **marks, "seq": seq, "committed_us": now_us}
-
-    def _row_of_removed(self, seq: int, path: str, now_us: int) -> dict[str, object]:
-        gone = self._row(seq, CatalogFile(path, "", 0, 0, "", ""), now_us)
-        return {**gone, "is_removed": True, "is_current": False}
+        numbers.insert(entries, rows)
 
     def _known(self, connection: sa.Connection, paths: Iterable[str]) -> dict[str, Known]:
         found: dict[str, Known] = {}
@@ -289,6 +270,20 @@ class VolumeFiles:
             wanted = self._current(*_KNOWN).where(entries.c.path.in_(some))
             found |= _by_path(connection.execute(wanted))
         return found
+
+    def _known_again(
+        self, connection: sa.Connection, found: Difference, paths: Sequence[str]
+    ) -> dict[str, Known]:
+        # Many are found faster as they follow each other, if that is all of them.
+        if found.within and len(paths) > IN_MAX // 2:
+            known = self._known_within(connection, *found.within)
+            if len(known) < COMPARED_MAX:
+                return known
+        return self._known(connection, paths)
+
+    def _known_within(self, connection: sa.Connection, prefix: str, span: Span) -> dict[str, Known]:
+        wanted = self._within(self._current(*_KNOWN), span, prefix).order_by(entries.c.path)
+        return dict(_by_path(connection.execute(wanted.limit(COMPARED_MAX))))
 
     # Conditions.
 
@@ -310,16 +305,45 @@ def _batches(values: Iterable[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _changes() -> sa.Select[Any]:
-    columns = [entries.c.seq, volumes.c.uid, entries.c.is_removed, entries.c.committed_us, *_FILE]
-    return sa.select(*columns).join_from(entries, volumes)
+def entry_row(
+    seq: int,
+    volume_id: int,
+    file: CatalogFile,
+    committed_us: int,
+    *,
+    is_removed: bool = False,
+    is_past: bool = False,
+) -> tuple[Any, ...]:
+    """Return a row of `entries`."""
+    path, version, size, modified_us, url, source_version = file
+    is_current = not (is_removed or is_past)
+    times = (size, modified_us, committed_us)
+    return (seq, volume_id, path, version, url, source_version, *times, is_removed, is_current)
 
 
-def _as_change(row: Sequence[Any]) -> Change:
-    seq, uid, is_removed, committed_us = row[:4]
-    return Change(
-        seq, uid, "removed" if is_removed else "file", CatalogFile(*row[4:]), committed_us
-    )
+def no_file(path: str) -> CatalogFile:
+    """Return what stands in the entry of a file that was removed."""
+    return CatalogFile(path, "", 0, 0, "", "")
+
+
+_CHANGE = [
+    entries.c.seq,
+    volumes.c.name,
+    volumes.c.uid,
+    entries.c.is_removed,
+    entries.c.committed_us,
+]
+
+
+def select_changes() -> sa.Select[Any]:
+    """Return the question for entries of the feed; `as_change` reads a row."""
+    return sa.select(*_CHANGE, *_FILE).join_from(entries, volumes)
+
+
+def as_change(row: Sequence[Any]) -> CatalogChange:
+    """Return the entry that a row of `select_changes` tells of."""
+    seq, name, uid, is_removed, committed_us, *file = row
+    return CatalogChange(seq, name, uid, CatalogFile(*file), is_removed, committed_us)
 
 
 def _by_path(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, Known]]:

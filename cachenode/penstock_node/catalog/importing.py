@@ -28,11 +28,11 @@ from penstock.catalog_file import CatalogFile
 from penstock.errors import InvalidRequest, NotPermitted, ObjectNotFound, PenstockError, Uncacheable
 from penstock.origin_options import KIND_OF_SCHEME
 from penstock.origin_urls import PATH_BYTES_MAX, check_path
-from penstock_node.catalog.files import Span, VolumeFiles
+from penstock_node.catalog.files import VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.key_order import BYTES, TREE, Order, behind, disputed
 from penstock_node.catalog.listing_parts import Part, found_by_probe, rests
-from penstock_node.catalog.records import Difference
+from penstock_node.catalog.records import Difference, Span
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
 
@@ -204,11 +204,13 @@ class Import:
         """Return what is meant, and can be catalogued."""
         self.progress.listed += len(objects)
         found: list[ListedObject] = []
+        base, top = self._base, self._top
         for listed in objects:
-            rest = listed.path.removeprefix(self._top)
-            reason = _refusal(self._base + rest) or _refusal(listed.path)
+            path = listed.path
+            rest = path.removeprefix(top)
+            reason = _refusal(path) or (base and _refusal(base + rest))
             if reason:
-                self.progress.refuse(listed.path, reason)
+                self.progress.refuse(path, reason)
             elif self.selection.covers(rest):
                 found.append(listed)
         return found
@@ -219,8 +221,7 @@ class Import:
         asks: list[ListedObject] = []
         for listed in objects:
             if self._tells_version(listed):
-                meta = OriginMeta(listed.version, listed.size, listed.modified_us)
-                found[listed.path] = self._as_file(listed.path, meta)
+                found[listed.path] = self._as_file(listed.path, listed)
             else:
                 asks.append(listed)
         for file in await self._each(self._ask, asks):
@@ -238,10 +239,11 @@ class Import:
             self.progress.refuse(listed.path, str(error))
             return None
 
-    def _as_file(self, path: str, meta: OriginMeta) -> CatalogFile:
-        catalogued = self._base + path.removeprefix(self._top)
-        url = self.url + path
-        return CatalogFile(catalogued, meta.version, meta.size, meta.modified_us, url, meta.version)
+    def _as_file(self, path: str, told: OriginMeta | ListedObject) -> CatalogFile:
+        catalogued, version = self._base + path.removeprefix(self._top), told.version
+        return CatalogFile(
+            catalogued, version, told.size, told.modified_us, self.url + path, version
+        )
 
     def _tells_version(self, listed: ListedObject) -> bool:
         """Whether the listing tells what asking for the object would."""
@@ -349,10 +351,10 @@ class Import:
 def _refusal(path: str) -> str:
     """Return why ``path`` can be no file's; empty if it can be."""
     # Looked at letter by letter, a million take seconds: most are as plain as this.
-    if path.isascii() and path.isprintable() and len(path) <= PATH_BYTES_MAX:
-        within = f"/{path}/"
-        if not any(bad in within for bad in ("//", "/./", "/../")):
-            return ""
+    is_plain = path.isascii() and path.isprintable() and 0 < len(path) <= PATH_BYTES_MAX
+    within = f"/{path}/"
+    if is_plain and "//" not in within and "/." not in within:
+        return ""
     try:
         check_path(path)
     except InvalidRequest as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from penstock_node.catalog.files import Span
+from penstock_node.catalog.records import Span
 
 _LAST_CHARACTER = "\U0010ffff"
 

@@ -13,8 +13,9 @@ from penstock.origin_urls import check_path
 from penstock_node.catalog.key_order import behind
 from penstock_node.origin import ListPage
 
-KEYS_A_PAGE = 999
-"""With one more, which tells whether there are more, an origin answers in one request."""
+KEYS_A_PAGE = 4_999
+"""With one more, which tells whether there are more, S3 answers in five requests. What a page costs
+beside its keys, a look at the database and a commit, is then little."""
 PROBES_MIN, PROBES_MAX = 2, 64
 
 

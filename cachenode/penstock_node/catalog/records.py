@@ -8,24 +8,9 @@ Not responsible for: databases.
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from penstock.catalog_file import CatalogFile
-
-What: TypeAlias = Literal["file", "removed"]
-
-
-class Change(NamedTuple):
-    """One entry of the feed: a version that came, or a file that went."""
-
-    seq: int
-    """Greater than that of every change that was committed before."""
-    volume: str
-    """The volume's uid."""
-    what: What
-    file: CatalogFile
-    """Of one that was removed only the path says something."""
-    committed_us: int
 
 
 class Known(NamedTuple):
@@ -35,6 +20,19 @@ class Known(NamedTuple):
     version: str
     size: int
     source_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Paths behind ``after``, up to and with ``last``; None: no bound."""
+
+    after: str | None = None
+    last: str | None = None
+
+    def holds(self, path: str) -> bool:
+        """Whether ``path`` is in it."""
+        is_behind = self.after is None or path > self.after
+        return is_behind and (self.last is None or path <= self.last)
 
 
 @dataclass(slots=True)
@@ -47,6 +45,8 @@ class Difference:
     removed: list[tuple[int, str]] = field(default_factory=list)
     """Likewise, with the path."""
     unchanged: int = 0
+    within: tuple[str, Span] | None = None
+    """The prefix and the paths that were compared, if all within those were."""
 
     def __bool__(self) -> bool:
         return bool(self.new or self.changed or self.removed)

@@ -41,6 +41,10 @@ class Places:
         assert isinstance(origin, CataloguedOrigin), "origins of catalogued volumes are"
         return origin.place_of(url)
 
+    async def check(self, volume: str) -> None:
+        """Refuse what is no catalogued volume; raises as `locate`."""
+        await self._catalogued(volume)
+
     async def _catalogued(self, name: str) -> Volume:
         volumes = await self._volumes()
         if name in volumes and volumes[name].is_catalogued:

@@ -13,7 +13,6 @@ from penstock.v1 import catalog_pb2, catalog_pb2_grpc
 from penstock_node.catalog.files import PAGE_MAX, Files, VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
-from penstock_node.catalog.records import Change
 from penstock_node.catalog.selection import Selection
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.running import Imports
@@ -71,8 +70,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         limit = _checked_limit(request.limit)
         prefix = _directory(request.prefix)
 
+        files = await self._files_of(request.volume)
+
         def look() -> list[CatalogFile | str]:
-            files = self._existing(request.volume)
             if files is None:
                 return []
             find = files.directory if request.directory else files.page
@@ -93,12 +93,10 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
     ) -> catalog_pb2.ListVersionsResponse:
         """Answer with what became of a path."""
         limit = _checked_limit(request.limit)
-
-        def look() -> list[Change]:
-            files = self._existing(request.volume)
-            return files.versions(request.path, limit=limit) if files else []
-
-        changes = (_as_change(each) for each in await self._in_thread(look))
+        files = await self._files_of(request.volume)
+        if files is None:
+            return catalog_pb2.ListVersionsResponse()
+        changes = await self._in_thread(lambda: files.versions(request.path, limit=limit))
         return catalog_pb2.ListVersionsResponse(changes=map(change_to_proto, changes))
 
     @answers
@@ -107,14 +105,11 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
     ) -> catalog_pb2.UsageResponse:
         """Answer with how much lies below a prefix."""
         prefix = _directory(request.prefix)
-
-        def look() -> tuple[int, int]:
-            files = self._existing(request.volume)
-            usage = files.usage(prefix) if files else None
-            return (usage.files, usage.bytes) if usage else (0, 0)
-
-        files, size = await self._in_thread(look)
-        return catalog_pb2.UsageResponse(files=files, bytes=size)
+        files = await self._files_of(request.volume)
+        if files is None:
+            return catalog_pb2.UsageResponse()
+        usage = await self._in_thread(lambda: files.usage(prefix))
+        return catalog_pb2.UsageResponse(files=usage.files, bytes=usage.bytes)
 
     @answers
     async def Look(  # noqa: N802 - gRPC's name
@@ -192,6 +187,17 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
 
     # Helpers.
 
+    async def _files_of(self, volume: str) -> VolumeFiles | None:
+        """Return a volume's files; None while nothing was ever imported into it.
+
+        Raises:
+            InvalidRequest: There is no such volume.
+        """
+        files = await self._in_thread(lambda: self._existing(volume))
+        if files is None:
+            await self._places.check(volume)
+        return files
+
     def _existing(self, volume: str) -> VolumeFiles | None:
         """Return a volume's files; None while nothing was ever imported into it."""
         if volume not in self._volumes:
@@ -223,14 +229,9 @@ def _path_of(shown: CatalogFile | str) -> str:
     return shown.path if isinstance(shown, CatalogFile) else shown
 
 
-def _version(changes: Iterable[Change], version: str) -> CatalogFile | None:
-    found = (each.file for each in changes if each.what == "file")
+def _version(changes: Iterable[CatalogChange], version: str) -> CatalogFile | None:
+    found = (each.file for each in changes if not each.is_removed)
     return next((file for file in found if file.version == version), None)
-
-
-def _as_change(change: Change) -> CatalogChange:
-    is_removed = change.what == "removed"
-    return CatalogChange(change.seq, change.file, is_removed, change.committed_us)
 
 
 def _report(report: ImportReport) -> catalog_pb2.FollowImportResponse:

@@ -109,8 +109,7 @@ class CataloguedOrigin:
             now = await self._look(file)
             if now is None or now.version != version or now == file:
                 raise ObjectChanged(
-                    f"{self._url(path)}: version {version} is gone from its source; open it "
-                    f"again: {error}"
+                    f"{self._url(path)}: version {version} is gone from its source; open it again"
                 ) from error
             file = now  # The same bytes, elsewhere.
         return await self._read(file, *part)

@@ -8,7 +8,7 @@ Version rules, in this order: a strong etag as the origin gives it; else
 import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from penstock.deadline import Deadline
 from penstock.errors import Conflict, Uncacheable
@@ -17,7 +17,7 @@ from penstock.objects import VERSION_BYTES_MAX
 from penstock.origin_limits import VolumeLimits
 from penstock.volumes import Volume
 
-LIST_PAGE_MAX = 1000
+LIST_PAGE_MAX = 5000
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -35,9 +35,8 @@ class OriginMeta:
     """Where it lies, if that is not at its path within the volume's url."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
-    """One line of a listing."""
+class ListedObject(NamedTuple):
+    """One line of a listing."""  # A tuple: of these there are millions.
 
     path: str
     """Within the volume."""

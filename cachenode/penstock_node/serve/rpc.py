@@ -20,8 +20,8 @@ Response = TypeVar("Response")
 
 async def _abort(context: Context, error: Exception, method: str) -> None:
     if not isinstance(error, PenstockError):
-        _log.error("a request failed inside the node", method=method, exc_info=error)
-        error = PenstockError(f"the node failed at {method}; its log says more")
+        _log.error("a request failed inside", method=method, exc_info=error)
+        error = PenstockError(f"{method} failed inside the server; its log says more")
     await context.abort(
         grpc_status(error),
         str(error),

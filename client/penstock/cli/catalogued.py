@@ -1,5 +1,6 @@
 """`penstock import|find|du|versions`: files of catalogued volumes."""
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -126,6 +127,7 @@ def _import_again(catalog: "Catalog", wanted: "ImportWanted", *, as_json: bool) 
         _say_import(_import_once(catalog, wanted), wanted, as_json=as_json)
     except PenstockError as error:
         say_failure(error, as_json=as_json)
+    sys.stdout.flush()  # For a log that is followed.
 
 
 def _counts(progress: "ImportProgress") -> str:
@@ -142,7 +144,8 @@ def _say_import(found: "ImportProgress", wanted: "ImportWanted", *, as_json: boo
     else:
         say(("would be: " if wanted.dry_run else "") + _counts(found))
     if not found.listed:
-        note(f"there is nothing at {wanted.url}")
+        kept = "; nothing was removed for that: import the place above it" if wanted.prune else ""
+        note(f"there is nothing at {wanted.url}{kept}")
     if found.refused:
         note(f"{counted(found.refused, 'key')} cannot be a path, and is not imported:")
         for key, reason in found.refused_keys:

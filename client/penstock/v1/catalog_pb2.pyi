@@ -187,11 +187,16 @@ class CatalogChange(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SEQ_FIELD_NUMBER: builtins.int
+    VOLUME_FIELD_NUMBER: builtins.int
+    VOLUME_UID_FIELD_NUMBER: builtins.int
     FILE_FIELD_NUMBER: builtins.int
     IS_REMOVED_FIELD_NUMBER: builtins.int
     COMMITTED_US_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Greater than that of every change committed before; there are no gaps."""
+    volume: builtins.str
+    """The volume's name, and what the catalog calls it: mirrors have the same."""
+    volume_uid: builtins.str
     is_removed: builtins.bool
     """The file is gone: of it only the path says something."""
     committed_us: builtins.int
@@ -202,12 +207,14 @@ class CatalogChange(google.protobuf.message.Message):
         self,
         *,
         seq: builtins.int = ...,
+        volume: builtins.str = ...,
+        volume_uid: builtins.str = ...,
         file: global___CatalogFile | None = ...,
         is_removed: builtins.bool = ...,
         committed_us: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["file", b"file"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["committed_us", b"committed_us", "file", b"file", "is_removed", b"is_removed", "seq", b"seq"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["committed_us", b"committed_us", "file", b"file", "is_removed", b"is_removed", "seq", b"seq", "volume", b"volume", "volume_uid", b"volume_uid"]) -> None: ...
 
 global___CatalogChange = CatalogChange
 
