@@ -1,7 +1,7 @@
-"""A node's configuration and the cluster's settings in the reference, from their classes.
+"""Configuration files and the cluster's settings in the reference, from their classes.
 
-Responsible for: ``{configuration}`` and ``{settings}``: each key with its type, its default and
-what the source says of it.
+Responsible for: ``{configuration}``, ``{catalog-configuration}`` and ``{settings}``: each key with
+its type, its default and what the source says of it.
 """
 
 import ast
@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from penstock.cli.settings import format_setting
 from penstock.settings import ClusterSettings
 from penstock_node import config_keys, config_values
-from penstock_node.config_keys import NodeKeys, Section
+from penstock_node.config_keys import CatalogKeys, NodeKeys, Section
 
 _NAMED = {
     id(config_values.Size): "size",
@@ -43,12 +43,18 @@ class Configuration(MarkdownDirective):
         """Return the lines."""
         yield from ("", "### Top of the file", "")
         yield from _keys(NodeKeys)
-        for name, field in NodeKeys.model_fields.items():
-            section, form = _section(field.annotation)
-            if section is not None:
-                head = {"list": f"[[{name}]]", "map": f"[{name}.NAME]"}.get(form, f"[{name}]")
-                yield from ("", f"### `{head}`", "", plain(inspect.getdoc(section) or ""), "")
-                yield from _keys(section)
+        yield from _tables(NodeKeys)
+
+
+class CatalogConfiguration(MarkdownDirective):
+    """Every key of ``catalog.toml``; its tables are those of ``node.toml``."""
+
+    def markdown(self) -> Iterator[str]:
+        """Return the lines."""
+        yield from _keys(CatalogKeys)
+        heads = [head for _, head in _sections(CatalogKeys)]
+        assert set(heads) <= {head for _, head in _sections(NodeKeys)}, "the page tells of these"
+        yield f"And these tables, as in a node's file: {', '.join(map(code, heads))}."
 
 
 class Settings(MarkdownDirective):
@@ -62,6 +68,22 @@ class Settings(MarkdownDirective):
             for name, value in defaults.items()
         ]
         yield from table(("setting", "default", "what it says"), rows)
+
+
+def _tables(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Yield the lines of each table of TOML in a model, and of those within it."""
+    for section, head in _sections(model, above):
+        yield from ("", f"### `{head}`", "", plain(inspect.getdoc(section) or ""), "")
+        yield from _keys(section)
+        yield from _tables(section, f"{head.strip('[]')}.")
+
+
+def _sections(model: type[BaseModel], above: str = "") -> Iterator[tuple[type[Section], str]]:
+    for name, field in model.model_fields.items():
+        section, form = _section(field.annotation)
+        if section is not None:
+            heads = {"list": f"[[{above}{name}]]", "map": f"[{above}{name}.NAME]"}
+            yield section, heads.get(form, f"[{above}{name}]")
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
@@ -142,7 +164,8 @@ def _default(field: Any, kind: str) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register both."""
+    """Register all."""
     app.add_directive("configuration", Configuration)
+    app.add_directive("catalog-configuration", CatalogConfiguration)
     app.add_directive("settings", Settings)
     return {"parallel_read_safe": True}

@@ -1,7 +1,7 @@
 """What the pages of the documentation are read against: a fleet, an object store, etcd.
 
 Responsible for: the machines that pages name, what lies in the buckets, and the services that a
-reader has before a page begins: object storage and etcd. Nodes are started by the pages.
+reader has before a page begins: object storage, etcd, PostgreSQL. Pages start nodes and catalogs.
 Not responsible for: running pages (`running`).
 """
 
@@ -13,16 +13,41 @@ from types import TracebackType
 from typing import Self
 
 from penstock_node.testbed.etcd import etcd_binary
+from penstock_node.testbed.postgres import postgres_binary
 from penstock_node.testbed.s3 import weed_binary
 from tests.docs.machines import Child, Fleet, Machine, end_all_of
 
 GPU_MACHINES = ("gpu-17", "gpu-18", "gpu-19")
-NAMES = {**dict.fromkeys(GPU_MACHINES, ()), "etcd-0": (), "s3": ("s3.internal",)}
+NAMES = {
+    **dict.fromkeys(GPU_MACHINES, ()),
+    "etcd-0": (),
+    "s3": ("s3.internal",),
+    "catalog-0": (),
+    "catalog-1": (),
+    "postgres": ("postgres.internal",),
+}
 S3_ENDPOINT = "http://s3.internal:8333"
 KEYS = {"AWS_ACCESS_KEY_ID": "penstock-reader", "AWS_SECRET_ACCESS_KEY": "not a secret"}
 """What the object store asks for; engineers have them in their environment, as they do."""
+DATABASE_PASSWORD = {"PGPASSWORD": "not a secret either"}
+"""Of the role and the database ``penstock``, for the page that asks for PostgreSQL."""
 BUCKETS = ("prod-models", "datasets")
 _ETCD = "http://etcd-0:2379"
+_RUN_POSTGRES = """
+nobody="setpriv --reuid=nobody --regid=nogroup --clear-groups"  # It refuses to run as root.
+data=/srv/postgres/data
+install -d -o nobody /srv/postgres
+cd /srv/postgres
+echo "$PGPASSWORD" >password
+$nobody "$1/initdb" --pgdata=$data --no-sync --username=penstock --pwfile=password \\
+    --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
+echo "host all all all scram-sha-256" >>$data/pg_hba.conf
+exec $nobody "$1/postgres" -D $data -c listen_addresses='*' -c unix_socket_directories= -c fsync=off
+"""
+_MAKE_DATABASE = """
+until "$1/pg_isready" --quiet --host=127.0.0.1 --username=penstock; do sleep 0.1; done
+"$1/createdb" --host=127.0.0.1 --username=penstock penstock
+"""
 _UPLOADS = {"RCLONE_S3_PROVIDER": "Other", "RCLONE_S3_ENV_AUTH": "true", **KEYS}
 
 
@@ -80,6 +105,17 @@ class Site:
             *("-ip.bind=0.0.0.0", "-webdav=false", "-admin.ui=false"),
             *("-master.telemetry=false", "-volume.max=1000", f"-bucket={','.join(BUCKETS)}"),
         ]
+
+    def start_database(self) -> None:
+        """Start PostgreSQL on ``postgres.internal``, with an empty database ``penstock``.
+
+        It goes on until the end.
+        """
+        programs = str(postgres_binary("initdb").parent)
+        command = ["bash", "-ec", _RUN_POSTGRES, "postgres", programs]
+        self._start(self._stack, "postgres", command, env=DATABASE_PASSWORD)
+        make = ["bash", "-ec", _MAKE_DATABASE, "database", programs]
+        self.fleet["postgres"].run(make, env=DATABASE_PASSWORD)
 
     def upload(self, objects: Path) -> None:
         """Put objects into the buckets, past any node.

@@ -90,7 +90,7 @@ def test_every_public_name_is_in_the_reference(built: Path) -> None:
 def test_every_verb_is_in_the_reference(built: Path) -> None:
     page = (built / "reference/command-line.html").read_text()
 
-    verbs = ["weight set", "settings get", "vllm-args", "warmup", "config check"]
+    verbs = ["weight set", "settings get", "vllm-args", "warmup", "config check", "import", "du"]
     for verb in [*verbs, *(point.name for point in outside_verbs())]:
         assert f">penstock {verb}<" in page
     assert "--dry-run" in page
@@ -116,6 +116,21 @@ def test_every_key_of_a_node_and_every_setting_is_in_the_reference(built: Path) 
 
     for key in ("grpc_port", "inflight_max", "read_only_path", "departure_grace_s", "4MiB"):
         assert key in page
+
+
+def test_every_key_of_a_catalog_is_in_the_reference(built: Path) -> None:
+    page = (built / "reference/configuration.html").read_text()
+
+    part = page.partition('<section id="a-catalog-s-file">')[2].partition("</section>")[0]
+    for key in (
+        "database",
+        "/var/lib/penstock-catalog",
+        "7410",
+        "advertise_host",
+        "[volumes.NAME]",
+    ):
+        assert key in part
+    assert "[[volumes.NAME.origins]]" in page, "of a node's file, and so of both"
 
 
 def test_a_page_fetches_nothing_from_elsewhere(built: Path) -> None:

@@ -17,7 +17,7 @@ from tests.docs.machines import HOME
 from tests.docs.models import make_pipelines
 from tests.docs.pages import BrokenPage, read_page
 from tests.docs.running import Counts, PageRun
-from tests.docs.site import GPU_MACHINES, KEYS, Site
+from tests.docs.site import DATABASE_PASSWORD, GPU_MACHINES, KEYS, Site
 
 ROOT = Path(__file__).parents[2]
 STATE = Path(__file__).with_name("cluster_state.py")
@@ -26,6 +26,7 @@ EXAMPLES = "examples/README.md"
 GUIDE = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/guide/*.md"))]
 PAGES = [*(page for page in GUIDE if page != FIRST), EXAMPLES]
 WITHOUT_COMMANDS = {"docs/guide/when-not.md"}
+WITH_DATABASE = {"docs/guide/catalog.md"}
 WITH_PIPELINES = {"docs/guide/stable-diffusion.md"}
 NOT_RUN = {
     ("docs/guide/sglang.md", "python -m sglang.launch_server \\"): (
@@ -47,7 +48,8 @@ duckdb.sql(f"INSTALL '{found}'")
 def run_page(site: Site, page: str) -> Counts:
     directory = str(ROOT / "examples") if page == EXAMPLES else HOME
     at = GPU_MACHINES[0]
-    with PageRun(site.fleet, page=page, at=at, directory=directory, environment=KEYS) as run:
+    environment = {**KEYS, **DATABASE_PASSWORD}
+    with PageRun(site.fleet, page=page, at=at, directory=directory, environment=environment) as run:
         return run.run(read_page(ROOT / page, name=page))
 
 
@@ -66,6 +68,12 @@ def pipelines(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("pipelines")
     make_pipelines(directory)
     site.upload(directory)
+
+
+@pytest.fixture(scope="module")
+def database(site: Site) -> None:
+    """PostgreSQL, for the page that asks for it."""
+    site.start_database()
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +115,8 @@ def test_the_first_page_makes_the_cluster_that_it_shows(first: Counts | BrokenPa
 def test_each_block_of_a_page_does_what_the_page_says(
     cluster: Site, page: str, request: pytest.FixtureRequest
 ) -> None:
+    if page in WITH_DATABASE:
+        request.getfixturevalue("database")
     if page in WITH_PIPELINES:
         request.getfixturevalue("pipelines")
     if page == EXAMPLES:
