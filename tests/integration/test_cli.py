@@ -327,6 +327,8 @@ def test_volumes_are_added_shown_replaced_and_removed(cli: Cli, origin: Path) ->
         "url": f"{inner}/",
         "options": {},
         "secret": None,
+        "catalogued": False,
+        "origins": [],
         "replicas": None,
         "limits": {},
         "writable": False,
