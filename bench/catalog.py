@@ -5,7 +5,8 @@
 A real S3 server with a bucket of small objects in directories of a thousand; the catalog as a
 process, over SQLite and over a real PostgreSQL. The bucket is listed with obstore alone, imported
 for the first time, and again after a thousandth of it has changed. Then single files are looked
-up, and directories of a thousand listed, at the service. ``--quick`` takes a bucket of 2,000.
+up, and directories of a thousand listed, at the service; and a mirror, over a database of the same
+kind, takes all of it in. ``--quick`` takes a bucket of 2,000.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ import obstore
 
 from penstock import operator
 from penstock.catalog import ImportProgress, ImportWanted
-from penstock.catalog_rpc import LIST_FILES, STAT_FILE
+from penstock.catalog_rpc import DESCRIBE, LIST_FILES, STAT_FILE
 from penstock.rpc import Channels
 from penstock.v1 import catalog_pb2
 from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
@@ -30,12 +31,13 @@ from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.postgres import PostgresServer
+from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 
 BUCKET = "lake"
 IN_DIRECTORY = 1_000
 AT_ONCE = 32
-MEMORY_BYTES_MAX = 300e6
+DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Bench:
         name = kind.lower()
         origin = {"url": f"s3://{BUCKET}/", "options": s3.options}
         self.kind, self._stack = kind, contextlib.ExitStack()
+        self._directory, self._etcd = directory / name, etcd.endpoint
         keys = self._stack.enter_context(database_of(kind))
         cluster = LocalCluster(
             directory / name,
@@ -135,6 +138,29 @@ class Bench:
         begun = time.perf_counter()
         report = self._operator.catalog.run_import(ImportWanted("lake", f"s3://{BUCKET}/"))
         return report, time.perf_counter() - begun
+
+    def mirrored(self) -> float:
+        """Have an empty mirror follow, and return the entries that it takes in a second."""
+        newest = self._operator.catalog.status().seq
+        with database_of(self.kind) as keys:
+            mirror = CatalogServer(
+                self._directory / "mirror",
+                etcd=self._etcd,
+                cluster=f"{self.kind.lower()}-mirror",
+                mirror_of=self._catalog.address,
+                **keys,
+            )
+            with mirror:
+                begun, before = time.perf_counter(), self._seq_at(mirror.address)
+                wait_until(
+                    lambda: self._seq_at(mirror.address) == newest,
+                    deadline_s=DEADLINE_S,
+                    what="the mirror has all",
+                )
+                return (newest - before) / (time.perf_counter() - begun)
+
+    def _seq_at(self, address: str) -> int:
+        return self._channels.call(address, DESCRIBE, catalog_pb2.DescribeCatalogRequest()).seq
 
     def memory_bytes(self) -> int:
         """Return the most memory that the catalog has had."""
@@ -176,12 +202,14 @@ def measured(bench: Bench, bucket: Bucket, size: Size) -> list[Measure]:
     again, again_s = bench.imported()
     keys = random.Random(2).choices(bucket.keys, k=size.look_ups)
     count = size.objects
+    mirrored = bench.mirrored()
     measures = [
         Measure("obstore lists", count / alone_s, "keys/s"),
         Measure("first import", count / first_s, "keys/s"),
         Measure("first import ÷ obstore lists", alone_s / first_s, bound="≥", target=0.8),
         Measure("a thousandth changed: written", again.changed, bound="=", target=changed),
         Measure("the same: seconds ÷ obstore lists", again_s / alone_s, bound="≤", target=1.1),
+        Measure("mirror takes in", mirrored, "entries/s", bound="≥", target=50_000),
         Measure("memory at most", bench.memory_bytes() / 1e6, "MB", bound="≤", target=300.0),
         Measure.of("stat p50", milliseconds(bench.look_up, keys), "ms", bound="≤", target=1.0),
         Measure.of(

@@ -10,8 +10,8 @@ from concurrent.futures import Executor
 from typing import TypeAlias
 
 from penstock.catalog_file import CatalogFile
-from penstock.catalog_rpc import LIST_FILES, LOOK, STAT_FILE, file_from_proto
-from penstock.errors import CatalogUnavailable, NodeUnavailable
+from penstock.catalog_rpc import DESCRIBE, LIST_FILES, LOOK, STAT_FILE, file_from_proto
+from penstock.errors import CatalogUnavailable, NodeUnavailable, NotPermitted
 from penstock.object_info import OpenedObject
 from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
@@ -83,6 +83,19 @@ class CatalogLookups:
         )
         answer = await self._call(LIST_FILES, request, timeout_s=TIMEOUT_S)
         return [file_from_proto(file) for file in answer.files], answer.next_after
+
+    async def check_writable(self) -> None:
+        """Refuse a mirror: what is written there its source would not know.
+
+        Raises:
+            NotPermitted: The catalog is one.
+        """
+        told = await self._call(DESCRIBE, catalog_pb2.DescribeCatalogRequest(), timeout_s=TIMEOUT_S)
+        if told.mirror_of:
+            raise NotPermitted(
+                f"this region's catalog mirrors the one at {told.mirror_of}: put it there, and it "
+                "comes here by itself"
+            )
 
     async def look(self, volume: str, path: str, *, source_url: str = "") -> CatalogFile | None:
         """Have the catalog ask a file's source, and return what it notes; None: there is nothing.

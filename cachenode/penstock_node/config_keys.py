@@ -281,6 +281,9 @@ class CatalogKeys(SharedKeys):
     database: str = Field(default="", repr=False)
     """``postgresql://USER:PASSWORD@HOST/NAME``, or ``sqlite:///PATH``; by default a SQLite file in
     ``state_dir``."""
+    mirror_of: Address = ""
+    """Where the catalog answers that this one follows, as ``host:port``: then it is read-only.
+    Empty: it is no mirror."""
 
 
 def reachable_name(listen_host: str) -> str:

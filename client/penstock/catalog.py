@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from penstock.catalog_file import CatalogChange, CatalogFile
 from penstock.catalog_rpc import (
+    DESCRIBE,
     FOLLOW_IMPORT,
     LIST_FILES,
     LIST_VERSIONS,
@@ -36,6 +37,25 @@ class CatalogUsage:
 
     files: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatus:
+    """How far a catalog is, and whose mirror it is."""
+
+    address: str
+    """Where it answers."""
+    mirror_of: str
+    """Where the catalog answers that it follows; empty: it is no mirror."""
+    seq: int
+    """Of its newest entry."""
+    source_seq: int
+    """Of the newest entry that its source was heard to have; of no mirror its own."""
+    lag_s: float
+    """How long ago it had all that its source had; 0 while it has."""
+    trouble: str
+    """Why it does not get on; empty: it does."""
+    volumes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +108,19 @@ class Catalog:
     def address(self) -> str:
         """Return where nodes say that the catalog answers; empty: none is registered."""
         return self._nodes.call(FIND_CATALOG, operator_pb2.FindCatalogRequest()).address
+
+    def status(self) -> CatalogStatus:
+        """Return how far the catalog is; of a mirror also how far behind."""
+        told = self._call(DESCRIBE, catalog_pb2.DescribeCatalogRequest())
+        return CatalogStatus(
+            self._address,
+            told.mirror_of,
+            told.seq,
+            told.source_seq,
+            told.lag_s,
+            told.trouble,
+            tuple(told.volumes),
+        )
 
     def directory(self, url: str) -> Iterator[CatalogFile | str]:
         """Yield what lies directly in a directory: files, and directories' paths, with a slash."""

@@ -12,6 +12,14 @@ LIST_VERSIONS = Method(
     f"{_SERVICE}/Versions", catalog_pb2.ListVersionsRequest, catalog_pb2.ListVersionsResponse
 )
 USAGE = Method(f"{_SERVICE}/Usage", catalog_pb2.UsageRequest, catalog_pb2.UsageResponse)
+LIST_CHANGES = Method(
+    f"{_SERVICE}/Changes", catalog_pb2.ListChangesRequest, catalog_pb2.ListChangesResponse
+)
+DESCRIBE = Method(
+    f"{_SERVICE}/Describe",
+    catalog_pb2.DescribeCatalogRequest,
+    catalog_pb2.DescribeCatalogResponse,
+)
 LOOK = Method(f"{_SERVICE}/Look", catalog_pb2.LookRequest, catalog_pb2.LookResponse)
 START_IMPORT = Method(
     f"{_SERVICE}/StartImport", catalog_pb2.StartImportRequest, catalog_pb2.StartImportResponse

@@ -32,18 +32,9 @@ def file(path: str, version: str = "1", size: int = 1) -> CatalogFile:
     return CatalogFile(path, version, size, 7, f"s3://bucket/{path}", version)
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with contextlib.closing(PostgresServer().start()) as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/catalog.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.create_database(f"d{random.SystemRandom().randrange(10**12)}")
+@pytest.fixture
+def url(catalog_url: str) -> str:
+    return catalog_url
 
 
 @pytest.fixture

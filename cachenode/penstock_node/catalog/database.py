@@ -152,12 +152,19 @@ class Numbers:
 
     def __init__(self, connection: sa.Connection, newest: int) -> None:
         self.connection = connection
-        self._newest = self._stored = newest
+        self._stored = newest
+        self.newest = newest
+        """The last that was given."""
 
     def next(self) -> int:
         """Return the next one."""
-        self._newest += 1
-        return self._newest
+        self.newest += 1
+        return self.newest
+
+    def advance(self, newest: int) -> None:
+        """Go on behind ``newest``: entries up to it have numbers already."""
+        assert newest >= self.newest, "numbers only grow"
+        self.newest = newest
 
     def insert(self, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows, each with all columns in their order, by the database's own fastest way."""
@@ -175,9 +182,9 @@ class Numbers:
 
     def store(self) -> None:
         """Note the newest for those who come."""
-        if self._newest != self._stored:
+        if self.newest != self._stored:
             self.connection.execute(
-                sa.update(counter).where(counter.c.id == 0).values(seq=self._newest)
+                sa.update(counter).where(counter.c.id == 0).values(seq=self.newest)
             )
 
 

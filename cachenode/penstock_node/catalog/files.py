@@ -106,6 +106,12 @@ class Files:
         with self._database.reading() as connection:
             return [as_change(row) for row in connection.execute(wanted)]
 
+    def volume_names(self) -> list[str]:
+        """Return the names of all volumes, in order."""
+        with self._database.reading() as connection:
+            wanted = sa.select(volumes.c.name).order_by(volumes.c.name)
+            return list(connection.execute(wanted).scalars())
+
     def newest(self) -> int:
         """Return the number of the newest change; 0: there was none."""
         with self._database.reading() as connection:
@@ -252,7 +258,7 @@ class VolumeFiles:
 
     def _store(self, numbers: Numbers, found: Difference) -> None:
         past = [seq for seq, _ in (*found.changed, *found.removed)]
-        for some in _batches(past):
+        for some in in_batches(past):
             over = sa.update(entries).where(entries.c.seq.in_(some)).values(is_current=False)
             numbers.connection.execute(over)
         now_us = self._clock_us()
@@ -266,7 +272,7 @@ class VolumeFiles:
 
     def _known(self, connection: sa.Connection, paths: Iterable[str]) -> dict[str, Known]:
         found: dict[str, Known] = {}
-        for some in _batches(paths):
+        for some in in_batches(paths):
             wanted = self._current(*_KNOWN).where(entries.c.path.in_(some))
             found |= _by_path(connection.execute(wanted))
         return found
@@ -299,7 +305,8 @@ class VolumeFiles:
         return wanted.where(path <= span.last) if span.last is not None else wanted
 
 
-def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+def in_batches(values: Iterable[T]) -> Iterator[list[T]]:
+    """Yield values, so many at once as one condition takes."""
     left = iter(values)
     while some := list(islice(left, IN_MAX)):
         yield some

@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from penstock.errors import InvalidConfiguration
+from penstock.rpc import Channels
 from penstock.v1 import catalog_pb2_grpc
 from penstock_node import configured
 from penstock_node.atomic_file import write_atomically
 from penstock_node.catalog.database import CONNECTIONS_MAX, Database
 from penstock_node.catalog.files import Files
+from penstock_node.catalog.following import Copy
+from penstock_node.catalog_server.mirroring import Mirror
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.registration import Registration
 from penstock_node.catalog_server.running import Imports
@@ -25,10 +28,12 @@ from penstock_node.config_catalog import CatalogConfig
 from penstock_node.coordination.records import CatalogRecord
 from penstock_node.identity import lock_directory, node_id
 from penstock_node.origin import Origins
-from penstock_node.serve.grpc_server import GrpcServer, Service
+from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
 from penstock_node.tasks import cancel
 
 CATALOG_FILE = "catalog.json"
+MIRROR_THREADS = 8
+"""One waits for the source, one writes; others look at files there."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,7 +73,8 @@ class Catalog:
         self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix="penstock-database")
         self._stack.callback(self._threads.shutdown, cancel_futures=True)
         files = await self._open_database()
-        service = self._service(files)
+        mirror = await self._mirror(files)
+        service = self._service(files, mirror)
         server.add([Service("Catalog", catalog_pb2_grpc.add_CatalogServicer_to_server, service)])
         await server.start()
         self._stack.push_async_callback(server.stop)
@@ -82,9 +88,31 @@ class Catalog:
         self._stack.callback(database.close)
         _log.info("opening the database", database=repr(database))
         await asyncio.get_running_loop().run_in_executor(self._threads, database.upgrade)
+        self._database = database
         return Files(database)
 
-    def _service(self, files: Files) -> CatalogService:
+    async def _mirror(self, files: Files) -> Mirror | None:
+        """Return what follows another catalog, if this one is to; it begins at once."""
+        config = self.config
+        if not config.mirror_of:
+            return None
+        channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
+        self._stack.callback(channels.close)
+        threads = ThreadPoolExecutor(MIRROR_THREADS, thread_name_prefix="penstock-mirror")
+        self._stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        newest = await asyncio.get_running_loop().run_in_executor(self._threads, files.newest)
+        mirror = Mirror(
+            Copy(self._database),
+            source=config.mirror_of,
+            newest=newest,
+            channels=channels,
+            threads=threads,
+        )
+        task = asyncio.create_task(mirror.run(), name=f"mirror {config.mirror_of}")
+        self._stack.push_async_callback(cancel, task)
+        return mirror
+
+    def _service(self, files: Files, mirror: Mirror | None) -> CatalogService:
         config = self.config
         self._coordinator = configured.coordinator(config) if config.etcd else None
         if self._coordinator is not None:
@@ -96,7 +124,9 @@ class Catalog:
         imports = Imports()
         self._stack.push_async_callback(imports.close)
         places = Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)
-        return CatalogService(files, places=places, imports=imports, threads=self._threads)
+        return CatalogService(
+            files, places=places, imports=imports, threads=self._threads, mirror=mirror
+        )
 
     def _register(self) -> None:
         if self._coordinator is None:

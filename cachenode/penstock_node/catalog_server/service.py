@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from penstock.catalog_file import CatalogChange, CatalogFile
 from penstock.catalog_rpc import change_to_proto, file_to_proto
+from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, NotPermitted, ObjectNotFound
 from penstock.origin_urls import check_path
 from penstock.v1 import catalog_pb2, catalog_pb2_grpc
@@ -14,12 +15,17 @@ from penstock_node.catalog.files import PAGE_MAX, Files, VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
 from penstock_node.catalog.selection import Selection
+from penstock_node.catalog_server.mirroring import Mirror
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.running import Imports
 from penstock_node.serve.rpc import Context, answers
 
 T = TypeVar("T")
 
+CHANGES_MAX = 5_000
+WAIT_S_MAX = 20.0
+LOOK_S = 0.1
+"""Between looks whether there is a new entry: another process may have written it."""
 REFUSED_TOLD_MAX = 100
 """Keys that an answer names."""
 
@@ -28,7 +34,13 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
     """Translates requests of nodes and operators and their answers."""
 
     def __init__(
-        self, files: Files, *, places: Places, imports: Imports, threads: Executor
+        self,
+        files: Files,
+        *,
+        places: Places,
+        imports: Imports,
+        threads: Executor,
+        mirror: Mirror | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -37,9 +49,11 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             places: Where they lie.
             imports: Those that run.
             threads: For the database, whose calls block.
+            mirror: Follows another catalog, if this one is its mirror.
         """
         self._files, self._places = files, places
         self._imports, self._threads = imports, threads
+        self._mirror = mirror
         self._volumes: dict[str, VolumeFiles] = {}
 
     # Looking.
@@ -117,6 +131,10 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
     ) -> catalog_pb2.LookResponse:
         """Ask a file's source what it has now, note that, and answer with it."""
         url = request.source_url
+        if self._mirror is not None:
+            if url:
+                self._refuse_writing()
+            return await self._mirror.look(request.volume, request.path)
         if url:
             check_path(request.path)
             files = await self._in_thread(lambda: self._files.volume(request.volume))
@@ -141,6 +159,54 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             return None
         return CatalogFile(path, found.version, found.size, found.modified_us, url, found.version)
 
+    # Mirrors.
+
+    @answers
+    async def Changes(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.ListChangesRequest, context: Context
+    ) -> catalog_pb2.ListChangesResponse:
+        """Answer with entries of the feed, as soon as there are any."""
+        limit, wait_s = request.limit, request.wait_ms / 1000
+        if not 1 <= limit <= CHANGES_MAX or wait_s > WAIT_S_MAX:
+            raise InvalidRequest(
+                f"limit={limit}, wait_ms={request.wait_ms}: want 1 to {CHANGES_MAX}, and at most "
+                f"{WAIT_S_MAX * 1000:.0f}"
+            )
+        deadline = Deadline.after(wait_s)
+        while True:
+            newest = await self._in_thread(self._files.newest)
+            if newest > request.after or deadline.remaining_s <= 0:
+                break
+            await asyncio.sleep(min(LOOK_S, deadline.remaining_s))
+        changes = await self._in_thread(lambda: self._files.changes(request.after, limit=limit))
+        newest = max(newest, changes[-1].seq if changes else 0)
+        return catalog_pb2.ListChangesResponse(changes=map(change_to_proto, changes), newest=newest)
+
+    @answers
+    async def Describe(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.DescribeCatalogRequest, context: Context
+    ) -> catalog_pb2.DescribeCatalogResponse:
+        """Answer with how far this catalog is, and whose mirror it is."""
+        seq = await self._in_thread(self._files.newest)
+        names = await self._in_thread(self._files.volume_names)
+        if self._mirror is None:
+            return catalog_pb2.DescribeCatalogResponse(seq=seq, source_seq=seq, volumes=names)
+        return catalog_pb2.DescribeCatalogResponse(
+            mirror_of=self._mirror.source,
+            seq=seq,
+            source_seq=self._mirror.source_seq,
+            lag_s=self._mirror.lag_s,
+            trouble=self._mirror.trouble,
+            volumes=names,
+        )
+
+    def _refuse_writing(self) -> None:
+        if self._mirror is not None:
+            raise NotPermitted(
+                f"this catalog mirrors the one at {self._mirror.source}: import and put there, and "
+                "it comes here by itself"
+            )
+
     # Importing.
 
     @answers
@@ -148,6 +214,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         self, request: catalog_pb2.StartImportRequest, context: Context
     ) -> catalog_pb2.StartImportResponse:
         """Begin to import a place."""
+        self._refuse_writing()
         url = request.url.rstrip("/") + "/"
         place, origin, path = await self._places.locate(request.volume, url)
         if place.kind == "http":

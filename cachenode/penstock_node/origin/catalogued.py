@@ -45,6 +45,9 @@ class Catalog(Protocol):
     ) -> tuple[list[CatalogFile], str]:
         """Return files below a prefix, and behind which path the next ones are; empty: none."""
 
+    async def check_writable(self) -> None:
+        """Raise `NotPermitted` where the catalog is a mirror."""
+
     async def look(self, volume: str, path: str, *, source_url: str = "") -> CatalogFile | None:
         """Have a file's source asked, where it was or where it is now, and return what is noted."""
 
@@ -141,6 +144,7 @@ class CataloguedOrigin:
         self, path: str, parts: AsyncIterator[bytes], *, size: int | None, if_absent: bool
     ) -> str:
         """See `Origin`: where the file lies, or in the first of the origins; then it is noted."""
+        await self._catalog.check_writable()
         known = await self._catalog.stat(self._volume.name, path)
         if known is not None and if_absent:
             raise exists_already(self._volume, path)
@@ -216,6 +220,9 @@ class NoCatalog:
     ) -> tuple[list[CatalogFile], str]:
         """Refuse."""
         raise _nobody(volume)
+
+    async def check_writable(self) -> None:
+        """Let the next call refuse."""
 
     async def look(self, volume: str, path: str, *, source_url: str = "") -> CatalogFile | None:
         """Refuse."""

@@ -14,6 +14,7 @@ from penstock.cli import (
     engines,
     getting,
     maintenance,
+    mirror,
     mounting,
     objects,
     pins,
@@ -50,6 +51,7 @@ for group in (
     maintenance,
     settings,
     volumes,
+    mirror,
 ):
     group.add_to(app)
 

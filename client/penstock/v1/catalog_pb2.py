@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19penstock/v1/catalog.proto\x12\x0bpenstock.v1\"{\n\x0b\x43\x61talogFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x13\n\x0bmodified_us\x18\x04 \x01(\x04\x12\x12\n\nsource_url\x18\x05 \x01(\t\x12\x16\n\x0esource_version\x18\x06 \x01(\t\"@\n\x0fStatFileRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\":\n\x10StatFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.penstock.v1.CatalogFile\"c\n\x10ListFilesRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tdirectory\x18\x03 \x01(\x08\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\"e\n\x11ListFilesResponse\x12\'\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x18.penstock.v1.CatalogFile\x12\x13\n\x0b\x64irectories\x18\x02 \x03(\t\x12\x12\n\nnext_after\x18\x03 \x01(\t\"B\n\x13ListVersionsRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"C\n\x14ListVersionsResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.penstock.v1.CatalogChange\"\x92\x01\n\rCatalogChange\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06volume\x18\x02 \x01(\t\x12\x12\n\nvolume_uid\x18\x03 \x01(\t\x12&\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x18.penstock.v1.CatalogFile\x12\x12\n\nis_removed\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ommitted_us\x18\x06 \x01(\x04\".\n\x0cUsageRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"-\n\rUsageResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"?\n\x0bLookRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x12\n\nsource_url\x18\x03 \x01(\t\"6\n\x0cLookResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.penstock.v1.CatalogFile\"\x7f\n\x12StartImportRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0f\n\x07include\x18\x04 \x03(\t\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\r\n\x05prune\x18\x06 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x07 \x01(\x08\"#\n\x13StartImportResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x13\x46ollowImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xc8\x01\n\x14\x46ollowImportResponse\x12\x0e\n\x06listed\x18\x01 \x01(\x04\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x03 \x01(\x04\x12\x0f\n\x07removed\x18\x04 \x01(\x04\x12\x11\n\tunchanged\x18\x05 \x01(\x04\x12\x0f\n\x07refused\x18\x06 \x01(\x04\x12-\n\x0crefused_keys\x18\x07 \x03(\x0b\x32\x17.penstock.v1.RefusedKey\x12\x0f\n\x07is_done\x18\x08 \x01(\x08\x12\x0b\n\x03seq\x18\t \x01(\x04\")\n\nRefusedKey\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"!\n\x11StopImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12StopImportResponse2\xd9\x04\n\x07\x43\x61talog\x12\x43\n\x04Stat\x12\x1c.penstock.v1.StatFileRequest\x1a\x1d.penstock.v1.StatFileResponse\x12\x45\n\x04List\x12\x1d.penstock.v1.ListFilesRequest\x1a\x1e.penstock.v1.ListFilesResponse\x12O\n\x08Versions\x12 .penstock.v1.ListVersionsRequest\x1a!.penstock.v1.ListVersionsResponse\x12>\n\x05Usage\x12\x19.penstock.v1.UsageRequest\x1a\x1a.penstock.v1.UsageResponse\x12;\n\x04Look\x12\x18.penstock.v1.LookRequest\x1a\x19.penstock.v1.LookResponse\x12P\n\x0bStartImport\x12\x1f.penstock.v1.StartImportRequest\x1a .penstock.v1.StartImportResponse\x12S\n\x0c\x46ollowImport\x12 .penstock.v1.FollowImportRequest\x1a!.penstock.v1.FollowImportResponse\x12M\n\nStopImport\x12\x1e.penstock.v1.StopImportRequest\x1a\x1f.penstock.v1.StopImportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19penstock/v1/catalog.proto\x12\x0bpenstock.v1\"{\n\x0b\x43\x61talogFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x13\n\x0bmodified_us\x18\x04 \x01(\x04\x12\x12\n\nsource_url\x18\x05 \x01(\t\x12\x16\n\x0esource_version\x18\x06 \x01(\t\"@\n\x0fStatFileRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\":\n\x10StatFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.penstock.v1.CatalogFile\"c\n\x10ListFilesRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tdirectory\x18\x03 \x01(\x08\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\"e\n\x11ListFilesResponse\x12\'\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x18.penstock.v1.CatalogFile\x12\x13\n\x0b\x64irectories\x18\x02 \x03(\t\x12\x12\n\nnext_after\x18\x03 \x01(\t\"B\n\x13ListVersionsRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"C\n\x14ListVersionsResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.penstock.v1.CatalogChange\"\x92\x01\n\rCatalogChange\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06volume\x18\x02 \x01(\t\x12\x12\n\nvolume_uid\x18\x03 \x01(\t\x12&\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x18.penstock.v1.CatalogFile\x12\x12\n\nis_removed\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ommitted_us\x18\x06 \x01(\x04\".\n\x0cUsageRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"-\n\rUsageResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"C\n\x12ListChangesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x0f\n\x07wait_ms\x18\x03 \x01(\r\"R\n\x13ListChangesResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.penstock.v1.CatalogChange\x12\x0e\n\x06newest\x18\x02 \x01(\x04\"\x18\n\x16\x44\x65scribeCatalogRequest\"~\n\x17\x44\x65scribeCatalogResponse\x12\x11\n\tmirror_of\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x12\n\nsource_seq\x18\x03 \x01(\x04\x12\r\n\x05lag_s\x18\x04 \x01(\x01\x12\x0f\n\x07trouble\x18\x05 \x01(\t\x12\x0f\n\x07volumes\x18\x06 \x03(\t\"?\n\x0bLookRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x12\n\nsource_url\x18\x03 \x01(\t\"6\n\x0cLookResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.penstock.v1.CatalogFile\"\x7f\n\x12StartImportRequest\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0f\n\x07include\x18\x04 \x03(\t\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\r\n\x05prune\x18\x06 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x07 \x01(\x08\"#\n\x13StartImportResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x13\x46ollowImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xc8\x01\n\x14\x46ollowImportResponse\x12\x0e\n\x06listed\x18\x01 \x01(\x04\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x03 \x01(\x04\x12\x0f\n\x07removed\x18\x04 \x01(\x04\x12\x11\n\tunchanged\x18\x05 \x01(\x04\x12\x0f\n\x07refused\x18\x06 \x01(\x04\x12-\n\x0crefused_keys\x18\x07 \x03(\x0b\x32\x17.penstock.v1.RefusedKey\x12\x0f\n\x07is_done\x18\x08 \x01(\x08\x12\x0b\n\x03seq\x18\t \x01(\x04\")\n\nRefusedKey\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"!\n\x11StopImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12StopImportResponse2\xfe\x05\n\x07\x43\x61talog\x12\x43\n\x04Stat\x12\x1c.penstock.v1.StatFileRequest\x1a\x1d.penstock.v1.StatFileResponse\x12\x45\n\x04List\x12\x1d.penstock.v1.ListFilesRequest\x1a\x1e.penstock.v1.ListFilesResponse\x12O\n\x08Versions\x12 .penstock.v1.ListVersionsRequest\x1a!.penstock.v1.ListVersionsResponse\x12>\n\x05Usage\x12\x19.penstock.v1.UsageRequest\x1a\x1a.penstock.v1.UsageResponse\x12;\n\x04Look\x12\x18.penstock.v1.LookRequest\x1a\x19.penstock.v1.LookResponse\x12L\n\x07\x43hanges\x12\x1f.penstock.v1.ListChangesRequest\x1a .penstock.v1.ListChangesResponse\x12U\n\x08\x44\x65scribe\x12#.penstock.v1.DescribeCatalogRequest\x1a$.penstock.v1.DescribeCatalogResponse\x12P\n\x0bStartImport\x12\x1f.penstock.v1.StartImportRequest\x1a .penstock.v1.StartImportResponse\x12S\n\x0c\x46ollowImport\x12 .penstock.v1.FollowImportRequest\x1a!.penstock.v1.FollowImportResponse\x12M\n\nStopImport\x12\x1e.penstock.v1.StopImportRequest\x1a\x1f.penstock.v1.StopImportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,24 +41,32 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_USAGEREQUEST']._serialized_end=829
   _globals['_USAGERESPONSE']._serialized_start=831
   _globals['_USAGERESPONSE']._serialized_end=876
-  _globals['_LOOKREQUEST']._serialized_start=878
-  _globals['_LOOKREQUEST']._serialized_end=941
-  _globals['_LOOKRESPONSE']._serialized_start=943
-  _globals['_LOOKRESPONSE']._serialized_end=997
-  _globals['_STARTIMPORTREQUEST']._serialized_start=999
-  _globals['_STARTIMPORTREQUEST']._serialized_end=1126
-  _globals['_STARTIMPORTRESPONSE']._serialized_start=1128
-  _globals['_STARTIMPORTRESPONSE']._serialized_end=1163
-  _globals['_FOLLOWIMPORTREQUEST']._serialized_start=1165
-  _globals['_FOLLOWIMPORTREQUEST']._serialized_end=1200
-  _globals['_FOLLOWIMPORTRESPONSE']._serialized_start=1203
-  _globals['_FOLLOWIMPORTRESPONSE']._serialized_end=1403
-  _globals['_REFUSEDKEY']._serialized_start=1405
-  _globals['_REFUSEDKEY']._serialized_end=1446
-  _globals['_STOPIMPORTREQUEST']._serialized_start=1448
-  _globals['_STOPIMPORTREQUEST']._serialized_end=1481
-  _globals['_STOPIMPORTRESPONSE']._serialized_start=1483
-  _globals['_STOPIMPORTRESPONSE']._serialized_end=1503
-  _globals['_CATALOG']._serialized_start=1506
-  _globals['_CATALOG']._serialized_end=2107
+  _globals['_LISTCHANGESREQUEST']._serialized_start=878
+  _globals['_LISTCHANGESREQUEST']._serialized_end=945
+  _globals['_LISTCHANGESRESPONSE']._serialized_start=947
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=1029
+  _globals['_DESCRIBECATALOGREQUEST']._serialized_start=1031
+  _globals['_DESCRIBECATALOGREQUEST']._serialized_end=1055
+  _globals['_DESCRIBECATALOGRESPONSE']._serialized_start=1057
+  _globals['_DESCRIBECATALOGRESPONSE']._serialized_end=1183
+  _globals['_LOOKREQUEST']._serialized_start=1185
+  _globals['_LOOKREQUEST']._serialized_end=1248
+  _globals['_LOOKRESPONSE']._serialized_start=1250
+  _globals['_LOOKRESPONSE']._serialized_end=1304
+  _globals['_STARTIMPORTREQUEST']._serialized_start=1306
+  _globals['_STARTIMPORTREQUEST']._serialized_end=1433
+  _globals['_STARTIMPORTRESPONSE']._serialized_start=1435
+  _globals['_STARTIMPORTRESPONSE']._serialized_end=1470
+  _globals['_FOLLOWIMPORTREQUEST']._serialized_start=1472
+  _globals['_FOLLOWIMPORTREQUEST']._serialized_end=1507
+  _globals['_FOLLOWIMPORTRESPONSE']._serialized_start=1510
+  _globals['_FOLLOWIMPORTRESPONSE']._serialized_end=1710
+  _globals['_REFUSEDKEY']._serialized_start=1712
+  _globals['_REFUSEDKEY']._serialized_end=1753
+  _globals['_STOPIMPORTREQUEST']._serialized_start=1755
+  _globals['_STOPIMPORTREQUEST']._serialized_end=1788
+  _globals['_STOPIMPORTRESPONSE']._serialized_start=1790
+  _globals['_STOPIMPORTRESPONSE']._serialized_end=1810
+  _globals['_CATALOG']._serialized_start=1813
+  _globals['_CATALOG']._serialized_end=2579
 # @@protoc_insertion_point(module_scope)

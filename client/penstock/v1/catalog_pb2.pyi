@@ -255,6 +255,96 @@ class UsageResponse(google.protobuf.message.Message):
 global___UsageResponse = UsageResponse
 
 @typing.final
+class ListChangesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    WAIT_MS_FIELD_NUMBER: builtins.int
+    after: builtins.int
+    limit: builtins.int
+    """1 to 5,000."""
+    wait_ms: builtins.int
+    """At most 20,000."""
+    def __init__(
+        self,
+        *,
+        after: builtins.int = ...,
+        limit: builtins.int = ...,
+        wait_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after", b"after", "limit", b"limit", "wait_ms", b"wait_ms"]) -> None: ...
+
+global___ListChangesRequest = ListChangesRequest
+
+@typing.final
+class ListChangesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    NEWEST_FIELD_NUMBER: builtins.int
+    newest: builtins.int
+    """Of the newest entry that there is."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CatalogChange]: ...
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[global___CatalogChange] | None = ...,
+        newest: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changes", b"changes", "newest", b"newest"]) -> None: ...
+
+global___ListChangesResponse = ListChangesResponse
+
+@typing.final
+class DescribeCatalogRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DescribeCatalogRequest = DescribeCatalogRequest
+
+@typing.final
+class DescribeCatalogResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MIRROR_OF_FIELD_NUMBER: builtins.int
+    SEQ_FIELD_NUMBER: builtins.int
+    SOURCE_SEQ_FIELD_NUMBER: builtins.int
+    LAG_S_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    VOLUMES_FIELD_NUMBER: builtins.int
+    mirror_of: builtins.str
+    """Where the catalog is that this one follows; empty: it is no mirror."""
+    seq: builtins.int
+    """Of the newest entry here, and the newest that the source was heard to have."""
+    source_seq: builtins.int
+    lag_s: builtins.float
+    """How long ago a mirror had all that its source had, in seconds."""
+    trouble: builtins.str
+    """Why it does not get on; empty: it does."""
+    @property
+    def volumes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of volumes."""
+
+    def __init__(
+        self,
+        *,
+        mirror_of: builtins.str = ...,
+        seq: builtins.int = ...,
+        source_seq: builtins.int = ...,
+        lag_s: builtins.float = ...,
+        trouble: builtins.str = ...,
+        volumes: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lag_s", b"lag_s", "mirror_of", b"mirror_of", "seq", b"seq", "source_seq", b"source_seq", "trouble", b"trouble", "volumes", b"volumes"]) -> None: ...
+
+global___DescribeCatalogResponse = DescribeCatalogResponse
+
+@typing.final
 class LookRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

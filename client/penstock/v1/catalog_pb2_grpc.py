@@ -41,6 +41,16 @@ class CatalogStub(object):
                 request_serializer=penstock_dot_v1_dot_catalog__pb2.LookRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_catalog__pb2.LookResponse.FromString,
                 )
+        self.Changes = channel.unary_unary(
+                '/penstock.v1.Catalog/Changes',
+                request_serializer=penstock_dot_v1_dot_catalog__pb2.ListChangesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_catalog__pb2.ListChangesResponse.FromString,
+                )
+        self.Describe = channel.unary_unary(
+                '/penstock.v1.Catalog/Describe',
+                request_serializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogResponse.FromString,
+                )
         self.StartImport = channel.unary_unary(
                 '/penstock.v1.Catalog/StartImport',
                 request_serializer=penstock_dot_v1_dot_catalog__pb2.StartImportRequest.SerializeToString,
@@ -99,6 +109,21 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Changes(self, request, context):
+        """The change feed, for mirrors: the entries behind a number, in the order in which they were
+        committed. Where there is none yet the answer waits a while for one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Describe(self, request, context):
+        """Whether this is a mirror, and how far it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartImport(self, request, context):
         """Begins to import a place in an object store. It goes on for as long as somebody follows it.
         """
@@ -146,6 +171,16 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.Look,
                     request_deserializer=penstock_dot_v1_dot_catalog__pb2.LookRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_catalog__pb2.LookResponse.SerializeToString,
+            ),
+            'Changes': grpc.unary_unary_rpc_method_handler(
+                    servicer.Changes,
+                    request_deserializer=penstock_dot_v1_dot_catalog__pb2.ListChangesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_catalog__pb2.ListChangesResponse.SerializeToString,
+            ),
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogResponse.SerializeToString,
             ),
             'StartImport': grpc.unary_unary_rpc_method_handler(
                     servicer.StartImport,
@@ -256,6 +291,40 @@ class Catalog(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Catalog/Look',
             penstock_dot_v1_dot_catalog__pb2.LookRequest.SerializeToString,
             penstock_dot_v1_dot_catalog__pb2.LookResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Changes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Catalog/Changes',
+            penstock_dot_v1_dot_catalog__pb2.ListChangesRequest.SerializeToString,
+            penstock_dot_v1_dot_catalog__pb2.ListChangesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Catalog/Describe',
+            penstock_dot_v1_dot_catalog__pb2.DescribeCatalogRequest.SerializeToString,
+            penstock_dot_v1_dot_catalog__pb2.DescribeCatalogResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

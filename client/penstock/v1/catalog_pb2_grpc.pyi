@@ -55,6 +55,20 @@ class CatalogStub:
     and what it has is noted.
     """
 
+    Changes: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.ListChangesRequest,
+        penstock.v1.catalog_pb2.ListChangesResponse,
+    ]
+    """The change feed, for mirrors: the entries behind a number, in the order in which they were
+    committed. Where there is none yet the answer waits a while for one.
+    """
+
+    Describe: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.DescribeCatalogRequest,
+        penstock.v1.catalog_pb2.DescribeCatalogResponse,
+    ]
+    """Whether this is a mirror, and how far it is."""
+
     StartImport: grpc.UnaryUnaryMultiCallable[
         penstock.v1.catalog_pb2.StartImportRequest,
         penstock.v1.catalog_pb2.StartImportResponse,
@@ -108,6 +122,20 @@ class CatalogAsyncStub:
     """Somebody found another version at a file's source, or has put one there: the source is asked,
     and what it has is noted.
     """
+
+    Changes: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.ListChangesRequest,
+        penstock.v1.catalog_pb2.ListChangesResponse,
+    ]
+    """The change feed, for mirrors: the entries behind a number, in the order in which they were
+    committed. Where there is none yet the answer waits a while for one.
+    """
+
+    Describe: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.DescribeCatalogRequest,
+        penstock.v1.catalog_pb2.DescribeCatalogResponse,
+    ]
+    """Whether this is a mirror, and how far it is."""
 
     StartImport: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.catalog_pb2.StartImportRequest,
@@ -172,6 +200,24 @@ class CatalogServicer(metaclass=abc.ABCMeta):
         """Somebody found another version at a file's source, or has put one there: the source is asked,
         and what it has is noted.
         """
+
+    @abc.abstractmethod
+    def Changes(
+        self,
+        request: penstock.v1.catalog_pb2.ListChangesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.catalog_pb2.ListChangesResponse, collections.abc.Awaitable[penstock.v1.catalog_pb2.ListChangesResponse]]:
+        """The change feed, for mirrors: the entries behind a number, in the order in which they were
+        committed. Where there is none yet the answer waits a while for one.
+        """
+
+    @abc.abstractmethod
+    def Describe(
+        self,
+        request: penstock.v1.catalog_pb2.DescribeCatalogRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.catalog_pb2.DescribeCatalogResponse, collections.abc.Awaitable[penstock.v1.catalog_pb2.DescribeCatalogResponse]]:
+        """Whether this is a mirror, and how far it is."""
 
     @abc.abstractmethod
     def StartImport(
