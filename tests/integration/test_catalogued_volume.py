@@ -161,10 +161,18 @@ def test_files_of_several_buckets_lie_in_one_volume(lake: Lake) -> None:
 
 def test_while_the_catalog_is_away_what_is_open_is_read_and_the_rest_says_so(lake: Lake) -> None:
     data = lake.put("away/x", size=8 * CHUNK_BYTES)  # Of both nodes.
+    lake.put("away/overwritten")
     lake.import_all("away", to="away")
-    with lake.cluster.connect() as cache, cache.open("penstock://lake/away/x") as file:
+    with (
+        lake.cluster.connect() as cache,
+        cache.open("penstock://lake/away/x") as file,
+        cache.open("penstock://lake/away/overwritten") as other,
+    ):
         assert file.read(1000) == data[:1000]
         lake.catalog.kill()
+        lake.put("away/overwritten")
+        with pytest.raises(penstock.ObjectChanged):
+            other.read()
 
         assert file.read() == data[1000:]
         assert cache.read("penstock://lake/away/x") == data  # As it was known to be.

@@ -126,7 +126,10 @@ class CataloguedOrigin:
     async def _look(self, file: CatalogFile) -> CatalogFile | None:
         """Have it noted that the source has another version, and return what there is now."""
         self._versions.pop((file.path, file.version), None)
-        return await self._catalog.look(self._volume.name, file.path)
+        try:
+            return await self._catalog.look(self._volume.name, file.path)
+        except CatalogUnavailable:
+            return None  # The next read that finds it tells it.
 
     async def list(
         self, prefix: str, *, after: str = "", limit: int, deadline: Deadline | None = None
