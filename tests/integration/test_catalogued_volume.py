@@ -7,7 +7,9 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import fsspec
 import obstore
 import pytest
 
@@ -17,6 +19,7 @@ from penstock.catalog import ImportProgress, ImportWanted
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
+from penstock_node.testbed.mounted import MountProcess
 from penstock_node.testbed.s3 import S3Server
 
 MIB = 1024 * 1024
@@ -218,6 +221,23 @@ def test_the_s3_gateway_has_the_volume_as_a_bucket(lake: Lake) -> None:
 
     with urllib.request.urlopen(f"http://{address}/lake/gateway/x", timeout=30) as answer:
         assert answer.read() == data
+
+
+def test_fsspec_and_the_mount_have_it_as_any_other_volume(lake: Lake, tmp_path: Path) -> None:
+    data = {name: lake.put(f"surfaces/{name}") for name in ("x", "deep/y")}
+    lake.import_all("surfaces", to="surfaces")
+
+    files = fsspec.filesystem("penstock", address=lake.address)
+    assert files.find("lake/surfaces") == ["lake/surfaces/deep/y", "lake/surfaces/x"]
+    assert files.cat("lake/surfaces/deep/y") == data["deep/y"]
+    assert files.info("lake/surfaces/deep")["type"] == "directory"
+
+    point, log = tmp_path / "mount", tmp_path / "mount.log"
+    with MountProcess(point, address=lake.address, log=log):
+        top = point / "lake" / "surfaces"
+        assert sorted(each.name for each in top.iterdir()) == ["deep", "x"]
+        assert (top / "x").read_bytes() == data["x"]
+        assert (top / "deep" / "y").read_bytes() == data["deep/y"]
 
 
 def test_who_falls_back_to_the_origin_reads_the_file_where_it_lies(lake: Lake) -> None:
