@@ -1,7 +1,9 @@
 """A mirror of another region's catalog, and a cluster that reads by it."""
 
+import contextlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +18,9 @@ import pytest
 import penstock
 from penstock import operator
 from penstock.catalog import CatalogStatus, ImportProgress, ImportWanted
+from penstock.catalog_rpc import DESCRIBE
+from penstock.rpc import Channels
+from penstock.v1 import catalog_pb2
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
@@ -185,6 +190,37 @@ def test_a_mirror_that_is_killed_while_it_follows_misses_nothing(world: World) -
     world.wait_level()
 
     assert world.far.files() == world.near.files()
+
+
+def test_a_mirror_of_another_catalog_than_its_database_is_of_says_so_and_takes_nothing(
+    world: World, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    world.put("other/x")
+    world.import_all("other")
+    newest = world.wait_level().seq
+    world.far.catalog.stop()
+    database = f"sqlite:///{tmp_path}/copy.db"
+    shutil.copy(world.far.catalog.state_dir / "catalog.db", tmp_path / "copy.db")
+    world.far.catalog.start()
+    with (
+        CatalogServer(tmp_path / "empty", etcd=etcd.endpoint, cluster="empty") as empty,
+        CatalogServer(
+            tmp_path / "wrong",
+            etcd=etcd.endpoint,
+            cluster="wrong",
+            database=database,
+            mirror_of=empty.address,
+        ) as wrong,
+        contextlib.closing(Channels()) as channels,
+    ):
+
+        def told() -> catalog_pb2.DescribeCatalogResponse:
+            return channels.call(wrong.address, DESCRIBE, catalog_pb2.DescribeCatalogRequest())
+
+        wait_until(lambda: bool(told().trouble), deadline_s=DEADLINE_S, what="it is told")
+        assert "it is no copy of that one" in told().trouble
+        assert told().seq == newest
+        assert told().lag_s > 0
 
 
 def test_while_the_source_is_away_the_mirror_serves_what_it_has_and_says_how_old_that_is(

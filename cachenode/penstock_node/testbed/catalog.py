@@ -30,12 +30,12 @@ class CatalogServer:
             keys: More of its configuration.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        self._state_dir = directory / "state"
-        self._state_dir.mkdir(mode=0o700, exist_ok=True)
+        self.state_dir = directory / "state"
+        self.state_dir.mkdir(mode=0o700, exist_ok=True)
         config_file = directory / "catalog.toml"
         own: Mapping[str, Any] = {
             "cluster": cluster,
-            "state_dir": str(self._state_dir),
+            "state_dir": str(self.state_dir),
             "grpc_port": 0,
             "etcd": {"endpoints": [etcd]},
         }
@@ -51,15 +51,15 @@ class CatalogServer:
     @property
     def address(self) -> str:
         """Where it answers."""
-        told = json.loads((self._state_dir / "catalog.json").read_bytes())
+        told = json.loads((self.state_dir / "catalog.json").read_bytes())
         return str(told["grpc_address"])
 
     def start(self) -> Self:
         """Start it and wait until it serves."""
-        (self._state_dir / "catalog.json").unlink(missing_ok=True)
+        (self.state_dir / "catalog.json").unlink(missing_ok=True)
         self.process.start()
         self.process.wait_until(
-            (self._state_dir / "catalog.json").exists,
+            (self.state_dir / "catalog.json").exists,
             deadline_s=START_DEADLINE_S,
             what="the catalog is ready",
         )
