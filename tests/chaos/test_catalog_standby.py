@@ -71,8 +71,12 @@ def test_a_catalog_that_is_killed_is_followed_by_one_that_knows_all_it_knew(
     )
     with cluster, first, second, cluster.connect() as cache:
         address = cluster["n1"].address
+        first.wait_found(address)
         before = imported(address, ImportWanted("lake", f"file://{origin}/first", "a"))
         assert cache.read("penstock://lake/a/x") == b"first"
+
+        with operator.connect(address) as operators:
+            assert operators.catalog.address() == first.address
 
         first.kill()
         (origin / "first" / "y").write_bytes(b"second")
@@ -83,3 +87,5 @@ def test_a_catalog_that_is_killed_is_followed_by_one_that_knows_all_it_knew(
         first.start()  # It stands by.
         again = imported(address, ImportWanted("lake", f"file://{origin}/first", "a"))
         assert (again.added, again.unchanged) == (0, 2)
+        with operator.connect(address) as operators:
+            assert operators.catalog.address() == second.address

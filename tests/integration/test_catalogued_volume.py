@@ -162,6 +162,25 @@ def test_files_of_several_buckets_lie_in_one_volume(lake: Lake) -> None:
         assert cache.read("penstock://lake/there/x") == there
 
 
+def test_an_open_file_that_has_moved_to_another_bucket_is_read_there(lake: Lake) -> None:
+    data = lake.put("moved/x", size=64 * CHUNK_BYTES)
+    lake.import_all("moved", to="moved")
+    with lake.cluster.connect() as cache, cache.open("penstock://lake/moved/x") as file:
+        assert file.read(1000) == data[:1000]
+        lake.s3.put(f"{lake.bucket}-other", "moved/x", data)
+        obstore.delete(lake.s3.bucket(lake.bucket), "moved/x")
+        with operator.connect(lake.address) as operators:
+            wanted = ImportWanted("lake", f"s3://{lake.bucket}-other/moved", "moved")
+            assert operators.catalog.run_import(wanted).changed == 1
+        failed = lake.s3.counters().failed_requests
+
+        assert file.read() == data[1000:]
+
+    nodes_that_find_it_out = len(lake.cluster.running)
+    at_once = 16  # Chunks that are under way when the first of them fails.
+    assert lake.s3.counters().failed_requests - failed <= nodes_that_find_it_out * at_once
+
+
 def test_while_the_catalog_is_away_what_is_open_is_read_and_the_rest_says_so(lake: Lake) -> None:
     data = lake.put("away/x", size=8 * CHUNK_BYTES)  # Of both nodes.
     lake.put("away/overwritten")
