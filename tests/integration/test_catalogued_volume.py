@@ -177,7 +177,7 @@ def test_an_open_file_that_has_moved_to_another_bucket_is_read_there(lake: Lake)
         assert file.read() == data[1000:]
 
     nodes_that_find_it_out = len(lake.cluster.running)
-    at_once = 16  # Chunks that are under way when the first of them fails.
+    at_once = 8  # Chunks that are under way when the first of them fails.
     assert lake.s3.counters().failed_requests - failed <= nodes_that_find_it_out * at_once
 
 
