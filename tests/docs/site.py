@@ -25,6 +25,7 @@ NAMES = {
     "catalog-0": (),
     "catalog-1": (),
     "postgres": ("postgres.internal",),
+    "west-0": ("etcd-west",),
 }
 S3_ENDPOINT = "http://s3.internal:8333"
 KEYS = {"AWS_ACCESS_KEY_ID": "penstock-reader", "AWS_SECRET_ACCESS_KEY": "not a secret"}
@@ -33,6 +34,7 @@ DATABASE_PASSWORD = {"PGPASSWORD": "not a secret either"}
 """Of the role and the database ``penstock``, for the page that asks for PostgreSQL."""
 BUCKETS = ("prod-models", "datasets")
 _ETCD = "http://etcd-0:2379"
+_FAR_ETCD = "http://etcd-west:2379"
 _RUN_POSTGRES = """
 nobody="setpriv --reuid=nobody --regid=nogroup --clear-groups"  # It refuses to run as root.
 data=/srv/postgres/data
@@ -67,7 +69,7 @@ class Site:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.fleet)
-            etcd = self._start(stack, "etcd-0", self._etcd_command())
+            etcd = self._start(stack, "etcd-0", self._etcd_command(_ETCD))
             store = self._start(stack, "s3", self._store_command(), env=KEYS)
             self.fleet["etcd-0"].wait_answers(f"{_ETCD}/health", server=etcd)
             self.fleet["s3"].wait_answers(f"{S3_ENDPOINT}/healthz", server=store)
@@ -88,12 +90,12 @@ class Site:
         stack.callback(end_all_of, child)
         return child
 
-    def _etcd_command(self) -> list[str]:
+    def _etcd_command(self, url: str) -> list[str]:
         return [
             str(etcd_binary()),
             "--data-dir=/srv/etcd",
             "--listen-client-urls=http://0.0.0.0:2379",
-            f"--advertise-client-urls={_ETCD}",
+            f"--advertise-client-urls={url}",
             "--unsafe-no-fsync",
             "--log-level=warn",
         ]
@@ -116,6 +118,11 @@ class Site:
         self._start(self._stack, "postgres", command, env=DATABASE_PASSWORD)
         make = ["bash", "-ec", _MAKE_DATABASE, "database", programs]
         self.fleet["postgres"].run(make, env=DATABASE_PASSWORD)
+
+    def start_far_region(self) -> None:
+        """Start the etcd of ``west-0``, the machine of another region. It goes on until the end."""
+        etcd = self._start(self._stack, "west-0", self._etcd_command(_FAR_ETCD))
+        self.fleet["west-0"].wait_answers(f"{_FAR_ETCD}/health", server=etcd)
 
     def upload(self, objects: Path) -> None:
         """Put objects into the buckets, past any node.

@@ -27,6 +27,7 @@ GUIDE = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/gu
 PAGES = [*(page for page in GUIDE if page != FIRST), EXAMPLES]
 WITHOUT_COMMANDS = {"docs/guide/when-not.md"}
 WITH_DATABASE = {"docs/guide/catalog.md"}
+WITH_FAR_REGION = {"docs/guide/catalog.md"}
 WITH_PIPELINES = {"docs/guide/stable-diffusion.md"}
 NOT_RUN = {
     ("docs/guide/sglang.md", "python -m sglang.launch_server \\"): (
@@ -77,6 +78,12 @@ def database(site: Site) -> None:
 
 
 @pytest.fixture(scope="module")
+def far_region(site: Site) -> None:
+    """What another region has before its cluster, for the page that mirrors."""
+    site.start_far_region()
+
+
+@pytest.fixture(scope="module")
 def httpfs(site: Site) -> None:
     """DuckDB's extension where it would have fetched it to: there is no network here."""
     site.fleet[GPU_MACHINES[0]].run(["python3", "-c", INSTALL_HTTPFS])
@@ -111,12 +118,15 @@ def test_the_first_page_makes_the_cluster_that_it_shows(first: Counts | BrokenPa
     assert first.done["written"] == 2
 
 
+@pytest.mark.timeout(180)  # The longest page, the catalog's, starts some seventy commands.
 @pytest.mark.parametrize("page", PAGES)
 def test_each_block_of_a_page_does_what_the_page_says(
     cluster: Site, page: str, request: pytest.FixtureRequest
 ) -> None:
     if page in WITH_DATABASE:
         request.getfixturevalue("database")
+    if page in WITH_FAR_REGION:
+        request.getfixturevalue("far_region")
     if page in WITH_PIPELINES:
         request.getfixturevalue("pipelines")
     if page == EXAMPLES:

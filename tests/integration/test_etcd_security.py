@@ -45,7 +45,7 @@ def locked_server(tmp_path: Path) -> Iterator[EtcdServer]:
 
 async def use_everything(client: Etcd) -> None:
     """Every kind of call once."""
-    lease = await client.grant_lease(10)
+    lease = await client.grant_lease(60)  # It is ended by us, not by a machine that stalls.
     async with asyncio.timeout(ANSWER_S), aclosing(client.watch("")) as watch:
         assert isinstance(await anext(watch), Listing)
         await client.commit(puts={"a": b"1"}, leased_puts={"b": b"2"}, lease=lease)
@@ -104,7 +104,7 @@ async def test_a_prefix_without_permission_is_an_error_that_asks_for_a_role(
 async def test_a_token_that_expired_is_replaced_unseen(locked_server: EtcdServer) -> None:
     """Tokens die with etcd's memory, too: after a restart none is left."""
     client = Etcd([locked_server.endpoint], prefix=PREFIX, username="alice", password="secret")
-    lease = await client.grant_lease(10)
+    lease = await client.grant_lease(60)  # It is ended by us, not by a machine that stalls.
     async with aclosing(client.watch("")) as watch:
         await anext(watch)
         await client.commit(leased_puts={"members/a": b""}, lease=lease)

@@ -18,9 +18,12 @@ import pytest
 import penstock
 from penstock import operator
 from penstock.catalog import CatalogStatus, ImportProgress, ImportWanted
+from penstock.catalog_file import CatalogFile
 from penstock.catalog_rpc import DESCRIBE
 from penstock.rpc import Channels
 from penstock.v1 import catalog_pb2
+from penstock_node.catalog.database import Database
+from penstock_node.catalog.files import Files
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
@@ -192,24 +195,36 @@ def test_a_mirror_that_is_killed_while_it_follows_misses_nothing(world: World) -
     assert world.far.files() == world.near.files()
 
 
+@pytest.mark.parametrize("has_more", [False, True])
 def test_a_mirror_of_another_catalog_than_its_database_is_of_says_so_and_takes_nothing(
-    world: World, etcd: EtcdServer, tmp_path: Path
+    world: World, etcd: EtcdServer, tmp_path: Path, *, has_more: bool
 ) -> None:
     world.put("other/x")
     world.import_all("other")
     newest = world.wait_level().seq
     world.far.catalog.stop()
-    database = f"sqlite:///{tmp_path}/copy.db"
-    shutil.copy(world.far.catalog.state_dir / "catalog.db", tmp_path / "copy.db")
+    copied = tmp_path / "copy.db"
+    shutil.copy(world.far.catalog.state_dir / "catalog.db", copied)
     world.far.catalog.start()
+    other = Database(f"sqlite:///{tmp_path}/other.db")
+    other.upgrade()
+    if has_more:
+        made = (CatalogFile(f"{n}", "1", 1, 1, "s3://b/x", "1") for n in range(newest + 10))
+        Files(other).volume("pond").put(list(made))
+    other.close()
     with (
-        CatalogServer(tmp_path / "empty", etcd=etcd.endpoint, cluster="empty") as empty,
+        CatalogServer(
+            tmp_path / "source",
+            etcd=etcd.endpoint,
+            cluster=f"other-{has_more}",
+            database=f"sqlite:///{tmp_path}/other.db",
+        ) as source,
         CatalogServer(
             tmp_path / "wrong",
             etcd=etcd.endpoint,
-            cluster="wrong",
-            database=database,
-            mirror_of=empty.address,
+            cluster=f"wrong-{has_more}",
+            database=f"sqlite:///{copied}",
+            mirror_of=source.address,
         ) as wrong,
         contextlib.closing(Channels()) as channels,
     ):
@@ -218,7 +233,7 @@ def test_a_mirror_of_another_catalog_than_its_database_is_of_says_so_and_takes_n
             return channels.call(wrong.address, DESCRIBE, catalog_pb2.DescribeCatalogRequest())
 
         wait_until(lambda: bool(told().trouble), deadline_s=DEADLINE_S, what="it is told")
-        assert "it is no copy of that one" in told().trouble
+        assert "this database is no copy of that one" in told().trouble
         assert told().seq == newest
         assert told().lag_s > 0
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from penstock.catalog_file import CatalogChange
 from penstock.errors import InvalidConfiguration
 from penstock_node.catalog.database import Database, Numbers
-from penstock_node.catalog.files import entry_row, in_batches
+from penstock_node.catalog.files import as_change, entry_row, in_batches, select_changes
 from penstock_node.catalog.tables import IS_CURRENT, entries, volumes
 
 
@@ -29,6 +29,13 @@ class Copy:
             database: Of this program's schema; empty, or a copy already.
         """
         self._database = database
+
+    def newest(self) -> CatalogChange | None:
+        """Return the newest entry that is here; None: there is none."""
+        wanted = select_changes().order_by(entries.c.seq.desc()).limit(1)
+        with self._database.reading() as connection:
+            row = connection.execute(wanted).first()
+        return as_change(row) if row else None
 
     def take(self, changes: Sequence[CatalogChange]) -> int:
         """Take in some entries of the feed, and return the number of the newest that is here.

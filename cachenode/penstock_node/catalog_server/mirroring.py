@@ -89,13 +89,30 @@ class Mirror:
         while True:
             try:
                 await self._follow()
-            except PenstockError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
                 if not self.trouble:
-                    _log.warning("the mirror does not get on", error=str(error))
+                    is_known = isinstance(error, PenstockError)
+                    log = _log.warning if is_known else _log.exception
+                    log("the mirror does not get on", error=str(error))
                 self.trouble = str(error)
                 await asyncio.sleep(PAUSE_S)
 
+    async def _check_source(self) -> None:
+        """Refuse a source that is another catalog than the one that this database is a copy of."""
+        newest = await self._in_thread(self._copy.newest)
+        if newest is None:
+            return
+        request = catalog_pb2.ListChangesRequest(after=newest.seq - 1, limit=1)
+        answer = await self._call(LIST_CHANGES, request)
+        if [change_from_proto(each) for each in answer.changes] != [newest]:
+            raise InvalidConfiguration(
+                f"entry {newest.seq} of the catalog at {self.source} is not the one that is here: "
+                "this database is no copy of that one, or that one was put back to an earlier "
+                "state; have the mirror begin with an empty database"
+            )
+
     async def _follow(self) -> None:
+        await self._check_source()  # Each time: another may have taken its place meanwhile.
         answer = await self._ask(self.seq)
         while True:
             changes = [change_from_proto(each) for each in answer.changes]
@@ -110,12 +127,6 @@ class Mirror:
     async def _take(self, changes: Sequence[CatalogChange], *, source_seq: int) -> None:
         if changes:
             self.seq = await self._in_thread(partial(self._copy.take, changes))
-        elif source_seq < self.seq:
-            raise InvalidConfiguration(
-                f"the catalog at {self.source} ends at {source_seq}, and this database at "
-                f"{self.seq}: it is no copy of that one, or that one was put back to an earlier "
-                "state; have the mirror begin with an empty database"
-            )
         if self.trouble:
             _log.info("the mirror gets on again", seq=self.seq)
         self.source_seq, self.trouble, self._has_heard = source_seq, "", True
@@ -150,7 +161,7 @@ class Mirror:
         try:
             return await self._in_thread(call)
         except NodeUnavailable as error:
-            raise CatalogUnavailable(f"the catalog that is mirrored, at {error}") from error
+            raise CatalogUnavailable(f"the catalog that is mirrored: {error}") from error
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
