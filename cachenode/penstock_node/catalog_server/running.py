@@ -6,7 +6,7 @@ Not responsible for: importing (`penstock_node.catalog.importing`).
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from penstock.errors import InvalidRequest, Overloaded
 from penstock_node.catalog.import_report import ImportReport
@@ -25,15 +25,21 @@ WAIT_S = 0.5
 class _Running:
     work: Import
     task: "asyncio.Task[ImportReport]"
-    followed: asyncio.Event = field(default_factory=asyncio.Event)
+    timer: asyncio.TimerHandle
+    """Ends it, unless somebody follows it before."""
 
 
 class Imports:
     """All imports of this process. On one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, followed_s: float = FOLLOWED_S) -> None:
+        """Run none yet.
+
+        Args:
+            followed_s: One that nobody has followed for so long is ended.
+        """
+        self._followed_s = followed_s
         self._running: dict[str, _Running] = {}
-        self._watching: set[asyncio.Task[None]] = set()
 
     def start(self, work: Import) -> str:
         """Begin one, and return its name.
@@ -44,12 +50,18 @@ class Imports:
         if len(self._running) >= IMPORTS_MAX:
             raise Overloaded(f"{IMPORTS_MAX} imports are under way", retry_after_s=5.0)
         name = secrets.token_hex(8)
-        running = _Running(work, asyncio.create_task(work.run(), name=f"import {name}"))
-        self._running[name] = running
-        watching = asyncio.create_task(self._watch(name, running))
-        self._watching.add(watching)
-        watching.add_done_callback(self._watching.discard)
+        task = asyncio.create_task(work.run(), name=f"import {name}")
+        self._running[name] = _Running(work, task, self._ends_later(name))
         return name
+
+    def _ends_later(self, name: str) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._followed_s, self._forget, name)
+
+    def _forget(self, name: str) -> _Running:
+        running = self._running.pop(name)
+        running.timer.cancel()
+        running.task.cancel()
+        return running
 
     async def follow(self, name: str) -> tuple[ImportReport, bool]:
         """Return how far an import is, and whether it is over; then it is forgotten.
@@ -59,12 +71,14 @@ class Imports:
             PenstockError: Why it failed.
         """
         running = self._existing(name)
-        running.followed.set()
+        running.timer.cancel()
+        running.timer = self._ends_later(name)
         done, _ = await asyncio.wait({running.task}, timeout=WAIT_S)
-        if done:
-            self._running.pop(name, None)
-            return running.task.result(), True
-        return running.work.progress, False
+        if not done:
+            return running.work.progress, False
+        if name in self._running:  # Else another follows it too.
+            self._forget(name)
+        return running.task.result(), True
 
     async def stop(self, name: str) -> None:
         """End one; what it has written stays.
@@ -72,9 +86,8 @@ class Imports:
         Raises:
             InvalidRequest: There is none of this name.
         """
-        running = self._existing(name)
-        self._running.pop(name, None)
-        await cancel(running.task)
+        self._existing(name)
+        await cancel(self._forget(name).task)
 
     def _existing(self, name: str) -> _Running:
         if name not in self._running:
@@ -84,22 +97,7 @@ class Imports:
             )
         return self._running[name]
 
-    async def _watch(self, name: str, running: _Running) -> None:
-        try:
-            while True:
-                running.followed.clear()
-                async with asyncio.timeout(FOLLOWED_S):
-                    await running.followed.wait()
-                if name not in self._running:
-                    return
-        except TimeoutError:
-            self._running.pop(name, None)
-            await cancel(running.task)
-
     async def close(self) -> None:
         """End all."""
-        for watching in list(self._watching):
-            watching.cancel()
-        running, self._running = list(self._running.values()), {}
-        for each in running:
-            await cancel(each.task)
+        for name in list(self._running):
+            await cancel(self._forget(name).task)
