@@ -7,11 +7,19 @@ Not responsible for: remembering answers: those who ask know for how long they h
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeAlias
 
 from penstock.catalog_file import CatalogFile
-from penstock.catalog_rpc import DESCRIBE, LIST_FILES, LOOK, STAT_FILE, file_from_proto
-from penstock.errors import CatalogUnavailable, NodeUnavailable, NotPermitted
+from penstock.catalog_rpc import (
+    DESCRIBE,
+    LIST_FILES,
+    LOOK,
+    STAT_FILE,
+    call_catalog,
+    file_from_proto,
+)
+from penstock.errors import CatalogUnavailable, NotPermitted
 from penstock.object_info import OpenedObject
 from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
@@ -112,15 +120,7 @@ class CatalogLookups:
     async def _call(
         self, method: Method[Request, Response], request: Request, *, timeout_s: float
     ) -> Response:
-        address = self._address()
-        if not address:
-            raise CatalogUnavailable(
-                "no catalog is registered in this cluster; start one with: penstock catalog"
-            )
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads,
-                lambda: self._channels.call(address, method, request, timeout_s=timeout_s),
-            )
-        except NodeUnavailable as error:
-            raise CatalogUnavailable(f"the catalog at {error}") from error
+        call = partial(call_catalog, self._channels, self._address(), method, request)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(call, timeout_s=timeout_s)
+        )

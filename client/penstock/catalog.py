@@ -4,6 +4,7 @@ Responsible for: the catalog's calls as a small typed class, with protobuf at th
 Not responsible for: reading files (`cache`), printing (`cli`).
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,11 @@ from penstock.catalog_rpc import (
     START_IMPORT,
     STOP_IMPORT,
     USAGE,
+    call_catalog,
     change_from_proto,
     file_from_proto,
 )
-from penstock.errors import CatalogUnavailable, InvalidRequest, NodeUnavailable
+from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.nodes import Nodes
 from penstock.rpc import FIND_CATALOG, Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2, operator_pb2
@@ -195,7 +197,8 @@ class Catalog:
                 if on_progress is not None:
                     on_progress(progress)
         except KeyboardInterrupt:
-            self._call(STOP_IMPORT, catalog_pb2.StopImportRequest(name=name))
+            with contextlib.suppress(PenstockError):  # It ends by itself, as nobody follows it.
+                self._call(STOP_IMPORT, catalog_pb2.StopImportRequest(name=name))
             raise
 
     def _call(
@@ -205,22 +208,11 @@ class Catalog:
         *,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> Response:
-        address = self._address or self._find()
-        try:
-            answer = self._channels.call(address, method, request, timeout_s=timeout_s)
-        except NodeUnavailable as error:
-            self._address = ""  # Another may have taken its place.
-            raise CatalogUnavailable(f"the catalog at {error}") from error
+        address = self._address or self.address()
+        self._address = ""  # If it does not answer, another may have taken its place.
+        answer = call_catalog(self._channels, address, method, request, timeout_s=timeout_s)
         self._address = address
         return answer
-
-    def _find(self) -> str:
-        found = self.address()
-        if not found:
-            raise CatalogUnavailable(
-                "no catalog is registered in this cluster; start one with: penstock catalog"
-            )
-        return found
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """The catalog's calls: their paths and messages, and files as messages and back."""
 
 from penstock.catalog_file import CatalogChange, CatalogFile
-from penstock.rpc import Method
+from penstock.errors import CatalogUnavailable, NodeUnavailable
+from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
 
 _SERVICE = "/penstock.v1.Catalog"
@@ -30,6 +31,30 @@ FOLLOW_IMPORT = Method(
 STOP_IMPORT = Method(
     f"{_SERVICE}/StopImport", catalog_pb2.StopImportRequest, catalog_pb2.StopImportResponse
 )
+
+
+def call_catalog(
+    channels: Channels,
+    address: str,
+    method: Method[Request, Response],
+    request: Request,
+    *,
+    timeout_s: float,
+) -> Response:
+    """Call ``method`` of the catalog at ``address``, empty if none is known, and wait.
+
+    Raises:
+        CatalogUnavailable: There is none, or no answer in time.
+        PenstockError: What the catalog reported.
+    """
+    if not address:
+        raise CatalogUnavailable(
+            "no catalog is registered in this cluster; start one with: penstock catalog"
+        )
+    try:
+        return channels.call(address, method, request, timeout_s=timeout_s)
+    except NodeUnavailable as error:
+        raise CatalogUnavailable(f"the catalog at {error}") from error
 
 
 def file_to_proto(file: CatalogFile) -> catalog_pb2.CatalogFile:

@@ -29,18 +29,18 @@ def volume_from_proto(message: operator_pb2.Volume) -> Volume:
     Raises:
         InvalidRequest: It is none.
     """
-    limits = limits_from(_table(message.limits_json), where=f"volume {message.name!r}")
+    limits = limits_from(json_table(message.limits_json), where=f"volume {message.name!r}")
     return Volume(
         message.name,
         message.url,
-        _table(message.options_json),
+        json_table(message.options_json),
         message.secret or None,
         replicas=message.replicas or None,
         limits=limits,
         writable=message.writable,
         uid=message.uid,
         origins=tuple(
-            Volume(message.name, each.url, _table(each.options_json), each.secret or None)
+            Volume(message.name, each.url, json_table(each.options_json), each.secret or None)
             for each in message.origins
         ),
     )
@@ -51,7 +51,12 @@ def _place_to_proto(place: Volume) -> dict[str, str]:
     return {"url": place.url, "options_json": options, "secret": place.secret or ""}
 
 
-def _table(text: str) -> dict[str, Any]:
+def json_table(text: str) -> dict[str, Any]:
+    """Return the JSON object in a field of a message; an empty one where that is empty.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
     try:
         found = json.loads(text or "{}")
     except ValueError as error:

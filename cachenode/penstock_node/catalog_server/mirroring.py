@@ -18,13 +18,8 @@ from typing import TypeVar
 import structlog
 
 from penstock.catalog_file import CatalogChange
-from penstock.catalog_rpc import DESCRIBE, LIST_CHANGES, LOOK, change_from_proto
-from penstock.errors import (
-    CatalogUnavailable,
-    InvalidConfiguration,
-    NodeUnavailable,
-    PenstockError,
-)
+from penstock.catalog_rpc import DESCRIBE, LIST_CHANGES, LOOK, call_catalog, change_from_proto
+from penstock.errors import InvalidConfiguration, PenstockError
 from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
 from penstock_node.catalog.following import Copy
@@ -157,11 +152,8 @@ class Mirror:
         return await self._call(LIST_CHANGES, request)
 
     async def _call(self, method: Method[Request, Response], request: Request) -> Response:
-        call = partial(self._channels.call, self.source, method, request, timeout_s=CALL_TIMEOUT_S)
-        try:
-            return await self._in_thread(call)
-        except NodeUnavailable as error:
-            raise CatalogUnavailable(f"the catalog that is mirrored: {error}") from error
+        call = partial(call_catalog, self._channels, self.source, method, request)
+        return await self._in_thread(partial(call, timeout_s=CALL_TIMEOUT_S))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

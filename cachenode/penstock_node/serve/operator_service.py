@@ -4,11 +4,10 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from typing import Any
 
 from penstock.errors import InvalidRequest
 from penstock.v1 import operator_pb2, operator_pb2_grpc
-from penstock.volume_messages import volume_from_proto, volume_to_proto
+from penstock.volume_messages import json_table, volume_from_proto, volume_to_proto
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.models import Models
@@ -130,7 +129,9 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.SetSettingsRequest, context: Context
     ) -> operator_pb2.SetSettingsResponse:
         """Change settings of the whole cluster."""
-        settings = await self._coordination.operations.set_settings(_object(request.changes_json))
+        settings = await self._coordination.operations.set_settings(
+            json_table(request.changes_json)
+        )
         return operator_pb2.SetSettingsResponse(settings_json=json.dumps(settings.to_json()))
 
     @answers
@@ -165,6 +166,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.FindCatalogRequest, context: Context
     ) -> operator_pb2.FindCatalogResponse:
         """Answer with where the catalog is."""
+        assert self._cluster.view  # Else this node still starts: another may answer.
         return operator_pb2.FindCatalogResponse(address=self._catalog_address())
 
     @answers
@@ -249,13 +251,3 @@ def _moves(moves: list[Moved]) -> list[operator_pb2.Move]:
         )
         for move in moves
     ]
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise InvalidRequest(f"not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise InvalidRequest("want a JSON object")
-    return data
