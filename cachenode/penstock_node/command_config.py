@@ -59,7 +59,7 @@ def _summary(found: NodeConfig) -> dict[str, Any]:
             {"path": str(tier.path), "role": tier.role, "capacity_bytes": tier.capacity}
             for tier in found.tiers
         ],
-        "volumes": {name: volume.url for name, volume in found.cluster_volumes.items()},
+        "volumes": {name: volume.whereabouts for name, volume in found.cluster_volumes.items()},
     }
 
 

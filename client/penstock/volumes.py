@@ -125,6 +125,13 @@ class Volume:
         return bool(self.origins)
 
     @property
+    def whereabouts(self) -> str:
+        """For people: its url, or those of a catalogued volume's origins."""
+        if not self.is_catalogued:
+            return self.url
+        return f"catalogued: {', '.join(origin.url for origin in self.origins)}"
+
+    @property
     def scheme(self) -> str:
         """The url's, for example ``s3``."""
         return self.url.partition("://")[0]

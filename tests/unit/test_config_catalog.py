@@ -46,6 +46,10 @@ def test_volumes_stand_there_where_there_is_no_cluster(tmp_path: Path) -> None:
         ("bulk_port = 1", "bulk_port: unknown key"),
         ("listen_host = '0.0.0.0'", "listen_host: 0.0.0.0 can be reached from other machines"),
         ("[volumes.lake]\ncatalogued = true", "volumes.lake: no origins"),
+        (
+            "[etcd]\nendpoints = ['http://h:1']\n[volumes.models]\nurl = 's3://b/'",
+            "volumes: with [etcd] they are the cluster's",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_key_and_fault(tmp_path: Path, text: str, message: str) -> None:

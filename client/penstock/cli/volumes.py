@@ -105,7 +105,7 @@ def add(
     if as_json:
         say_json(_to_json(volume))
     else:
-        say(f"penstock://{volume.name}/ is {_place_of(volume)}")
+        say(f"penstock://{volume.name}/ is {volume.whereabouts}")
 
 
 @verb
@@ -158,12 +158,6 @@ def parse_options(
     return options
 
 
-def _place_of(volume: "Volume") -> str:
-    if not volume.is_catalogued:
-        return volume.url
-    return f"catalogued: {', '.join(each.url for each in volume.origins)}"
-
-
 def _to_json(volume: "Volume") -> dict[str, object]:
     return {
         "name": volume.name,
@@ -187,7 +181,7 @@ def _row(volume: "Volume") -> tuple[str, ...]:
     writable = "yes" if volume.writable else "-"
     return (
         volume.name,
-        _place_of(volume),
+        volume.whereabouts,
         volume.secret or "-",
         replicas,
         options,
