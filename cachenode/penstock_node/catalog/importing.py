@@ -221,13 +221,14 @@ class Import:
         asks: list[ListedObject] = []
         for listed in objects:
             if self._tells_version(listed):
-                found[listed.path] = self._as_file(listed.path, listed)
+                file = self._as_file(listed.path, listed)
+                found[file.path] = file
             else:
                 asks.append(listed)
-        for file in await self._each(self._ask, asks):
-            if file is not None:
-                found[file.path] = file
-        return list({file.path: file for file in found.values()}.values())
+        for told in await self._each(self._ask, asks):
+            if told is not None:
+                found[told.path] = told
+        return list(found.values())
 
     async def _ask(self, listed: ListedObject) -> CatalogFile | None:
         """Return a file of which the listing says too little; None: it is gone, or refused."""
