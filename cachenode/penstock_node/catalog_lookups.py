@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeAlias
 
-from penstock.catalog_file import CatalogFile
+from penstock.catalog_file import CatalogFile, FileCopy, LocatedFile
 from penstock.catalog_rpc import (
     DESCRIBE,
     LIST_FILES,
@@ -18,6 +18,7 @@ from penstock.catalog_rpc import (
     STAT_FILE,
     call_catalog,
     file_from_proto,
+    located_from_proto,
 )
 from penstock.errors import CatalogUnavailable, NotPermitted
 from penstock.object_info import OpenedObject
@@ -56,7 +57,7 @@ class CatalogLookups:
         """Have ``opened`` say, while the catalog is away, what the cluster has open of a url."""
         self._opened = opened
 
-    async def stat(self, volume: str, path: str, *, version: str = "") -> CatalogFile | None:
+    async def stat(self, volume: str, path: str, *, version: str = "") -> LocatedFile | None:
         """Return a file as it is, or in a version that it had; None: there is none."""
         request = catalog_pb2.StatFileRequest(volume=volume, path=path, version=version)
         try:
@@ -64,20 +65,21 @@ class CatalogLookups:
         except CatalogUnavailable:
             # Who opened it, at another node perhaps, knows where it lies.
             known = await self._known(volume, path) if version else None
-            if known is None or known.version != version:
+            if known is None or known.file.version != version:
                 raise
             return known
-        return file_from_proto(answer.file) if answer.HasField("file") else None
+        return located_from_proto(answer)
 
-    async def _known(self, volume: str, path: str) -> CatalogFile | None:
+    async def _known(self, volume: str, path: str) -> LocatedFile | None:
         opened = await self._opened(penstock_url(volume, path)) if self._opened else None
         if opened is None or not opened.sources:
             return None
-        identity, source = opened.id, opened.sources[0]
+        identity, (*copies, source) = opened.id, opened.sources
         modified_us = microseconds(opened.modified)
-        return CatalogFile(
+        file = CatalogFile(
             path, identity.version, identity.size, modified_us, source.url, source.version
         )
+        return LocatedFile(file, tuple(FileCopy(copy.url, copy.version) for copy in copies))
 
     async def page(
         self, volume: str, prefix: str, *, after: str, limit: int

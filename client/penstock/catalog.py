@@ -14,6 +14,7 @@ from penstock.catalog_rpc import (
     FOLLOW_IMPORT,
     LIST_FILES,
     LIST_VERSIONS,
+    SET_MIRROR_RULES,
     START_IMPORT,
     STOP_IMPORT,
     USAGE,
@@ -58,6 +59,35 @@ class CatalogStatus:
     trouble: str
     """Why it does not get on; empty: it does."""
     volumes: tuple[str, ...]
+    brought: "tuple[BroughtVolume, ...]" = ()
+    """Of a mirror: those volumes whose new data is brought into its region."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRules:
+    """Which new data of a volume a mirror brings into its region."""
+
+    copied: tuple[str, ...] = ()
+    """Globs of paths: what is copied to the first of the volume's origins."""
+    warmed: tuple[str, ...] = ()
+    """Globs of paths: what is brought into the region's cache."""
+    bytes_per_s: float = 0.0
+    """Of what is copied; 0: no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtVolume:
+    """How far a mirror is with the data of one volume."""
+
+    name: str
+    rules: MirrorRules
+    seq: int
+    """All entries up to it are settled."""
+    copied_files: int
+    """That have a copy in the region's own store."""
+    copied_bytes: int
+    trouble: str
+    """Why it does not get on; empty: it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +152,24 @@ class Catalog:
             told.lag_s,
             told.trouble,
             tuple(told.volumes),
+            tuple(_brought(each) for each in told.brought),
         )
+
+    def set_mirror_rules(self, volume: str, rules: MirrorRules) -> None:
+        """Have a mirror bring some of a volume's data into its region, from now on by itself.
+
+        What there is already is brought too. Without globs nothing is brought any more; what was
+        stays.
+
+        Raises:
+            InvalidRequest: It is no mirror, the volume is none of its catalogued ones or has no
+                store of this region as its first origin, or a glob is none.
+        """
+        wanted = catalog_pb2.MirrorRules(
+            copied=rules.copied, warmed=rules.warmed, bytes_per_s=rules.bytes_per_s
+        )
+        request = catalog_pb2.SetMirrorRulesRequest(volume=volume, rules=wanted)
+        self._call(SET_MIRROR_RULES, request)
 
     def directory(self, url: str) -> Iterator[CatalogFile | str]:
         """Yield what lies directly in a directory: files, and directories' paths, with a slash."""
@@ -225,6 +272,13 @@ def _split(url: str) -> tuple[str, str]:
 
 def _path_of(found: CatalogFile | str) -> str:
     return found if isinstance(found, str) else found.path
+
+
+def _brought(told: catalog_pb2.BroughtVolume) -> BroughtVolume:
+    rules = MirrorRules(tuple(told.rules.copied), tuple(told.rules.warmed), told.rules.bytes_per_s)
+    return BroughtVolume(
+        told.volume, rules, told.seq, told.copied_files, told.copied_bytes, told.trouble
+    )
 
 
 def _progress(answer: catalog_pb2.FollowImportResponse) -> ImportProgress:

@@ -20,6 +20,24 @@ class CatalogFile(NamedTuple):
     """What that origin calls the version."""
 
 
+class FileCopy(NamedTuple):
+    """The bytes of one version of a file, at another place than its source."""
+
+    url: str
+    version: str
+    """What that store calls it."""
+
+
+class LocatedFile(NamedTuple):
+    """A version of a file, and all places where its bytes can be read."""
+
+    file: CatalogFile
+    copies: tuple[FileCopy, ...] = ()
+    """Nearer than its source, the nearest first."""
+    is_mirrored: bool = False
+    """Whether a mirror tells it: there may be more copies soon."""
+
+
 class CatalogChange(NamedTuple):
     """What became of a file: a version that came, or that it went."""
 

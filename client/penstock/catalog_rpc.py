@@ -1,6 +1,6 @@
 """The catalog's calls: their paths and messages, and files as messages and back."""
 
-from penstock.catalog_file import CatalogChange, CatalogFile
+from penstock.catalog_file import CatalogChange, CatalogFile, FileCopy, LocatedFile
 from penstock.errors import CatalogUnavailable, NodeUnavailable
 from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
@@ -20,6 +20,11 @@ DESCRIBE = Method(
     f"{_SERVICE}/Describe",
     catalog_pb2.DescribeCatalogRequest,
     catalog_pb2.DescribeCatalogResponse,
+)
+SET_MIRROR_RULES = Method(
+    f"{_SERVICE}/SetMirrorRules",
+    catalog_pb2.SetMirrorRulesRequest,
+    catalog_pb2.SetMirrorRulesResponse,
 )
 LOOK = Method(f"{_SERVICE}/Look", catalog_pb2.LookRequest, catalog_pb2.LookResponse)
 START_IMPORT = Method(
@@ -72,6 +77,14 @@ def file_from_proto(message: catalog_pb2.CatalogFile) -> CatalogFile:
         message.source_url,
         message.source_version,
     )
+
+
+def located_from_proto(answer: catalog_pb2.StatFileResponse) -> LocatedFile | None:
+    """Return where a file lies, as an answer tells it; None: there is no such file."""
+    if not answer.HasField("file"):
+        return None
+    copies = tuple(FileCopy(copy.url, copy.version) for copy in answer.copies)
+    return LocatedFile(file_from_proto(answer.file), copies, answer.is_mirrored)
 
 
 def change_to_proto(change: CatalogChange) -> catalog_pb2.CatalogChange:

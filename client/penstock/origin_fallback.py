@@ -47,6 +47,10 @@ class OriginFallback:
                     piece.into[:] = _read_source(source, opened.id.size, start, stop)
                 except OriginUnavailable as error:
                     failures.append(str(error))
+                except (ObjectChanged, ObjectNotFound) as error:
+                    if source is opened.sources[-1]:
+                        raise
+                    failures.append(str(error))  # A copy: the source decides.
                 else:
                     return
         raise OriginUnavailable(f"no source of {opened.url} answers: {'; '.join(failures)}")

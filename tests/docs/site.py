@@ -8,6 +8,7 @@ Not responsible for: running pages (`running`).
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,14 +26,16 @@ NAMES = {
     "catalog-0": (),
     "catalog-1": (),
     "postgres": ("postgres.internal",),
-    "west-0": ("etcd-west",),
+    "west-0": ("etcd-west", "s3-west"),
 }
 S3_ENDPOINT = "http://s3.internal:8333"
+FAR_ENDPOINT = "http://s3-west:8333"
 KEYS = {"AWS_ACCESS_KEY_ID": "penstock-reader", "AWS_SECRET_ACCESS_KEY": "not a secret"}
 """What the object store asks for; engineers have them in their environment, as they do."""
 DATABASE_PASSWORD = {"PGPASSWORD": "not a secret either"}
 """Of the role and the database ``penstock``, for the page that asks for PostgreSQL."""
 BUCKETS = ("prod-models", "datasets")
+FAR_BUCKETS = ("west-models",)
 _ETCD = "http://etcd-0:2379"
 _FAR_ETCD = "http://etcd-west:2379"
 _RUN_POSTGRES = """
@@ -70,7 +73,7 @@ class Site:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.fleet)
             etcd = self._start(stack, "etcd-0", self._etcd_command(_ETCD))
-            store = self._start(stack, "s3", self._store_command(), env=KEYS)
+            store = self._start(stack, "s3", self._store_command("s3.internal", BUCKETS), env=KEYS)
             self.fleet["etcd-0"].wait_answers(f"{_ETCD}/health", server=etcd)
             self.fleet["s3"].wait_answers(f"{S3_ENDPOINT}/healthz", server=store)
             self._stack = stack.pop_all()
@@ -83,10 +86,11 @@ class Site:
         command: list[str],
         *,
         env: dict[str, str] | None = None,
+        log: str = "",
     ) -> Child:
         at: Machine = self.fleet[machine]
-        log = stack.enter_context((self._directory / f"{machine}.log").open("wb"))
-        child = at.start(command, stdout=log, env={**at.environment, **(env or {})})
+        told = stack.enter_context((self._directory / f"{log or machine}.log").open("wb"))
+        child = at.start(command, stdout=told, env={**at.environment, **(env or {})})
         stack.callback(end_all_of, child)
         return child
 
@@ -100,12 +104,12 @@ class Site:
             "--log-level=warn",
         ]
 
-    def _store_command(self) -> list[str]:
+    def _store_command(self, host: str, buckets: Sequence[str]) -> list[str]:
         return [
             *("bash", "-c", 'mkdir -p /srv/s3 && exec "$@"', "weed"),
-            *(str(weed_binary()), "mini", "-dir=/srv/s3", "-ip=s3.internal"),
+            *(str(weed_binary()), "mini", "-dir=/srv/s3", f"-ip={host}"),
             *("-ip.bind=0.0.0.0", "-webdav=false", "-admin.ui=false"),
-            *("-master.telemetry=false", "-volume.max=1000", f"-bucket={','.join(BUCKETS)}"),
+            *("-master.telemetry=false", "-volume.max=1000", f"-bucket={','.join(buckets)}"),
         ]
 
     def start_database(self) -> None:
@@ -120,7 +124,13 @@ class Site:
         self.fleet["postgres"].run(make, env=DATABASE_PASSWORD)
 
     def start_far_region(self) -> None:
-        """Start the etcd of ``west-0``, the machine of another region. It goes on until the end."""
+        """Start etcd and the object store of ``west-0``, the machine of another region.
+
+        They go on until the end.
+        """
+        store = self._store_command("s3-west", FAR_BUCKETS)
+        store_run = self._start(self._stack, "west-0", store, env=KEYS, log="west-store")
+        self.fleet["west-0"].wait_answers(f"{FAR_ENDPOINT}/healthz", server=store_run)
         etcd = self._start(self._stack, "west-0", self._etcd_command(_FAR_ETCD))
         self.fleet["west-0"].wait_answers(f"{_FAR_ETCD}/health", server=etcd)
 

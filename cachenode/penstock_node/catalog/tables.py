@@ -3,9 +3,9 @@
 Responsible for: columns, and what is found fast.
 Not responsible for: how a database comes to have them (`migrations`), what is written (`files`).
 
-A row is never changed but for `is_current`: the rows in the order of ``seq`` are the change feed,
-those of one path its history, and the current ones what there is. What was removed leaves a row
-that says so.
+A row of `entries` is never changed but for `is_current`: the rows in the order of ``seq`` are the
+change feed, those of one path its history, and the current ones what there is. What was removed
+leaves a row that says so.
 """
 
 from typing import Final
@@ -71,3 +71,35 @@ counter: Final = sa.Table(
     # Of the newest entry. Who writes locks this row first, so that numbers grow as commits do.
     sa.Column("seq", sa.BigInteger, nullable=False),
 )
+
+copies: Final = sa.Table(
+    "copies",
+    METADATA,
+    sa.Column("volume_id", sa.Integer, sa.ForeignKey("volumes.id"), primary_key=True),
+    sa.Column("path", PATH, primary_key=True),
+    # Of the file; what the store that has the copy calls its version is another matter.
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("copy_version", sa.Text, nullable=False),
+)
+"""Of a mirror: files whose bytes lie in the region's own store too, in one version each."""
+
+brought: Final = sa.Table(
+    "brought",
+    METADATA,
+    sa.Column("volume_id", sa.Integer, sa.ForeignKey("volumes.id"), primary_key=True),
+    sa.Column("rules", sa.Text, nullable=False),
+    # All entries up to it are settled under these rules.
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+"""Of a mirror: how far the data of a volume was brought here."""
+
+fence: Final = sa.Table(
+    "fence",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    # The coordinator's revision at which the lock was taken.
+    sa.Column("token", sa.BigInteger, nullable=False),
+)
+"""Of a mirror: who brings data here. Whoever has another token writes nothing about copies."""

@@ -4,20 +4,30 @@ Responsible for: finding a volume, and which of its origins a url lies in.
 Not responsible for: reading origins.
 """
 
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Callable, Mapping
 
-from penstock.errors import InvalidRequest
+from penstock.errors import ClusterUnavailable, InvalidRequest
 from penstock.membership.coordinator import Coordinator
 from penstock.volumes import Volume
 from penstock_node.coordination.records import VOLUMES
 from penstock_node.origin import CataloguedOrigin, Origin, Origins
+
+RECALLED_S = 5.0
+"""How old an answer about volumes may be that is given without asking the coordinator."""
 
 
 class Places:
     """The volumes of a cluster. On one event loop."""
 
     def __init__(
-        self, origins: Origins, *, coordinator: Coordinator | None, configured: Mapping[str, Volume]
+        self,
+        origins: Origins,
+        *,
+        coordinator: Coordinator | None,
+        configured: Mapping[str, Volume],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask nothing yet.
 
@@ -25,9 +35,11 @@ class Places:
             origins: Opens them.
             coordinator: Has the volumes; None: there is no cluster.
             configured: Those without a cluster.
+            clock: Monotonic, in seconds.
         """
         self._origins, self._coordinator = origins, coordinator
-        self._configured = dict(configured)
+        self._known: Mapping[str, Volume] = dict(configured)
+        self._clock, self._asked_at = clock, -RECALLED_S
 
     async def locate(self, volume: str, url: str) -> tuple[Volume, Origin, str]:
         """Return the origin of a volume that a url lies in, and the path within that.
@@ -37,9 +49,27 @@ class Places:
             NotPermitted: The url lies in none of its origins.
             ClusterUnavailable: The coordinator does not answer.
         """
-        origin = self._origins.get(await self._catalogued(volume))
+        return (await self.origin(volume)).place_of(url)
+
+    async def origin(self, volume: str) -> CataloguedOrigin:
+        """Return the origin of a volume; raises as `check`."""
+        return self._opened(await self._catalogued(volume))
+
+    async def recall(self, volume: str) -> CataloguedOrigin | None:
+        """Return the origin of a volume as it was some seconds ago, or longer ago while the
+        coordinator is away; None: there was none.
+        """
+        known = self._known
+        if self._clock() >= self._asked_at + RECALLED_S:
+            with contextlib.suppress(ClusterUnavailable):
+                known = await self._volumes()
+        found = known.get(volume)
+        return self._opened(found) if found and found.is_catalogued else None
+
+    def _opened(self, volume: Volume) -> CataloguedOrigin:
+        origin = self._origins.get(volume)
         assert isinstance(origin, CataloguedOrigin), "origins of catalogued volumes are"
-        return origin.place_of(url)
+        return origin
 
     async def check(self, volume: str) -> None:
         """Refuse what is no catalogued volume; raises as `locate`."""
@@ -59,7 +89,9 @@ class Places:
 
     async def _volumes(self) -> Mapping[str, Volume]:
         if self._coordinator is None:
-            return self._configured
+            return self._known
+        self._asked_at = self._clock()  # Also where nobody answers: it is not asked at once again.
         found = (await self._coordinator.list(VOLUMES)).entries
         names = {key.removeprefix(VOLUMES): entry.value for key, entry in found.items()}
-        return {name: Volume.from_json(name, value) for name, value in names.items()}
+        self._known = {name: Volume.from_json(name, value) for name, value in names.items()}
+        return self._known

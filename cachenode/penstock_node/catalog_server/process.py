@@ -13,17 +13,24 @@ import structlog
 
 from penstock.errors import InvalidConfiguration
 from penstock.rpc import Channels
+from penstock.tls import Tls
 from penstock.v1 import catalog_pb2_grpc
 from penstock_node import configured
 from penstock_node.atomic_file import write_atomically
+from penstock_node.catalog.copies import Copies
 from penstock_node.catalog.database import CONNECTIONS_MAX, Database
 from penstock_node.catalog.files import Files
 from penstock_node.catalog.following import Copy
+from penstock_node.catalog_server.bringing import Bringing
+from penstock_node.catalog_server.bringing_volume import Region
+from penstock_node.catalog_server.mirrored import Mirrored
 from penstock_node.catalog_server.mirroring import Mirror
+from penstock_node.catalog_server.nearby import Nearby
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.registration import Registration
 from penstock_node.catalog_server.running import Imports
 from penstock_node.catalog_server.service import CatalogService
+from penstock_node.catalog_server.warming import Warmer
 from penstock_node.config_catalog import CatalogConfig
 from penstock_node.coordination.records import CatalogRecord
 from penstock_node.identity import lock_directory, node_id
@@ -47,6 +54,8 @@ class Catalog:
     def __init__(self, config: CatalogConfig) -> None:
         self.config = config
         self._stack = contextlib.AsyncExitStack()
+        self._bringing: Bringing | None = None
+        """Of a mirror with a cluster."""
 
     async def __aenter__(self) -> "Catalog":
         try:
@@ -73,8 +82,9 @@ class Catalog:
         self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix="penstock-database")
         self._stack.callback(self._threads.shutdown, cancel_futures=True)
         files = await self._open_database()
-        mirror = await self._mirror(files)
-        service = self._service(files, mirror)
+        places = self._places()
+        mirror = await self._mirrored(files, places) if config.mirror_of else None
+        service = self._service(files, places, mirror)
         server.add([Service("Catalog", catalog_pb2_grpc.add_CatalogServicer_to_server, service)])
         await server.start()
         self._stack.push_async_callback(server.stop)
@@ -91,11 +101,38 @@ class Catalog:
         self._database = database
         return Files(database)
 
-    async def _mirror(self, files: Files) -> Mirror | None:
-        """Return what follows another catalog, if this one is to; it begins at once."""
+    def _places(self) -> Places:
         config = self.config
-        if not config.mirror_of:
-            return None
+        self._coordinator = configured.coordinator(config) if config.etcd else None
+        if self._coordinator is not None:
+            self._stack.push_async_callback(self._coordinator.close)
+        origins = Origins(
+            secrets=configured.secrets(config), allow_file_roots=config.allow_file_roots
+        )
+        self._stack.callback(origins.close)
+        return Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)
+
+    async def _mirrored(self, files: Files, places: Places) -> Mirrored:
+        copies = Copies(self._database)
+        nearby = Nearby(places, copies, threads=self._threads)
+        if self._coordinator is not None:
+            tls = self.config.tls
+            warmer = Warmer(self._coordinator, tls=Tls(tls.ca, tls.cert, tls.key) if tls else None)
+            region = Region(files, copies, places, nearby, warmer, self._threads)
+            self._bringing = Bringing(region, self._coordinator)
+        return Mirrored(
+            await self._follow(files),
+            nearby=nearby,
+            copies=copies,
+            places=places,
+            threads=self._threads,
+            coordinator=self._coordinator,
+            bringing=self._bringing,
+        )
+
+    async def _follow(self, files: Files) -> Mirror:
+        """Return what follows the other catalog; it begins at once."""
+        config = self.config
         channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
         self._stack.callback(channels.close)
         threads = ThreadPoolExecutor(MIRROR_THREADS, thread_name_prefix="penstock-mirror")
@@ -112,18 +149,9 @@ class Catalog:
         self._stack.push_async_callback(cancel, task)
         return mirror
 
-    def _service(self, files: Files, mirror: Mirror | None) -> CatalogService:
-        config = self.config
-        self._coordinator = configured.coordinator(config) if config.etcd else None
-        if self._coordinator is not None:
-            self._stack.push_async_callback(self._coordinator.close)
-        origins = Origins(
-            secrets=configured.secrets(config), allow_file_roots=config.allow_file_roots
-        )
-        self._stack.callback(origins.close)
+    def _service(self, files: Files, places: Places, mirror: Mirrored | None) -> CatalogService:
         imports = Imports()
         self._stack.push_async_callback(imports.close)
-        places = Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)
         return CatalogService(
             files, places=places, imports=imports, threads=self._threads, mirror=mirror
         )
@@ -132,7 +160,8 @@ class Catalog:
         if self._coordinator is None:
             return
         record = CatalogRecord(node_id(self.config.state_dir), self.address)
-        registration = Registration(self._coordinator, record)
+        turn = self._bringing.run if self._bringing else None
+        registration = Registration(self._coordinator, record, turn=turn)
         task = asyncio.create_task(registration.run(), name="register the catalog")
         self._stack.push_async_callback(registration.leave)
         self._stack.push_async_callback(cancel, task)

@@ -6,6 +6,8 @@ Not responsible for: answering. Those who stand by answer too, whoever asks them
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import structlog
 
@@ -17,10 +19,15 @@ from penstock_node.coordination.records import (
     catalog_from_json,
     catalog_to_json,
 )
+from penstock_node.tasks import cancel
 
 LEASE_TTL_S = 10.0
 LOOK_S = 1.0
 """Between looks whether the key is free, and after etcd has not answered."""
+
+Turn: TypeAlias = Callable[[int], Awaitable[None]]
+"""Runs until it is cancelled. Takes the revision at which the key was taken: greater than that of
+every holder before."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,14 +35,17 @@ _log = structlog.get_logger(__name__)
 class Registration:
     """Holds the key, or waits for it, until it is stopped. On one event loop."""
 
-    def __init__(self, coordinator: Coordinator, record: CatalogRecord) -> None:
+    def __init__(
+        self, coordinator: Coordinator, record: CatalogRecord, *, turn: Turn | None = None
+    ) -> None:
         """Write nothing yet.
 
         Args:
             coordinator: Of the cluster.
             record: This catalog's.
+            turn: What one catalog alone does: the one that holds the key, while it does.
         """
-        self._coordinator, self._record = coordinator, record
+        self._coordinator, self._record, self._turn = coordinator, record, turn
         self._lease: Lease | None = None
 
     async def run(self) -> None:
@@ -61,9 +71,19 @@ class Registration:
             )
             if held is not None:
                 _log.info("the catalog is registered")
-                await self._lease.lost.wait()
+                await self._take_turn(held, until=self._lease.lost)
         finally:
             await self.leave()
+
+    async def _take_turn(self, token: int, *, until: asyncio.Event) -> None:
+        if self._turn is None:
+            await until.wait()
+            return
+        turn = asyncio.ensure_future(self._turn(token))
+        try:
+            await until.wait()
+        finally:
+            await cancel(turn)
 
     async def _free_at(self) -> int | None:
         """Return the revision at which the key may be taken; None: another catalog has it."""

@@ -15,9 +15,10 @@ from penstock_node.catalog.files import PAGE_MAX, Files, VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
 from penstock_node.catalog.selection import Selection
-from penstock_node.catalog_server.mirroring import Mirror
+from penstock_node.catalog_server.mirrored import Brought, Mirrored
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.running import Imports
+from penstock_node.coordination.records import MirrorRules
 from penstock_node.serve.rpc import Context, answers
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         places: Places,
         imports: Imports,
         threads: Executor,
-        mirror: Mirror | None = None,
+        mirror: Mirrored | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -49,7 +50,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             places: Where they lie.
             imports: Those that run.
             threads: For the database, whose calls block.
-            mirror: Follows another catalog, if this one is its mirror.
+            mirror: What there is beyond that, if this catalog is another's mirror.
         """
         self._files, self._places = files, places
         self._imports, self._threads = imports, threads
@@ -74,7 +75,16 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             return _version(files.versions(request.path), request.version)
 
         found = await self._in_thread(look)
-        return catalog_pb2.StatFileResponse(file=file_to_proto(found) if found else None)
+        if found is None:
+            return catalog_pb2.StatFileResponse()
+        if self._mirror is None:
+            return catalog_pb2.StatFileResponse(file=file_to_proto(found))
+        copies = await self._mirror.nearby.of(request.volume, found)
+        return catalog_pb2.StatFileResponse(
+            file=file_to_proto(found),
+            copies=[catalog_pb2.FileCopy(url=copy.url, version=copy.version) for copy in copies],
+            is_mirrored=True,
+        )
 
     @answers
     async def List(  # noqa: N802 - gRPC's name
@@ -134,7 +144,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         if self._mirror is not None:
             if url:
                 self._refuse_writing()
-            return await self._mirror.look(request.volume, request.path)
+            return await self._mirror.following.look(request.volume, request.path)
         if url:
             check_path(request.path)
             files = await self._in_thread(lambda: self._files.volume(request.volume))
@@ -191,20 +201,39 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         names = await self._in_thread(self._files.volume_names)
         if self._mirror is None:
             return catalog_pb2.DescribeCatalogResponse(seq=seq, source_seq=seq, volumes=names)
+        following = self._mirror.following
         return catalog_pb2.DescribeCatalogResponse(
-            mirror_of=self._mirror.source,
+            mirror_of=following.source,
             seq=seq,
-            source_seq=self._mirror.source_seq,
-            lag_s=self._mirror.lag_s,
-            trouble=self._mirror.trouble,
+            source_seq=following.source_seq,
+            lag_s=following.lag_s,
+            trouble=following.trouble,
             volumes=names,
+            brought=[_brought(each) for each in await self._mirror.brought()],
         )
+
+    @answers
+    async def SetMirrorRules(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.SetMirrorRulesRequest, context: Context
+    ) -> catalog_pb2.SetMirrorRulesResponse:
+        """Have some data of a volume brought into this mirror's region."""
+        if self._mirror is None:
+            raise InvalidRequest(
+                "this catalog is no mirror: its files' bytes are in its own region already"
+            )
+        rules = request.rules
+        await self._mirror.set_rules(
+            request.volume,
+            MirrorRules(tuple(rules.copied), tuple(rules.warmed), max(0.0, rules.bytes_per_s)),
+        )
+        return catalog_pb2.SetMirrorRulesResponse()
 
     def _refuse_writing(self) -> None:
         if self._mirror is not None:
+            source = self._mirror.following.source
             raise NotPermitted(
-                f"this catalog mirrors the one at {self._mirror.source}: import and put there, and "
-                "it comes here by itself"
+                f"this catalog mirrors the one at {source}: import and put there, and it comes "
+                "here by itself"
             )
 
     # Importing.
@@ -299,6 +328,20 @@ def _path_of(shown: CatalogFile | str) -> str:
 def _version(changes: Iterable[CatalogChange], version: str) -> CatalogFile | None:
     found = (each.file for each in changes if not each.is_removed)
     return next((file for file in found if file.version == version), None)
+
+
+def _brought(told: Brought) -> catalog_pb2.BroughtVolume:
+    rules = catalog_pb2.MirrorRules(
+        copied=told.rules.copied, warmed=told.rules.warmed, bytes_per_s=told.rules.bytes_per_s
+    )
+    return catalog_pb2.BroughtVolume(
+        volume=told.volume,
+        rules=rules,
+        seq=told.seq,
+        copied_files=told.copied.files,
+        copied_bytes=told.copied.bytes,
+        trouble=told.trouble,
+    )
 
 
 def _report(report: ImportReport) -> catalog_pb2.FollowImportResponse:

@@ -31,6 +31,7 @@ VOLUMES = "volumes/"
 PINS = "pins/"
 PINNED = "pinned"
 CATALOG = "catalog"
+MIRRORS = "mirrors/"
 TICKET_KEYS = "secret/ticket_keys/"
 
 Purpose: TypeAlias = Literal["", "cordon", "drain"]
@@ -74,6 +75,23 @@ class CatalogRecord:
     grpc_address: str
 
 
+@dataclass(frozen=True, slots=True)
+class MirrorRules:
+    """What stands under ``mirrors/{name}``: which new data of a volume a mirror brings here."""
+
+    copied: tuple[str, ...] = ()
+    """Globs: which files are copied to the first of the volume's origins."""
+    warmed: tuple[str, ...] = ()
+    """Globs: which files are brought into the region's cache."""
+    bytes_per_s: float = 0.0
+    """Of what is copied; 0: no bound."""
+
+    @property
+    def selection_key(self) -> str:
+        """Names which files are meant: other rules have another one."""
+        return json.dumps([self.copied, self.warmed])
+
+
 def _object(value: bytes) -> dict[str, Any]:
     data = json.loads(value)
     if not isinstance(data, dict):
@@ -86,6 +104,13 @@ def _text(data: Mapping[str, Any], name: str, default: str | None = None) -> str
     if not isinstance(found, str):
         raise InvalidRequest(f"{name}={found!r}: want a text")
     return found
+
+
+def _texts(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = data.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise InvalidRequest(f"{name}={found!r}: want a list of texts")
+    return tuple(found)
 
 
 def _count(data: Mapping[str, Any], name: str, default: int | None = None) -> int:
@@ -243,6 +268,20 @@ def catalog_from_json(value: bytes) -> CatalogRecord:
 def catalog_to_json(record: CatalogRecord) -> bytes:
     """Return the value of ``catalog``."""
     return _encode(asdict(record))
+
+
+def mirror_rules_from_json(value: bytes) -> MirrorRules:
+    """Return the record under ``mirrors/{name}``."""
+    data = _object(value)
+    rate = data.get("bytes_per_s", 0.0)
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or rate < 0:
+        raise InvalidRequest(f"bytes_per_s={rate!r}: want a number, not negative")
+    return MirrorRules(_texts(data, "copied"), _texts(data, "warmed"), float(rate))
+
+
+def mirror_rules_to_json(rules: MirrorRules) -> bytes:
+    """Return the value of ``mirrors/{name}``."""
+    return _encode(asdict(rules))
 
 
 @functools.lru_cache(maxsize=4)

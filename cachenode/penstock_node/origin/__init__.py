@@ -15,6 +15,7 @@ from penstock_node.origin.interface import (
     OriginLimits,
     OriginMeta,
     SecretSettings,
+    is_strong,
 )
 from penstock_node.origin.origins import Origins
 
@@ -28,5 +29,6 @@ __all__ = [
     "OriginMeta",
     "Origins",
     "SecretSettings",
+    "is_strong",
     "put_memory_bytes",
 ]

@@ -3,21 +3,21 @@
 Responsible for: the same interface as of any origin, over the catalog and the volume's origins.
 Not responsible for: asking the catalog (`catalog_lookups`), reading any one origin.
 
-Which origin has the bytes of a version, and what it calls that version, never changes: it is
-remembered, so that chunks are read while the catalog is away.
+The bytes of a version are at its source and, in a mirror's region, perhaps in copies: these are
+asked first. Wherever they come from they are the same bytes of the same object.
 """
 
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from penstock.catalog_file import CatalogFile
+from penstock.catalog_file import CatalogFile, LocatedFile
 from penstock.deadline import Deadline
 from penstock.errors import (
     CatalogUnavailable,
     NotPermitted,
     ObjectChanged,
     ObjectNotFound,
+    PenstockError,
 )
 from penstock.object_info import OriginSource
 from penstock.volumes import Volume, penstock_url
@@ -30,14 +30,16 @@ from penstock_node.origin.interface import (
     OriginMeta,
     exists_already,
 )
+from penstock_node.origin.whereabouts import Whereabouts
 
-REMEMBERED_MAX = 100_000
+COPY_TIMEOUT_S = 5.0
+"""For a part of a copy, whose store is near; then the source is asked."""
 
 
 class Catalog(Protocol):
     """What is asked of the catalog. Every call raises `CatalogUnavailable` without an answer."""
 
-    async def stat(self, volume: str, path: str, *, version: str = "") -> CatalogFile | None:
+    async def stat(self, volume: str, path: str, *, version: str = "") -> LocatedFile | None:
         """Return a file as it is, or in a version that it had; None: there is none."""
 
     async def page(
@@ -76,10 +78,15 @@ class CataloguedOrigin:
         places = zip(volume.origins, origins, strict=True)
         self._origins = sorted(places, key=lambda each: len(each[0].url), reverse=True)
         self._counters = counters
-        self._versions: OrderedDict[tuple[str, str], CatalogFile] = OrderedDict()
+        self._whereabouts = Whereabouts()
 
     def __repr__(self) -> str:
         return f"<CataloguedOrigin {self._volume.name} over {len(self._origins)}>"
+
+    @property
+    def places(self) -> Sequence[Volume]:
+        """The volume's origins, in their order."""
+        return self._volume.origins
 
     @property
     def counters(self) -> OriginCounters:
@@ -88,11 +95,12 @@ class CataloguedOrigin:
 
     async def head(self, path: str, *, deadline: Deadline | None = None) -> OriginMeta:
         """See `Origin`: what the catalog says; no store is asked."""
-        file = await self._catalog.stat(self._volume.name, path)
-        if file is None:
+        located = await self._catalog.stat(self._volume.name, path)
+        if located is None:
             raise self._absent(path)
-        self._remember(file)
-        return OriginMeta(file.version, file.size, file.modified_us, (self._source(file),))
+        self._whereabouts.remember(located)
+        file = located.file
+        return OriginMeta(file.version, file.size, file.modified_us, self._sources(located))
 
     async def read(
         self,
@@ -104,28 +112,40 @@ class CataloguedOrigin:
         *,
         deadline: Deadline | None = None,
     ) -> Buffer:
-        """See `Origin`: from the one of the volume's origins that has this version."""
-        file, part = await self._version(path, version), (size, start, stop, deadline)
-        try:
-            return await self._read(file, *part)
-        except (ObjectChanged, ObjectNotFound) as error:
-            now = await self._look(file)
-            if now is None or now.version != version or now == file:
-                raise ObjectChanged(
-                    f"{self._url(path)}: version {version} is gone from its source; open it again"
-                ) from error
-            file = now  # The same bytes, elsewhere.
-        return await self._read(file, *part)
+        """See `Origin`: from a copy of this version, else from its source."""
+        located, part = await self._located(path, version), (size, start, stop)
+        for copy in self._whereabouts.copies(located):
+            try:
+                return await self._read(copy.url, copy.version, *part, _sooner(deadline))
+            except PenstockError as error:
+                self._whereabouts.pass_over(copy, error)
+        return await self._read_source(located.file, *part, deadline)
 
-    async def _read(
+    async def _read_source(
         self, file: CatalogFile, size: int, start: int, stop: int, deadline: Deadline | None
     ) -> Buffer:
-        _, origin, within = self.place_of(file.source_url)
-        return await origin.read(within, file.source_version, size, start, stop, deadline=deadline)
+        part = (size, start, stop, deadline)
+        try:
+            return await self._read(file.source_url, file.source_version, *part)
+        except (ObjectChanged, ObjectNotFound) as error:
+            now = await self._look(file)
+            if now is None or now.version != file.version or now == file:
+                raise ObjectChanged(
+                    f"{self._url(file.path)}: version {file.version} is gone from its source; "
+                    "open it again"
+                ) from error
+            file = now  # The same bytes, elsewhere.
+        return await self._read(file.source_url, file.source_version, *part)
+
+    async def _read(
+        self, url: str, version: str, size: int, start: int, stop: int, deadline: Deadline | None
+    ) -> Buffer:
+        _, origin, within = self.place_of(url)
+        return await origin.read(within, version, size, start, stop, deadline=deadline)
 
     async def _look(self, file: CatalogFile) -> CatalogFile | None:
         """Have it noted that the source has another version, and return what there is now."""
-        self._versions.pop((file.path, file.version), None)
+        self._whereabouts.forget(file.path, file.version)
         try:
             return await self._catalog.look(self._volume.name, file.path)
         except CatalogUnavailable:
@@ -151,7 +171,7 @@ class CataloguedOrigin:
         known = await self._catalog.stat(self._volume.name, path)
         if known is not None and if_absent:
             raise exists_already(self._volume, path)
-        url = known.source_url if known else self._volume.origins[0].url + path
+        url = known.file.source_url if known else self._volume.origins[0].url + path
         _, origin, within = self.place_of(url)
         await origin.put(within, parts, size=size, if_absent=if_absent)
         try:
@@ -163,22 +183,34 @@ class CataloguedOrigin:
             ) from error
         return noted.version if noted else ""
 
-    async def _version(self, path: str, version: str) -> CatalogFile:
-        known = self._versions.get((path, version))
-        if known is None:
-            known = await self._catalog.stat(self._volume.name, path, version=version)
+    async def _located(self, path: str, version: str) -> LocatedFile:
+        known = self._whereabouts.find(path, version)
+        if known is not None and self._whereabouts.is_fresh(known):
+            return known
+        try:
+            told = await self._catalog.stat(self._volume.name, path, version=version)
+        except CatalogUnavailable:
             if known is None:
-                raise ObjectChanged(
-                    f"{self._url(path)}: the catalog has no version {version}; open it again"
-                )
-            self._remember(known)
-        return known
+                raise
+            told = known  # It is asked again after a while.
+        if told is None:
+            raise ObjectChanged(
+                f"{self._url(path)}: the catalog has no version {version}; open it again"
+            )
+        self._whereabouts.remember(told)
+        return told
 
-    def _remember(self, file: CatalogFile) -> None:
-        self._versions[file.path, file.version] = file
-        self._versions.move_to_end((file.path, file.version))
-        if len(self._versions) > REMEMBERED_MAX:
-            self._versions.popitem(last=False)
+    def nearer_than(self, url: str) -> Sequence[tuple[Volume, Origin]]:
+        """Return which of the volume's origins stand before the one that a url lies in.
+
+        Raises:
+            NotPermitted: It lies in none.
+        """
+        place, _, _ = self.place_of(url)
+        urls = [each.url for each in self._volume.origins]
+        before = urls[: urls.index(place.url)]
+        by_url = {each.url: (each, origin) for each, origin in self._origins}
+        return [by_url[each] for each in before]
 
     def place_of(self, url: str) -> tuple[Volume, Origin, str]:
         """Return which of the volume's origins a url lies in, and the path within that.
@@ -195,9 +227,17 @@ class CataloguedOrigin:
             f"place with: penstock volume add {self._volume.name} --catalogued --origin … --replace"
         )
 
-    def _source(self, file: CatalogFile) -> OriginSource:
+    def _sources(self, located: LocatedFile) -> tuple[OriginSource, ...]:
+        file = located.file
         place, _, _ = self.place_of(file.source_url)
-        return OriginSource(file.source_url, dict(place.options), file.source_version)
+        source = OriginSource(file.source_url, dict(place.options), file.source_version)
+        copies = [
+            OriginSource(copy.url, dict(place.options), copy.version)
+            for copy in located.copies
+            for place, _ in self._origins
+            if copy.url.startswith(place.url)
+        ]
+        return (*copies, source)
 
     def _absent(self, path: str) -> ObjectNotFound:
         return ObjectNotFound(f"{self._url(path)}: the catalog has no such file")
@@ -214,7 +254,7 @@ class CataloguedOrigin:
 class NoCatalog:
     """Where nobody can say which files there are."""
 
-    async def stat(self, volume: str, path: str, *, version: str = "") -> CatalogFile | None:
+    async def stat(self, volume: str, path: str, *, version: str = "") -> LocatedFile | None:
         """Refuse."""
         raise _nobody(volume)
 
@@ -230,6 +270,11 @@ class NoCatalog:
     async def look(self, volume: str, path: str, *, source_url: str = "") -> CatalogFile | None:
         """Refuse."""
         raise _nobody(volume)
+
+
+def _sooner(deadline: Deadline | None) -> Deadline:
+    soon = Deadline.after(COPY_TIMEOUT_S)
+    return soon if deadline is None or soon.at < deadline.at else deadline
 
 
 def _nobody(volume: str) -> CatalogUnavailable:

@@ -57,6 +57,14 @@ def add(
         str | None,
         typer.Option(metavar="NAME", help="Of the secret in the nodes' configuration."),
     ] = None,
+    origin_option: Annotated[
+        list[tuple[str, str]] | None,
+        typer.Option(metavar="URL KEY=VALUE", help="As --option, of one --origin alone."),
+    ] = None,
+    origin_secret: Annotated[
+        list[tuple[str, str]] | None,
+        typer.Option(metavar="URL NAME", help="As --secret, of one --origin alone."),
+    ] = None,
     replicas: Annotated[
         int | None,
         typer.Option(help="How many nodes keep each chunk, 1 to 3; else the cluster's setting."),
@@ -80,7 +88,7 @@ def add(
 ) -> None:
     """Add a volume: a place in an object store, or, with --catalogued, files of the catalog.
 
-    Of a catalogued one --option and --secret are those of each --origin.
+    Of a catalogued one --option and --secret are those of each --origin that has none of its own.
     """
     if catalogued != bool(origin) or catalogued == bool(url):
         raise typer.BadParameter("give either URL, or --catalogued with at least one --origin")
@@ -89,12 +97,16 @@ def add(
     from penstock.origin_limits import limits_from
     from penstock.volumes import Volume, new_uid
 
+    own = _OwnOptions.of(origin or [], origin_option or [], origin_secret or [])
     checked = limits_from(limits, where=f"volume {name!r}")
     place = (
         Volume(
             name,
             uid=new_uid(),
-            origins=tuple(Volume(name, each, options, secret) for each in origin or ()),
+            origins=tuple(
+                Volume(name, each, {**options, **own.options[each]}, own.secrets.get(each, secret))
+                for each in origin or ()
+            ),
         )
         if catalogued
         else Volume(name, url, options, secret)
@@ -135,6 +147,29 @@ def list_volumes(*, address: Address = None, as_json: Json = False) -> None:
         say_table(_COLUMNS, [_row(volume) for volume in volumes])
     else:
         say("no volumes; add one with: penstock volume add NAME URL")
+
+
+@dataclasses.dataclass(frozen=True)
+class _OwnOptions:
+    """What single origins of a catalogued volume have beside the others, by url."""
+
+    options: Mapping[str, Mapping[str, str]]
+    secrets: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        origins: Sequence[str],
+        options: Sequence[tuple[str, str]],
+        secrets: Sequence[tuple[str, str]],
+    ) -> "_OwnOptions":
+        for url, _ in (*options, *secrets):
+            if url not in origins:
+                raise typer.BadParameter(f"{url!r} is none of the --origin urls")
+        by_url = {
+            url: parse_options([pair for each, pair in options if each == url]) for url in origins
+        }
+        return cls(by_url, dict(secrets))
 
 
 def parse_options(

@@ -73,19 +73,48 @@ class StatFileResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     FILE_FIELD_NUMBER: builtins.int
+    COPIES_FIELD_NUMBER: builtins.int
+    IS_MIRRORED_FIELD_NUMBER: builtins.int
+    is_mirrored: builtins.bool
+    """A mirror answers: there may be more of them soon."""
     @property
     def file(self) -> global___CatalogFile:
         """Absent: there is no such file."""
+
+    @property
+    def copies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FileCopy]:
+        """The same bytes nearer than at its source, the nearest first."""
 
     def __init__(
         self,
         *,
         file: global___CatalogFile | None = ...,
+        copies: collections.abc.Iterable[global___FileCopy] | None = ...,
+        is_mirrored: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["file", b"file"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["file", b"file"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["copies", b"copies", "file", b"file", "is_mirrored", b"is_mirrored"]) -> None: ...
 
 global___StatFileResponse = StatFileResponse
+
+@typing.final
+class FileCopy(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    version: builtins.str
+    """What that store calls the version."""
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        version: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["url", b"url", "version", b"version"]) -> None: ...
+
+global___FileCopy = FileCopy
 
 @typing.final
 class ListFilesRequest(google.protobuf.message.Message):
@@ -317,6 +346,7 @@ class DescribeCatalogResponse(google.protobuf.message.Message):
     LAG_S_FIELD_NUMBER: builtins.int
     TROUBLE_FIELD_NUMBER: builtins.int
     VOLUMES_FIELD_NUMBER: builtins.int
+    BROUGHT_FIELD_NUMBER: builtins.int
     mirror_of: builtins.str
     """Where the catalog is that this one follows; empty: it is no mirror."""
     seq: builtins.int
@@ -330,6 +360,10 @@ class DescribeCatalogResponse(google.protobuf.message.Message):
     def volumes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of volumes."""
 
+    @property
+    def brought(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BroughtVolume]:
+        """Of a mirror: what of each volume was brought into its region."""
+
     def __init__(
         self,
         *,
@@ -339,10 +373,106 @@ class DescribeCatalogResponse(google.protobuf.message.Message):
         lag_s: builtins.float = ...,
         trouble: builtins.str = ...,
         volumes: collections.abc.Iterable[builtins.str] | None = ...,
+        brought: collections.abc.Iterable[global___BroughtVolume] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["lag_s", b"lag_s", "mirror_of", b"mirror_of", "seq", b"seq", "source_seq", b"source_seq", "trouble", b"trouble", "volumes", b"volumes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["brought", b"brought", "lag_s", b"lag_s", "mirror_of", b"mirror_of", "seq", b"seq", "source_seq", b"source_seq", "trouble", b"trouble", "volumes", b"volumes"]) -> None: ...
 
 global___DescribeCatalogResponse = DescribeCatalogResponse
+
+@typing.final
+class MirrorRules(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COPIED_FIELD_NUMBER: builtins.int
+    WARMED_FIELD_NUMBER: builtins.int
+    BYTES_PER_S_FIELD_NUMBER: builtins.int
+    bytes_per_s: builtins.float
+    """Of what is copied; 0: no bound."""
+    @property
+    def copied(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Globs of paths: which files are copied to the first of the volume's origins."""
+
+    @property
+    def warmed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Globs of paths: which files are brought into the region's cache."""
+
+    def __init__(
+        self,
+        *,
+        copied: collections.abc.Iterable[builtins.str] | None = ...,
+        warmed: collections.abc.Iterable[builtins.str] | None = ...,
+        bytes_per_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes_per_s", b"bytes_per_s", "copied", b"copied", "warmed", b"warmed"]) -> None: ...
+
+global___MirrorRules = MirrorRules
+
+@typing.final
+class BroughtVolume(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: builtins.int
+    RULES_FIELD_NUMBER: builtins.int
+    SEQ_FIELD_NUMBER: builtins.int
+    COPIED_FILES_FIELD_NUMBER: builtins.int
+    COPIED_BYTES_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    volume: builtins.str
+    seq: builtins.int
+    """All entries up to it are settled under these rules."""
+    copied_files: builtins.int
+    """Of files that have a copy."""
+    copied_bytes: builtins.int
+    trouble: builtins.str
+    """Why it does not get on; empty: it does."""
+    @property
+    def rules(self) -> global___MirrorRules: ...
+    def __init__(
+        self,
+        *,
+        volume: builtins.str = ...,
+        rules: global___MirrorRules | None = ...,
+        seq: builtins.int = ...,
+        copied_files: builtins.int = ...,
+        copied_bytes: builtins.int = ...,
+        trouble: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rules", b"rules"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["copied_bytes", b"copied_bytes", "copied_files", b"copied_files", "rules", b"rules", "seq", b"seq", "trouble", b"trouble", "volume", b"volume"]) -> None: ...
+
+global___BroughtVolume = BroughtVolume
+
+@typing.final
+class SetMirrorRulesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: builtins.int
+    RULES_FIELD_NUMBER: builtins.int
+    volume: builtins.str
+    @property
+    def rules(self) -> global___MirrorRules:
+        """Without globs: nothing is brought any more."""
+
+    def __init__(
+        self,
+        *,
+        volume: builtins.str = ...,
+        rules: global___MirrorRules | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rules", b"rules"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rules", b"rules", "volume", b"volume"]) -> None: ...
+
+global___SetMirrorRulesRequest = SetMirrorRulesRequest
+
+@typing.final
+class SetMirrorRulesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___SetMirrorRulesResponse = SetMirrorRulesResponse
 
 @typing.final
 class LookRequest(google.protobuf.message.Message):

@@ -51,6 +51,11 @@ class CatalogStub(object):
                 request_serializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogResponse.FromString,
                 )
+        self.SetMirrorRules = channel.unary_unary(
+                '/penstock.v1.Catalog/SetMirrorRules',
+                request_serializer=penstock_dot_v1_dot_catalog__pb2.SetMirrorRulesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_catalog__pb2.SetMirrorRulesResponse.FromString,
+                )
         self.StartImport = channel.unary_unary(
                 '/penstock.v1.Catalog/StartImport',
                 request_serializer=penstock_dot_v1_dot_catalog__pb2.StartImportRequest.SerializeToString,
@@ -124,6 +129,13 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetMirrorRules(self, request, context):
+        """Which new data of a volume a mirror brings into its region.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartImport(self, request, context):
         """Begins to import a place in an object store. It goes on for as long as somebody follows it.
         """
@@ -181,6 +193,11 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_catalog__pb2.DescribeCatalogResponse.SerializeToString,
+            ),
+            'SetMirrorRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMirrorRules,
+                    request_deserializer=penstock_dot_v1_dot_catalog__pb2.SetMirrorRulesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_catalog__pb2.SetMirrorRulesResponse.SerializeToString,
             ),
             'StartImport': grpc.unary_unary_rpc_method_handler(
                     servicer.StartImport,
@@ -325,6 +342,23 @@ class Catalog(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Catalog/Describe',
             penstock_dot_v1_dot_catalog__pb2.DescribeCatalogRequest.SerializeToString,
             penstock_dot_v1_dot_catalog__pb2.DescribeCatalogResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def SetMirrorRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Catalog/SetMirrorRules',
+            penstock_dot_v1_dot_catalog__pb2.SetMirrorRulesRequest.SerializeToString,
+            penstock_dot_v1_dot_catalog__pb2.SetMirrorRulesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -69,6 +69,12 @@ class CatalogStub:
     ]
     """Whether this is a mirror, and how far it is."""
 
+    SetMirrorRules: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.SetMirrorRulesRequest,
+        penstock.v1.catalog_pb2.SetMirrorRulesResponse,
+    ]
+    """Which new data of a volume a mirror brings into its region."""
+
     StartImport: grpc.UnaryUnaryMultiCallable[
         penstock.v1.catalog_pb2.StartImportRequest,
         penstock.v1.catalog_pb2.StartImportResponse,
@@ -136,6 +142,12 @@ class CatalogAsyncStub:
         penstock.v1.catalog_pb2.DescribeCatalogResponse,
     ]
     """Whether this is a mirror, and how far it is."""
+
+    SetMirrorRules: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.SetMirrorRulesRequest,
+        penstock.v1.catalog_pb2.SetMirrorRulesResponse,
+    ]
+    """Which new data of a volume a mirror brings into its region."""
 
     StartImport: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.catalog_pb2.StartImportRequest,
@@ -218,6 +230,14 @@ class CatalogServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.catalog_pb2.DescribeCatalogResponse, collections.abc.Awaitable[penstock.v1.catalog_pb2.DescribeCatalogResponse]]:
         """Whether this is a mirror, and how far it is."""
+
+    @abc.abstractmethod
+    def SetMirrorRules(
+        self,
+        request: penstock.v1.catalog_pb2.SetMirrorRulesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.catalog_pb2.SetMirrorRulesResponse, collections.abc.Awaitable[penstock.v1.catalog_pb2.SetMirrorRulesResponse]]:
+        """Which new data of a volume a mirror brings into its region."""
 
     @abc.abstractmethod
     def StartImport(

@@ -1,0 +1,87 @@
+"""Having a region's cache bring in files, as any program of that region would.
+
+Responsible for: finding nodes, opening files anew so that no node believes an older version, and
+what did not come. Not responsible for: which files (`bringing`), filling (nodes do).
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import penstock
+from penstock.catalog_file import CatalogFile
+from penstock.errors import ClusterUnavailable, ObjectNotFound, OriginUnavailable
+from penstock.membership.coordinator import Coordinator
+from penstock.tls import Tls
+from penstock.volumes import penstock_url
+from penstock_node.coordination.records import MEMBERS, member_from_json
+
+SEEDS_MAX = 8
+"""Nodes that are asked for the others."""
+_MOVED_ON = ("ObjectChanged", "ObjectNotFound")
+
+
+class Warmer:
+    """Warms files of one cluster, some at a time. On one event loop."""
+
+    def __init__(self, coordinator: Coordinator, *, tls: Tls | None) -> None:
+        """Ask nothing yet.
+
+        Args:
+            coordinator: Knows the nodes.
+            tls: What is shown to them.
+        """
+        self._coordinator, self._tls = coordinator, tls
+
+    async def warm(self, volume: str, files: Sequence[CatalogFile]) -> None:
+        """Have files in the cache, in the versions that they have; wait until they are there.
+
+        Those that have another version by now are passed by.
+
+        Raises:
+            ClusterUnavailable: No node answers.
+            OriginUnavailable: Some did not come; the others did.
+        """
+        address = ",".join(await self._addresses())
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(self._warm, address, volume, files, stop)
+        finally:
+            stop.set()
+
+    async def _addresses(self) -> list[str]:
+        found = (await self._coordinator.list(MEMBERS)).entries
+        members = [
+            member_from_json(key.removeprefix(MEMBERS), entry.value).member
+            for key, entry in found.items()
+        ]
+        addresses = [each.grpc_address for each in members if each.grpc_address]
+        if not addresses:
+            raise ClusterUnavailable("this region has no node that could bring data into its cache")
+        return addresses[:SEEDS_MAX]
+
+    def _warm(
+        self, address: str, volume: str, files: Sequence[CatalogFile], stop: threading.Event
+    ) -> None:
+        with penstock.connect(address, tls=self._tls) as cache:
+            present = [url for url in _present(cache, volume, files) if not stop.is_set()]
+            report = cache.warmup(present, stop=stop)
+        left = [each for each in report.failed if each.error not in _MOVED_ON]
+        if left:
+            raise OriginUnavailable(
+                f"{len(left)} files were not brought into the cache: {left[0].url}: "
+                f"{left[0].message}"
+            )
+
+
+def _present(cache: penstock.Cache, volume: str, files: Sequence[CatalogFile]) -> list[str]:
+    found: list[str] = []
+    for file in files:
+        url = penstock_url(volume, file.path)
+        try:
+            is_same = cache.stat(url, refresh=True).version == file.version
+        except ObjectNotFound:
+            continue
+        if is_same:
+            found.append(url)
+    return found
