@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from penstock.errors import Conflict
-from penstock_node.catalog.copies import CopiedFile, Copied, Copies
+from penstock_node.catalog.copies import Copied, CopiedFile, Copies
 from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import Files
 

@@ -58,12 +58,12 @@ def add(
         typer.Option(metavar="NAME", help="Of the secret in the nodes' configuration."),
     ] = None,
     origin_option: Annotated[
-        list[tuple[str, str]] | None,
-        typer.Option(metavar="URL KEY=VALUE", help="As --option, of one --origin alone."),
+        list[str] | None,
+        typer.Option(metavar="'URL KEY=VALUE'", help="As --option, of one --origin alone."),
     ] = None,
     origin_secret: Annotated[
-        list[tuple[str, str]] | None,
-        typer.Option(metavar="URL NAME", help="As --secret, of one --origin alone."),
+        list[str] | None,
+        typer.Option(metavar="'URL NAME'", help="As --secret, of one --origin alone."),
     ] = None,
     replicas: Annotated[
         int | None,
@@ -160,16 +160,21 @@ class _OwnOptions:
     def of(
         cls,
         origins: Sequence[str],
-        options: Sequence[tuple[str, str]],
-        secrets: Sequence[tuple[str, str]],
+        options: Sequence[str],
+        secrets: Sequence[str],
     ) -> "_OwnOptions":
-        for url, _ in (*options, *secrets):
-            if url not in origins:
-                raise typer.BadParameter(f"{url!r} is none of the --origin urls")
+        split = [_after_url(text, origins) for text in options]
         by_url = {
-            url: parse_options([pair for each, pair in options if each == url]) for url in origins
+            url: parse_options([pair for each, pair in split if each == url]) for url in origins
         }
-        return cls(by_url, dict(secrets))
+        return cls(by_url, dict(_after_url(text, origins) for text in secrets))
+
+
+def _after_url(text: str, origins: Sequence[str]) -> tuple[str, str]:
+    for url in origins:
+        if text.startswith(f"{url} "):
+            return url, text.removeprefix(url).strip()
+    raise typer.BadParameter(f"{text!r} does not begin with one of the --origin urls, and a space")
 
 
 def parse_options(
