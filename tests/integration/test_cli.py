@@ -312,6 +312,25 @@ def test_settings_are_read_and_changed(cli: Cli) -> None:
     assert back == {**before, "list_ttl_s": 1.5}
 
 
+def test_an_origin_of_a_catalogued_volume_may_have_options_and_a_secret_of_its_own(
+    cli: Cli,
+) -> None:
+    origins = ("--catalogued", "--origin", "s3://own/", "--origin", "s3://far/")
+    shared = ("--option", "region=x", "--option", "allow_http=true", "--secret", "far")
+    own = ("--origin-option", "s3://own/ region=y", "--origin-secret", "s3://own/ near")
+
+    added = answer(cli("volume", "add", "lake", *origins, *shared, *own, "--json"))
+    wrong = cli("volume", "add", "pond", *origins, "--origin-option", "s3://other/ region=y")
+    cli("volume", "rm", "lake")
+
+    assert added["origins"] == [
+        {"url": "s3://own/", "options": {"region": "y", "allow_http": "true"}, "secret": "near"},
+        {"url": "s3://far/", "options": {"region": "x", "allow_http": "true"}, "secret": "far"},
+    ]
+    assert wrong.exit_code == 2
+    assert "--origin urls" in wrong.output
+
+
 def test_volumes_are_added_shown_replaced_and_removed(cli: Cli, origin: Path) -> None:
     inner = f"file://{origin}/llama"
 
