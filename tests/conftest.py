@@ -1,5 +1,7 @@
 """What holds for every test: chance that replays, and no test that depends on speed."""
 
+import gc
+
 import pytest
 from hypothesis import settings
 
@@ -17,3 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     chaos.addoption("--chaos-seed", type=int, help="Try this seed alone.")
     chaos.addoption("--chaos-steps", type=int, help="So many steps, however long they take.")
     chaos.addoption("--chaos-outage-s", type=float, default=OUTAGE_S, help="How long etcd is gone.")
+
+
+def pytest_collection_finish() -> None:
+    """Freeze what is loaded: else each look for garbage, of tests too, goes through all of it."""
+    gc.freeze()
