@@ -1,9 +1,13 @@
 """What holds for every test: chance that replays, and no test that depends on speed."""
 
 import gc
+import os
 
 import pytest
 from hypothesis import settings
+
+# Nobody here multiplies large matrices: readers and verbs do as nodes do by themselves.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")
