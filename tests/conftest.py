@@ -1,7 +1,13 @@
 """What holds for every test: chance that replays, and no test that depends on speed."""
 
+import gc
+import os
+
 import pytest
 from hypothesis import settings
+
+# Nobody here multiplies large matrices: readers and verbs do as nodes do by themselves.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")
@@ -17,3 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     chaos.addoption("--chaos-seed", type=int, help="Try this seed alone.")
     chaos.addoption("--chaos-steps", type=int, help="So many steps, however long they take.")
     chaos.addoption("--chaos-outage-s", type=float, default=OUTAGE_S, help="How long etcd is gone.")
+
+
+def pytest_collection_finish() -> None:
+    """Freeze what is loaded: else each look for garbage, of tests too, goes through all of it."""
+    gc.freeze()

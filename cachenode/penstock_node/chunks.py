@@ -168,6 +168,7 @@ class Chunks:
     async def fill(self, chunk: Chunk, request: ChunkRequest) -> ChunkAnswer | None:
         """As `answer`, for a chunk that was not here a moment ago."""
         await self.catch_up(request.epoch)
+        self.check_handed_over(chunk, request)  # It may have heard just now that it owns it.
         return await self.land(chunk, await self._flight(chunk, request))
 
     async def look(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:

@@ -1,6 +1,7 @@
 """`penstock node`: run a cache node until it is told to stop."""
 
 import asyncio
+import gc
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +48,7 @@ def node(
         "insecure": insecure,
     }
     configure_logs()
+    gc.freeze()  # Modules stay: no pause while they are looked through for garbage, ever.
     keep_freed_memory()
     raise_descriptor_limit()
     if directory is not None and config is not None:

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
-import transformers
 
 import penstock
 import penstock.diffusers
@@ -23,6 +21,9 @@ MODELS = ("unet", "vae", "text_encoder")
 
 def tiny_pipeline(directory: Path) -> Any:
     """Make a pipeline with all of Stable Diffusion's parts, none of them large."""
+    import diffusers  # Takes seconds: not in each process that looks which tests there are.
+    import transformers
+
     torch.manual_seed(3)
     words = [chr(at) for at in range(97, 123)]
     tokens = ["<|startoftext|>", "<|endoftext|>", *words, *(f"{word}</w>" for word in words)]
@@ -98,6 +99,8 @@ def cache(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pen
 
 @pytest.fixture(scope="module")
 def local(saved: Path) -> Any:
+    import diffusers
+
     return diffusers.DiffusionPipeline.from_pretrained(saved / "tiny")
 
 

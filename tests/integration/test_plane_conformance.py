@@ -59,12 +59,10 @@ CHUNKS = 24
 DATA = random.Random(41).randbytes((CHUNKS - 1) * CHUNK_BYTES + LAST_BYTES)
 LAST = CHUNKS - 1
 COPIES = 2
+KEPT_ONCE = "once/"
 DEADLINE_S = 20.0
-TIERS = {
-    "n1": (TierSpec("owned", 256 * MIB),),
-    "n2": (TierSpec("owned", 256 * MIB),),
-    "n3": (TierSpec("owned", 256 * MIB), TierSpec("memory", 128 * MIB)),
-}
+OWNED = (TierSpec("owned", 256 * MIB),)
+TIERS = {"n1": OWNED, "n2": OWNED, "n3": (*OWNED, TierSpec("memory", 128 * MIB))}
 CACHED = {"n1": "disk", "n2": "disk", "n3": "memory"}
 """Where each node has a chunk that it has read once."""
 
@@ -91,13 +89,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory, etcd: EtcdServer) -> Iterato
             NodeSpec(name, tiers, config={"socket": f"{sockets}/{name}"})
             for name, tiers in TIERS.items()
         ]
+        once = f"{origin.url}/{KEPT_ONCE}"  # Nobody copies a chunk that a test makes bad.
         cluster = LocalCluster(
             tmp_path_factory.mktemp("planes"),
             nodes,
             etcd=etcd.endpoint,
             name="planes",
             settings={"chunk_size": CHUNK_BYTES, "replicas": COPIES, "open_ttl_s": 0},
-            volumes={"data": {"url": origin.url}},
+            volumes={"data": {"url": origin.url}, "once": {"url": once, "replicas": 1}},
         )
         with cluster:
             yield Parts(origin, cluster)
@@ -537,7 +536,8 @@ def flip_a_bit(node: NodeProcess, subject: ObjectId, index: int) -> None:
 def test_a_bit_flipped_on_disk_is_never_believed_and_healed_when_the_node_is_told(
     client: Client,
 ) -> None:
-    opened = client.open_new()
+    client.parts.origin.put(f"{KEPT_ONCE}{client.name}", OddObject(DATA, etag='"once"'))
+    opened = client.open(f"{KEPT_ONCE}{client.name}")
     index = client.owned_by(opened, "n2")
     assert client.ask("n2", opened, index).landed
     flip_a_bit(client.parts.cluster["n2"], opened.id, index)

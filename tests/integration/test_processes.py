@@ -1,6 +1,7 @@
 """Real processes: none outlives its test, and a failure says what the process said."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from penstock_node.testbed.processes import (
     Process,
     eventually,
     free_ports,
+    free_ports_apart,
     wait_until,
 )
 
@@ -141,3 +143,33 @@ def test_free_ports_are_different_and_out_of_the_way_of_connections() -> None:
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert len(set(ports)) == 200
     assert max(ports) < first
+
+
+def test_ports_that_somebody_has_drawn_are_nobody_elses_until_they_end(tmp_path: Path) -> None:
+    """There are but two: whoever draws them has them, though nobody listens there."""
+    first_port, last_port = free_ports_apart(1)
+    draws = (
+        "import sys; from penstock_node.testbed import processes\n"
+        f"processes._PORT_FIRST = {first_port}\n"
+        f"processes._first_ephemeral_port = lambda: {last_port + 1}\n"
+        "print(sorted(processes.free_ports(2)), flush=True)\n"
+        "sys.stdin.read()"
+    )
+
+    def start() -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        env = os.environ | {"TMPDIR": str(tmp_path)}  # Else they would be ours.
+        command = [sys.executable, "-c", draws]
+        return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    with start() as first:
+        assert first.stdout is not None
+        drawn = first.stdout.readline()
+        with start() as second:
+            out, trouble = second.communicate(timeout=DEADLINE_S)
+        first.communicate(timeout=DEADLINE_S)
+    with start() as third:
+        again, _ = third.communicate(timeout=DEADLINE_S)
+
+    assert "found no more free ports" in trouble
+    assert (out, again) == ("", f"[{first_port}, {last_port}]\n") == ("", drawn)

@@ -116,3 +116,18 @@ def test_a_module_of_ours_that_is_absent_is_a_bug_and_says_so() -> None:
 
     with pytest.raises(ModuleNotFoundError, match=r"penstock_node\.gone"):
         load(point)
+
+
+def test_garbage_is_looked_for_again_once_a_verb_is_loaded(plugins: Path) -> None:
+    told = "import gc\nlooks_for_garbage = gc.isenabled()\n"
+    (plugins / "plugin_of_test.py").write_text(told + PLUGIN)
+
+    done = run_python(
+        f"import sys; sys.path.insert(0, {str(plugins)!r})\n"
+        "from penstock.cli.outside import load, outside_verbs\n"
+        "load(next(point for point in outside_verbs() if point.name == 'single'))\n"
+        "import gc, plugin_of_test\n"
+        "print(plugin_of_test.looks_for_garbage, gc.isenabled())"
+    )
+
+    assert (done.stdout, done.stderr) == ("False True\n", "")

@@ -24,6 +24,7 @@ from penstock.errors import (
 from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
 from penstock.placement import PastPlacement, PlacedNode, Placement
+from penstock.ring import Ring
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
@@ -386,18 +387,25 @@ async def test_one_that_was_found_away_before_its_lease_ended_is_not_asked(rig: 
 # Chunks that another node has to hand over --------------------------------------------------
 
 
-def moved_from_c(rig: Rig) -> tuple[Chunk, ChunkRequest]:
-    """Have ``c`` hand over what it had; return a chunk of those that come to this node."""
+def without_c(rig: Rig) -> View:
+    """Return the view of which ``c`` hands over what it had."""
     full = rig.cluster.view.placement
     placed = tuple(replace(node, weight=0) if node.id == "c" else node for node in full.nodes)
     past = PastPlacement(1, full.nodes, full.points_per_100)
     placement = Placement(full.cluster_uid, 2, placed, full.points_per_100, (past,))
-    before = rig.cluster.ring
-    rig.cluster._update(replace(rig.cluster.view, placement=placement))
+    return replace(rig.cluster.view, placement=placement)
+
+
+def moved_from_c(rig: Rig, *, is_heard: bool = True) -> tuple[Chunk, ChunkRequest]:
+    """Have ``c`` hand over what it had; return a chunk of those that come to this node."""
+    before, view = rig.cluster.ring, without_c(rig)
+    after = Ring.build(view.placement.nodes, view.placement.points_per_100)
+    if is_heard:
+        rig.cluster._update(view)
     chunk = next(
         chunk
         for chunk in (Chunk(FILE, "models", index) for index in range(FILE.chunk_count))
-        if before.owners(chunk.id, 1) == ["c"] and rig.cluster.ring.owners(chunk.id, 1) == ["a"]
+        if before.owners(chunk.id, 1) == ["c"] and after.owners(chunk.id, 1) == ["a"]
     )
     return chunk, ChunkRequest("", chunk.index, 0, None, epoch=2, goes_to_holder=True)
 
@@ -410,6 +418,29 @@ async def test_a_reader_is_sent_to_who_has_to_hand_the_chunk_over(rig: Rig) -> N
 
     assert (sent_on.value.held_by, sent_on.value.retry_after_s) == ("c", 0.0)
     assert sent_on.value.is_sent_on
+
+
+class HeardJustNow:
+    """Brings the news of which a reader speaks."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+
+    async def catch_up(self, _epoch: int, *, timeout_s: float) -> Placement:
+        assert timeout_s > 0
+        self._rig.cluster._update(without_c(self._rig))
+        return self._rig.cluster.view.placement
+
+
+async def test_a_reader_that_knows_of_the_change_first_is_sent_on_too(rig: Rig) -> None:
+    chunk, request = moved_from_c(rig, is_heard=False)
+    rig.chunks._coordination = cast("Coordination", HeardJustNow(rig))
+
+    with pytest.raises(Overloaded) as sent_on:
+        await rig.chunks.fill(chunk, request)
+
+    assert sent_on.value.held_by == "c"
+    assert rig.peers.asked == []
 
 
 @pytest.mark.parametrize(

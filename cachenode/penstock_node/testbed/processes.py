@@ -7,13 +7,18 @@ Linux only: a child is killed by the kernel when its parent dies.
 
 import asyncio
 import contextlib
+import fcntl
+import functools
+import itertools
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +32,8 @@ LOG_TAIL_BYTES = 4096
 
 _PORT_FIRST = 15_000
 _PORT_DRAWS_MAX = 10_000
+_DRAWN: set[int] = set()
+_DRAWING = threading.Lock()
 
 # The kernel sends the death signal when the *thread* that forked ends, and threads of a pool
 # end with their event loop. So all children are born of this thread, which ends with us.
@@ -51,27 +58,67 @@ def _is_free(port: int) -> bool:
     return True
 
 
+@functools.cache
+def _draws() -> int:
+    """Return the file of which whoever has drawn a port locks the byte at its number."""
+    path = Path(tempfile.gettempdir()) / f"penstock-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _draw(port: int) -> bool:
+    """Have a free port be this process's until it ends; False if it is taken, or drawn before."""
+    with _DRAWING:
+        if port in _DRAWN:  # A process's own locks do not stand in its way.
+            return False
+        try:
+            fcntl.lockf(_draws(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except (BlockingIOError, PermissionError):
+            return False
+        _DRAWN.add(port)
+    if _is_free(port):
+        return True
+    _give_back(port)
+    return False
+
+
+def _give_back(port: int) -> None:
+    with _DRAWING:
+        _DRAWN.discard(port)
+        fcntl.lockf(_draws(), fcntl.LOCK_UN, 1, port)
+
+
+def _drawn_below(stop: int) -> Iterator[int]:
+    rng = random.SystemRandom()
+    for _ in range(_PORT_DRAWS_MAX):
+        port = rng.randrange(_PORT_FIRST, stop)
+        if _draw(port):
+            yield port
+    raise PartFailed(f"found no more free ports from {_PORT_FIRST} to {stop}")
+
+
 def free_ports(count: int) -> list[int]:
     """Return ``count`` different ports that nobody listens on at any address.
 
-    They lie below the range that the kernel gives to outgoing connections: a client that
-    reconnects to a stopped server must not be given that server's port, or meet itself there.
+    They stay this process's until it ends: nobody else who draws ports is given one of them, even
+    if whoever is to listen there has yet to start, or is down. They lie below the range
+    that the kernel gives to outgoing connections: a client that reconnects to a stopped server
+    must not be given that server's port, or meet itself there.
     """
-    stop, rng = _first_ephemeral_port(), random.SystemRandom()
-    assert stop > _PORT_FIRST + count, f"no room for ports below {stop}"
-    ports: list[int] = []
-    for _ in range(_PORT_DRAWS_MAX):
-        if len(ports) == count:
-            return ports
-        port = rng.randrange(_PORT_FIRST, stop)
-        if port not in ports and _is_free(port):
-            ports.append(port)
-    raise PartFailed(f"found {len(ports)} of {count} free ports from {_PORT_FIRST} to {stop}")
+    return list(itertools.islice(_drawn_below(_first_ephemeral_port()), count))
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at 127.0.0.1."""
+    """Return a port that nobody listens on at 127.0.0.1; see `free_ports`."""
     return free_ports(1)[0]
+
+
+def free_ports_apart(distance: int) -> tuple[int, int]:
+    """Return two ports at that distance; see `free_ports`."""
+    for port in _drawn_below(_first_ephemeral_port() - distance):
+        if _draw(port + distance):
+            return port, port + distance
+        _give_back(port)
+    raise AssertionError("draws without end, or raises")
 
 
 def wait_until(predicate: Callable[[], bool], *, deadline_s: float, what: str) -> None:

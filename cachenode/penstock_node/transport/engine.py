@@ -235,11 +235,13 @@ class Engine:
         has_room = False
         try:
             has_room = self._accept_some(listener)
-        finally:  # Whatever happens, the listener is armed or the overseer will arm it.
-            if has_room:
-                self._rearm(listener)
-            else:
-                listener.is_paused = True
+        except Exception as error:  # noqa: BLE001 - one reader's trouble ends no worker
+            _log.error("cannot accept", exc_info=error)
+        # Whatever happens, the listener is armed or the overseer will arm it.
+        if has_room:
+            self._rearm(listener)
+        else:
+            listener.is_paused = True
 
     def _accept_some(self, listener: _Listener) -> bool:
         """Accept a turn's worth of connections; tell whether there is room for more."""
@@ -268,13 +270,17 @@ class Engine:
     def _open(self, sock: socket.socket, listener: _Listener) -> None:
         try:
             _set_up(sock)
-            session = listener.open_session(sock)
+            connection = Connection(sock, listener.open_session(sock))
         except Exception as error:  # noqa: BLE001 - one reader's trouble ends no worker
             _log.error("a connection could not be opened", exc_info=error)
             sock.close()
             return
-        self._connections[sock.fileno()] = Connection(sock, session)
-        self._epoll.register(sock.fileno(), _INPUT)
+        self._connections[sock.fileno()] = connection
+        try:
+            self._epoll.register(sock.fileno(), _INPUT)
+        except OSError as error:  # The kernel watches only so many for one user.
+            _log.error("a connection cannot be waited for", error=error.strerror)
+            self._end(connection)
 
     # The overseer.
 
