@@ -1,12 +1,11 @@
-"""Measure the catalog: imports of a bucket against listing it alone, and looking things up.
+"""Measure imports into the catalog against listing the bucket alone.
 
     python bench/catalog.py [--quick] [--json FILE]
 
 A real S3 server with a bucket of small objects in directories of a thousand; the catalog as a
 process, over SQLite and over a real PostgreSQL. The bucket is listed with obstore alone, imported
-for the first time, and again after a thousandth of it has changed. Then single files are looked
-up, and directories of a thousand listed, at the service; and a mirror, over a database of the same
-kind, takes all of it in. ``--quick`` takes a bucket of 2,000.
+for the first time, and again after a thousandth of it has changed. ``--quick`` takes a bucket of
+2,000.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,21 +22,16 @@ import obstore
 
 from penstock import operator
 from penstock.catalog import ImportProgress, ImportWanted
-from penstock.catalog_rpc import DESCRIBE, LIST_FILES, STAT_FILE
-from penstock.rpc import Channels
-from penstock.v1 import catalog_pb2
 from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.postgres import PostgresServer
-from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 
 BUCKET = "lake"
 IN_DIRECTORY = 1_000
 AT_ONCE = 32
-DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +40,10 @@ class Size:
 
     objects: int
     listings: int
-    look_ups: int
 
 
-FULL = Size(objects=200_000, listings=3, look_ups=2_000)
-QUICK = Size(objects=2_000, listings=1, look_ups=50)
+FULL = Size(objects=200_000, listings=3)
+QUICK = Size(objects=2_000, listings=1)
 
 
 class Bucket:
@@ -112,7 +105,6 @@ class Bench:
         name = kind.lower()
         origin = {"url": f"s3://{BUCKET}/", "options": s3.options}
         self.kind, self._stack = kind, contextlib.ExitStack()
-        self._directory, self._etcd = directory / name, etcd.endpoint
         keys = self._stack.enter_context(database_of(kind))
         cluster = LocalCluster(
             directory / name,
@@ -126,7 +118,6 @@ class Bench:
             CatalogServer(directory / name / "c", etcd=etcd.endpoint, cluster=name, **keys)
         )
         self._operator = self._stack.enter_context(operator.connect(cluster["n1"].address))
-        self._channels = self._stack.enter_context(contextlib.closing(Channels()))
         self._catalog.wait_found(cluster["n1"].address)
 
     def close(self) -> None:
@@ -139,58 +130,11 @@ class Bench:
         report = self._operator.catalog.run_import(ImportWanted("lake", f"s3://{BUCKET}/"))
         return report, time.perf_counter() - begun
 
-    def mirrored(self) -> float:
-        """Have an empty mirror follow, and return the entries that it takes in a second."""
-        newest = self._operator.catalog.status().seq
-        with database_of(self.kind) as keys:
-            mirror = CatalogServer(
-                self._directory / "mirror",
-                etcd=self._etcd,
-                cluster=f"{self.kind.lower()}-mirror",
-                mirror_of=self._catalog.address,
-                **keys,
-            )
-            with mirror:
-                begun, before = time.perf_counter(), self._seq_at(mirror.address)
-                wait_until(
-                    lambda: self._seq_at(mirror.address) == newest,
-                    deadline_s=DEADLINE_S,
-                    what="the mirror has all",
-                )
-                return (newest - before) / (time.perf_counter() - begun)
-
-    def _seq_at(self, address: str) -> int:
-        return self._channels.call(address, DESCRIBE, catalog_pb2.DescribeCatalogRequest()).seq
-
     def memory_bytes(self) -> int:
         """Return the most memory that the catalog has had."""
         status = Path(f"/proc/{self._catalog.process.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-
-    def look_up(self, key: str) -> None:
-        """Ask the service for one file."""
-        request = catalog_pb2.StatFileRequest(volume="lake", path=key)
-        answer = self._channels.call(self._catalog.address, STAT_FILE, request)
-        assert answer.file.path == key
-
-    def list_directory(self, key: str) -> None:
-        """Ask the service for a directory of a thousand."""
-        request = catalog_pb2.ListFilesRequest(
-            volume="lake", prefix=key.rpartition("/")[0], directory=True, limit=IN_DIRECTORY
-        )
-        answer = self._channels.call(self._catalog.address, LIST_FILES, request)
-        assert len(answer.files) == IN_DIRECTORY
-
-
-def milliseconds(ask: Callable[[str], None], keys: list[str]) -> list[float]:
-    """Return how long each question took."""
-    found = []
-    for key in keys:
-        begun = time.perf_counter()
-        ask(key)
-        found.append(1000 * (time.perf_counter() - begun))
-    return found
 
 
 def measured(bench: Bench, bucket: Bucket, size: Size) -> list[Measure]:
@@ -200,25 +144,14 @@ def measured(bench: Bench, bucket: Bucket, size: Size) -> list[Measure]:
     assert report.added == size.objects, report
     changed = bucket.change()
     again, again_s = bench.imported()
-    keys = random.Random(2).choices(bucket.keys, k=size.look_ups)
     count = size.objects
-    mirrored = bench.mirrored()
     measures = [
         Measure("obstore lists", count / alone_s, "keys/s"),
         Measure("first import", count / first_s, "keys/s"),
         Measure("first import ÷ obstore lists", alone_s / first_s, bound="≥", target=0.8),
         Measure("a thousandth changed: written", again.changed, bound="=", target=changed),
         Measure("the same: seconds ÷ obstore lists", again_s / alone_s, bound="≤", target=1.1),
-        Measure("mirror takes in", mirrored, "entries/s", bound="≥", target=50_000),
         Measure("memory at most", bench.memory_bytes() / 1e6, "MB", bound="≤", target=300.0),
-        Measure.of("stat p50", milliseconds(bench.look_up, keys), "ms", bound="≤", target=1.0),
-        Measure.of(
-            "ls of 1,000 p50",
-            milliseconds(bench.list_directory, keys[: max(10, size.look_ups // 20)]),
-            "ms",
-            bound="≤",
-            target=10.0,
-        ),
     ]
     return [replace(each, group=bench.kind) for each in measures]
 
@@ -240,4 +173,4 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
 
 
 if __name__ == "__main__":
-    run_benchmark("The catalog", measure)
+    run_benchmark("Imports into the catalog", measure)

@@ -48,6 +48,15 @@ def check_path(path: str) -> None:
         raise InvalidRequest(f"path {path!r}: control characters and lone surrogates are not read")
 
 
+def is_path(path: str) -> bool:
+    """Whether `check_path` lets ``path`` pass."""
+    try:
+        check_path(path)
+    except InvalidRequest:
+        return False
+    return True
+
+
 def _split_url(url: str, *, where: str) -> tuple[str, Kind, str, str]:
     if not 0 < len(url.encode(errors="surrogatepass")) <= VOLUME_URL_BYTES_MAX:
         raise InvalidRequest(f"{where}: want a url of 1 to {VOLUME_URL_BYTES_MAX} bytes")

@@ -203,26 +203,6 @@ async def test_an_empty_file_is_imported_and_a_marker_of_a_folder_is_not(
     assert paths(lake) == {"d/empty", "d/full"}
 
 
-async def test_a_key_that_cannot_be_listed_is_told(
-    s3: S3Server, origins: Origins, lake: VolumeFiles
-) -> None:
-    """The whole page fails: what lies there cannot be told, and so nothing is removed."""
-    bucket = Bucket(s3, "controls")
-    await bucket.have({"a", "b"})
-    with ThreadPoolExecutor(2) as threads:
-
-        def made() -> Import:
-            origin, url = origins.get(bucket.volume), bucket.volume.url
-            return Import(lake, origin, url, "", "", threads, prunes=True)
-
-        await made().run()
-        s3._request("s3.port", "PUT", f"/{BUCKET}/controls/a%09b", body=b"x")
-        with pytest.raises(InvalidRequest, match="invalid path"):
-            await made().run()
-
-    assert paths(lake) == {"a", "b"}
-
-
 async def test_what_cannot_be_looked_into_is_not_taken_for_gone(
     tmp_path: Path, origins: Origins, lake: VolumeFiles
 ) -> None:

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Released together, and useless alone; or its own lower half.
-COMES_WITH = {"pydantic-core": "pydantic", "botocore": "boto3"}
+COMES_WITH = {"pydantic-core": "pydantic"}
 OURS = {"penstock", "penstock_node"}
 FOR_TESTS = (
     "cachenode/penstock_node/testbed/odd_disk",
@@ -27,6 +27,7 @@ FOR_EXTRAS = {
     "client/penstock/fsspec": "fsspec",
     "client/penstock/mount": "fuse",
     "cachenode/penstock_node/catalog": "catalog",
+    "cachenode/penstock_node/origin/s3_keys.py": "catalog",
 }
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 

@@ -133,6 +133,7 @@ class Import:
                 for rest in found_by_probe(part, page):
                     self._begin(group, rest)
                 return
+            self._refuse_no_paths(part, page)
             if not page.objects and not page.next_after and part.begins is None:
                 return  # Nothing at all: rather a disk that is not mounted than files to remove.
             if page.next_after:
@@ -148,6 +149,12 @@ class Import:
                 f"{self.url}{part.directory}: its listing does not go on behind "
                 f"{page.next_after!r}; import other directories than this one"
             )
+
+    def _refuse_no_paths(self, part: Part, page: ListPage) -> None:
+        for key in page.no_paths:
+            if key not in part.listed:
+                self.progress.listed += 1
+                self.progress.refuse(key, _refusal(key))
 
     # A page.
 
@@ -179,7 +186,8 @@ class Import:
                 return []
             ends = paths[-1]
         top, base = len(self._top), self._base
-        spans = self._order.spans(begins and begins[top:], ends and ends[top:])
+        begins, ends = begins and _bound(begins[top:]), ends and _bound(ends[top:])
+        spans = self._order.spans(begins, ends)
         return [
             Span(span.after and base + span.after, span.last and base + span.last) for span in spans
         ]
@@ -347,6 +355,11 @@ class Import:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+
+
+def _bound(key: str) -> str:
+    """Return a text that parts the paths as ``key`` does, and that every database takes."""
+    return key.partition("\0")[0]  # No path has this character, and PostgreSQL none at all.
 
 
 def _refusal(path: str) -> str:

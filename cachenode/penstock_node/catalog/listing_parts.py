@@ -62,6 +62,8 @@ def rests(part: Part, page: ListPage, *, splits: bool) -> list[Part]:
     """
     paths = [listed.path for listed in page.objects]
     after, listed = _asked_after(paths, page.next_after)
+    if listed:
+        listed = listed.union(page.no_paths)
     rest = replace(part, begins=page.next_after, after=after, listed=listed, probes=0)
     inner = part.directory_of(page.next_after)
     if not splits or not inner or not _is_askable(inner):

@@ -35,6 +35,7 @@ from penstock_node.config_catalog import CatalogConfig
 from penstock_node.coordination.records import CatalogRecord
 from penstock_node.identity import lock_directory, node_id
 from penstock_node.origin import Origins
+from penstock_node.origin.s3_keys import S3Keys
 from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
 from penstock_node.tasks import cancel
 
@@ -107,7 +108,9 @@ class Catalog:
         if self._coordinator is not None:
             self._stack.push_async_callback(self._coordinator.close)
         origins = Origins(
-            secrets=configured.secrets(config), allow_file_roots=config.allow_file_roots
+            secrets=configured.secrets(config),
+            allow_file_roots=config.allow_file_roots,
+            s3_keys=S3Keys,
         )
         self._stack.callback(origins.close)
         return Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)

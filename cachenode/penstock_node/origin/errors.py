@@ -48,7 +48,7 @@ FINAL = (
     AlreadyExistsError,
     UnknownConfigurationKeyError,
 )
-_RETRIED_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+RETRIED_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _STATUS = re.compile(r"status code: (\d{3})")
 _KIND = re.compile(r"\bkind: (Timeout|Connect)\b")
 _REASONS = {"Timeout": "no answer in time", "Connect": "no connection"}
@@ -92,7 +92,7 @@ def is_transient(error: BaseException) -> bool:
     if REDIRECT_TRAP in str(error):
         return False
     status = status_of(error)
-    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRIED_STATUS
+    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in RETRIED_STATUS
 
 
 def is_answer(error: BaseException) -> bool:
@@ -119,7 +119,8 @@ def first_line(error: BaseException) -> str:
     return _QUERY.sub("?…", line)[:CAUSE_CHARACTERS_MAX] or type(error).__name__
 
 
-def _refused(volume: Volume, what: str, host: str) -> NotPermitted:
+def refused(volume: Volume, what: str, host: str) -> NotPermitted:
+    """Return what is told when an origin refuses us ``what``."""
     check = (
         f"check [secrets.{volume.secret}] in this node's configuration"
         if volume.secret
@@ -143,7 +144,7 @@ def translate(error: BaseException, *, volume: Volume, path: str, host: str) -> 
     if isinstance(error, PreconditionError):
         return ObjectChanged(f"{what} was overwritten; open it again")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return _refused(volume, what, host)
+        return refused(volume, what, host)
     if isinstance(error, NotSupportedError):
         return Uncacheable(f"{what}: {host} does not answer range requests; cached reads need them")
     if isinstance(error, InvalidPathError):
@@ -165,5 +166,5 @@ def _translate_by_text(
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return ObjectChanged(f"{what} is shorter than it was; open it again")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return _refused(volume, what, host)
+        return refused(volume, what, host)
     return OriginUnavailable(f"{what}: volume {volume.name!r}: {host}: {first_line(error)}")

@@ -8,6 +8,7 @@ Version rules, in this order: a strong etag as the origin gives it; else
 import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias
 
 from penstock.deadline import Deadline
@@ -53,6 +54,8 @@ class ListPage:
     objects: tuple[ListedObject, ...]
     next_after: str
     """Give it as ``after`` for the next page; empty on the last one."""
+    no_paths: tuple[str, ...] = ()
+    """Keys that lie there too and can be no object's path, as far as the origin tells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,12 @@ class Origin(Protocol):
 
     def close(self) -> None:
         """Release threads. Calls in flight may still end well; no new ones."""
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a time of modification, as `OriginMeta` has it."""
+    # obstore gives 1970 where the origin does not say.
+    return max(0, round(moment.timestamp() * 1_000_000))
 
 
 def is_strong(version: str) -> bool:

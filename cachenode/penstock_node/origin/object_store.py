@@ -5,20 +5,22 @@ Not responsible for: making the store (`stores`), naming failures (`errors`), wh
 request may be sent (`gate`), writing (`object_writer`).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, InvalidPathError
 
 from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, ObjectChanged, PenstockError
+from penstock.origin_urls import is_path
 from penstock.volumes import Volume
 from penstock_node.origin.attempts import attempts
 from penstock_node.origin.errors import (
     ShortBody,
+    first_line,
     is_answer,
     is_transient,
     panics_as_errors,
@@ -36,6 +38,7 @@ from penstock_node.origin.interface import (
     OriginMeta,
     describe,
     is_strong,
+    microseconds,
     version_of,
 )
 from penstock_node.origin.markers import without_markers
@@ -43,16 +46,15 @@ from penstock_node.origin.object_writer import ObjectWriter
 from penstock_node.origin.outages import Unanswered
 from penstock_node.origin.stores import Store, origin_host, store_path
 
+if TYPE_CHECKING:  # It needs botocore, and few volumes need it.
+    from penstock_node.origin.s3_keys import S3Keys
+
 T = TypeVar("T")
 
+_BEHIND_SLASHED = "0"
+"""Behind all keys that begin with a slash."""
 _FAILURES = (BaseError, OSError, ShortBody)
 """What a request raises: `obstore`'s own, ``FileNotFoundError`` and ``TimeoutError``."""
-
-
-def _modified_us(meta: Any) -> int:
-    modified: datetime = meta["last_modified"]
-    # obstore gives 1970 where the origin does not say.
-    return max(0, round(modified.timestamp() * 1_000_000))
 
 
 class ObjectStoreOrigin:
@@ -64,6 +66,8 @@ class ObjectStoreOrigin:
         store: Store,
         *,
         open_writing_store: Callable[[], Store],
+        open_keys: "Callable[[], S3Keys]",
+        looks_for_slashed: bool,
         gate: Gate,
         limits: OriginLimits,
         counters: OriginCounters,
@@ -73,6 +77,8 @@ class ObjectStoreOrigin:
         self._writer = ObjectWriter(
             volume, open_store=open_writing_store, head=self.head, gate=gate, counters=counters
         )
+        self._open_keys, self._looks_for_slashed = open_keys, looks_for_slashed
+        self._keys: S3Keys | None = None
         self._limits = limits
         self._counters = counters
         self._host = origin_host(volume)
@@ -147,6 +153,47 @@ class ObjectStoreOrigin:
         return await without_markers(page, partial(self.head, deadline=deadline))
 
     async def _list_page(self, prefix: str, after: str, limit: int) -> ListPage:
+        if self._volume.kind != "s3":
+            return await self._page_of_paths(prefix, after, limit)
+        try:
+            if not after or is_path(after):
+                if self._looks_for_slashed and await self._has_slashed(prefix, after):
+                    keys = await self._opened_keys()
+                    return await keys.page(prefix, after=after, limit=limit)
+                return await self._page_of_paths(prefix, after, limit)
+            reason = f"{after!r} is no path"  # Behind it obstore would go on elsewhere.
+        except InvalidPathError as error:
+            reason = first_line(error)
+        try:
+            keys = await self._opened_keys()
+        except InvalidRequest as error:
+            what = describe(self._volume, prefix)
+            raise InvalidRequest(f"{what}: {reason}: {error}") from None
+        return await keys.page(prefix, after=after, limit=limit)
+
+    async def _opened_keys(self) -> "S3Keys":
+        """Return what lists keys that are no paths.
+
+        Raises:
+            InvalidRequest: It cannot be had.
+        """
+        if self._keys is None:
+            # What it needs may have to be loaded, for a third of a second.
+            opened = await asyncio.to_thread(self._open_keys)
+            self._keys = self._keys or opened
+        return self._keys
+
+    async def _has_slashed(self, prefix: str, after: str) -> bool:
+        """Whether keys with a slash at their beginning follow, which obstore tells without it."""
+        if prefix or self._volume.prefix or after >= _BEHIND_SLASHED:
+            return False
+        try:
+            keys = await self._opened_keys()
+        except InvalidRequest:  # The volume is listed as well as it can be.
+            return False
+        return await keys.has_slashed()
+
+    async def _page_of_paths(self, prefix: str, after: str, limit: int) -> ListPage:
         # One more than asked tells whether there is another page.
         stream = obstore.list(
             self._store, prefix or None, offset=after or None, chunk_size=limit + 1
@@ -163,10 +210,11 @@ class ObjectStoreOrigin:
         etag = meta["e_tag"] or ""
         # Listings tell times to the millisecond, answers to the second: no ``lm:`` from here.
         version = etag if is_strong(etag) else ""
-        return ListedObject(meta["path"], meta["size"], _modified_us(meta), version)
+        modified_us = microseconds(meta["last_modified"])
+        return ListedObject(meta["path"], meta["size"], modified_us, version)
 
     def _meta(self, path: str, meta: Any) -> OriginMeta:
-        modified_us, size = _modified_us(meta), meta["size"]
+        modified_us, size = microseconds(meta["last_modified"]), meta["size"]
         version = version_of(
             etag=meta["e_tag"],
             modified_us=modified_us,
@@ -227,4 +275,6 @@ class ObjectStoreOrigin:
         return translate(error, volume=self._volume, path=path, host=self._host)
 
     def close(self) -> None:
-        """See `Origin`. Connections close by themselves when idle."""
+        """See `Origin`. Connections of `obstore` close by themselves when idle."""
+        if self._keys is not None:
+            self._keys.close()

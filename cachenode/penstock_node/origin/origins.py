@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from penstock.errors import InvalidRequest
 from penstock.volumes import Volume
 from penstock_node.origin.catalogued import Catalog, CataloguedOrigin, NoCatalog
 from penstock_node.origin.files import THREADS_MAX, FileOrigin
@@ -17,6 +19,9 @@ from penstock_node.origin.interface import Origin, OriginCounters, OriginLimits,
 from penstock_node.origin.object_store import ObjectStoreOrigin
 from penstock_node.origin.object_writer import retries, writing_limits
 from penstock_node.origin.stores import Store, check_secret, credentials_of, open_store
+
+if TYPE_CHECKING:
+    from penstock_node.origin.s3_keys import S3Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Origins:
         allow_file_roots: Iterable[Path] = (),
         limits: OriginLimits | None = None,
         catalog: Catalog | None = None,
+        s3_keys: "type[S3Keys] | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep what origins are made with; nothing is opened yet.
@@ -45,12 +51,15 @@ class Origins:
             allow_file_roots: Directories below which ``file://`` volumes may lie.
             limits: Bounds of each origin whose volume says nothing else.
             catalog: Says which files catalogued volumes have.
+            s3_keys: Lists keys of S3 that are no paths; those too that obstore tells as others,
+                for a request more. Without, it is loaded when obstore refuses a page.
             clock: Monotonic seconds, of the circuit breakers.
         """
         self._secrets = dict(secrets or {})
         self._file_roots = tuple(allow_file_roots)
         self._limits = limits or OriginLimits()
         self._catalog = catalog or NoCatalog()
+        self._s3_keys = s3_keys
         self._clock = clock
         self._opened: dict[str, _Opened] = {}
         self._counters: dict[str, OriginCounters] = {}
@@ -111,6 +120,8 @@ class Origins:
             volume,
             open_store(volume, secret, limits=limits),
             open_writing_store=open_writing_store,
+            open_keys=lambda: (self._s3_keys or _s3_keys())(volume, secret, limits=limits),
+            looks_for_slashed=self._s3_keys is not None,
             gate=gate,
             limits=limits,
             counters=counters,
@@ -132,3 +143,14 @@ class Origins:
     def gates(self) -> Mapping[str, Sequence[Gate]]:
         """Return what stands before each origin that is in use, by volume."""
         return {name: opened.gates for name, opened in self._opened.items()}
+
+
+def _s3_keys() -> "type[S3Keys]":
+    try:
+        from penstock_node.origin.s3_keys import S3Keys
+    except ModuleNotFoundError:  # A node reads and lists without.
+        raise InvalidRequest(
+            "keys that are no paths are listed with botocore: pip install 'penstock[catalog]', or "
+            "rename them"
+        ) from None
+    return S3Keys

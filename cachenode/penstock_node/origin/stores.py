@@ -132,7 +132,8 @@ def _client_options(
     return {**defaults, **given}
 
 
-def _s3_config(volume: Volume) -> dict[str, str]:
+def s3_config(volume: Volume) -> dict[str, str]:
+    """Return an S3 volume's options, with its endpoint and region, whatever is usual."""
     given = volume.origin_options.store
     region = given.get("region") or os.environ.get("AWS_REGION") or _DEFAULT_REGION
     config = {"virtual_hosted_style_request": "false", "region": region, **given}
@@ -164,7 +165,7 @@ def _s3_store(
     return S3Store(
         volume.place,
         prefix=volume.prefix or None,
-        config=cast("Any", {**_s3_config(volume), **config}),
+        config=cast("Any", {**s3_config(volume), **config}),
         **common,
     )
 
@@ -218,6 +219,11 @@ def credentials_of(volume: Volume, secret: SecretSettings | None) -> Credentials
     return found
 
 
+def is_anonymous(volume: Volume, credentials: Credentials) -> bool:
+    """Whether a volume with these ``credentials`` is read without any; see `open_store`."""
+    return not credentials and not _is_usual_host(volume)
+
+
 def open_store(
     volume: Volume,
     secret: SecretSettings | None,
@@ -238,7 +244,7 @@ def open_store(
     """
     check_secret(volume, secret)
     credentials = credentials_of(volume, secret)
-    anonymous = not credentials and not _is_usual_host(volume)
+    anonymous = is_anonymous(volume, credentials)
     common: dict[str, Any] = {
         "client_options": _client_options(
             volume,
