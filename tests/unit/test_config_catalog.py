@@ -41,7 +41,7 @@ def test_the_token_of_events_stands_in_a_file_of_its_own(tmp_path: Path) -> None
     assert config.resolve_events_token() == "very-secret"
     assert "very-secret" not in repr(config)
     (tmp_path / "token").write_text("")
-    with pytest.raises(InvalidConfiguration, match="events_token: file .* is empty"):
+    with pytest.raises(InvalidConfiguration, match=r"events_token: file .* is empty"):
         config.resolve_events_token()
 
 
