@@ -273,8 +273,7 @@ class Node:
             cluster=self._status,
             is_open=self.config.admin_open or is_loopback(self.config.listen_host),
         )
-        admin = asyncio.create_task(self.ports.admin.serve(app), name="admin port")
-        self._stack.push_async_callback(self._stop_admin, admin)
+        self._stack.push_async_callback(self._stop_admin, self.ports.admin.start(app))
         await self.ports.grpc.start()
         self._stack.push_async_callback(self.ports.grpc.stop)
         self._stack.push_async_callback(self.puts.close)

@@ -19,6 +19,7 @@ from penstock_node.catalog_server import admin
 from penstock_node.catalog_server.admin import BODY_BYTES_MAX, EventsEndpoint, catalog_app
 from penstock_node.catalog_server.events import Events
 from penstock_node.catalog_server.looking import Looking
+from penstock_node.serve.admin import AdminServer
 
 DEADLINE_S = 20.0
 NOTHING = b'{"Records": []}'
@@ -215,3 +216,15 @@ async def test_metrics_are_closed_off_loopback_and_health_never_is(
     assert (await post(catalog, path="/healthz", method="GET")).status == 200
     assert (await post(catalog, path="/metrics", method="GET")).status == 403
     assert (await post(catalog, method="GET")).status == 405
+
+
+async def test_a_port_that_is_stopped_as_soon_as_it_is_started_ends(
+    registry: CollectorRegistry,
+) -> None:
+    server = AdminServer(HERE, [0])
+
+    task = server.start(app(None, registry))
+    server.stop()
+
+    async with asyncio.timeout(DEADLINE_S):
+        await task

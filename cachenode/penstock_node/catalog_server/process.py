@@ -171,8 +171,7 @@ class Catalog:
         )
         is_open = config.admin_open or is_loopback(config.listen_host)
         app = catalog_app(self.registry, is_open=is_open, events=endpoint)
-        task = asyncio.create_task(self._admin.serve(app), name="admin port")
-        self._stack.push_async_callback(self._stop_admin, task)
+        self._stack.push_async_callback(self._stop_admin, self._admin.start(app))
 
     async def _stop_admin(self, task: asyncio.Task[None]) -> None:
         self._admin.stop()

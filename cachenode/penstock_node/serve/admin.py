@@ -4,6 +4,7 @@ Responsible for: the port, what every process answers there, and the cluster as 
 Not responsible for: what else a catalog answers there (`catalog_server.admin`).
 """
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -37,16 +38,17 @@ class AdminServer:
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
 
-    async def serve(self, app: Starlette) -> None:
-        """Answer until `stop`."""
+    def start(self, app: Starlette) -> asyncio.Task[None]:
+        """Answer until `stop`, and return the task that does; who asks from now on waits for it."""
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
         )
+        self._socket.listen(config.backlog)
         self._server = _Server(config)
-        await self._server.serve(sockets=[self._socket])
+        return asyncio.create_task(self._server.serve(sockets=[self._socket]), name="admin port")
 
     def stop(self) -> None:
-        """Finish what is in flight and return from `serve`."""
+        """Finish what is in flight, and then the task of `start`."""
         if self._server is None:
             self._socket.close()
         else:
