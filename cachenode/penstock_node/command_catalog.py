@@ -24,6 +24,7 @@ def catalog(
     ] = None,
     listen_host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="0 for any free one.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="0 for any free one.")] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Plain text off loopback.")
     ] = None,
@@ -34,6 +35,7 @@ def catalog(
         "database": database,
         "listen_host": listen_host,
         "grpc_port": grpc_port,
+        "admin_port": admin_port,
         "insecure": insecure,
     }
     configure_logs()

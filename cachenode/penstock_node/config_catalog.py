@@ -1,7 +1,7 @@
 """The catalog's configuration: read, checked and ready to use."""
 
 from penstock_node.config_keys import CatalogKeys
-from penstock_node.config_loaded import LoadedKeys
+from penstock_node.config_loaded import LoadedKeys, read_reference
 from penstock_node.config_sources import Problem
 
 DATABASE_FILE = "catalog.db"
@@ -16,6 +16,16 @@ class CatalogConfig(CatalogKeys, LoadedKeys):
         if self.etcd and self.volumes:
             found.append(Problem(("volumes",), "with [etcd] they are the cluster's; take them out"))
         return found
+
+    def resolve_events_token(self) -> str:
+        """Return what senders of events have to show; empty when none is configured.
+
+        Raises:
+            InvalidConfiguration: There is no value where it should stand.
+        """
+        if self.events_token is None:
+            return ""
+        return read_reference(self.events_token, "events_token")
 
     @property
     def database_url(self) -> str:

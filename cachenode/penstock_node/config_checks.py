@@ -23,13 +23,13 @@ _PORTS = ("grpc_port", "bulk_port", "admin_port", "s3_port")
 
 def check(keys: NodeKeys) -> list[Problem]:
     """Return every problem of ``keys``; none means that a node may start with them."""
-    checks = (_s3_auth, _ports, _inflight, _tiers)
+    checks = (_s3_auth, _inflight, _tiers)
     return [*check_shared(keys), *(problem for find in checks for problem in find(keys))]
 
 
 def check_shared(keys: SharedKeys) -> list[Problem]:
     """Return every problem of the keys that a node and the catalog have."""
-    checks = (_safety, _etcd, _files, _volumes)
+    checks = (_safety, _ports, _etcd, _files, _volumes)
     return [problem for find in checks for problem in find(keys)]
 
 
@@ -69,10 +69,10 @@ def _s3_auth(keys: NodeKeys) -> Iterator[Problem]:
             )
 
 
-def _ports(keys: NodeKeys) -> Iterator[Problem]:
+def _ports(keys: SharedKeys) -> Iterator[Problem]:
     for first, second in combinations(_PORTS, 2):
-        port = getattr(keys, first)
-        if port and port == getattr(keys, second):
+        port = getattr(keys, first, None)
+        if port and port == getattr(keys, second, None):
             yield Problem((second,), f"{port} is {first} already; give each its own, or 0 for any")
 
 

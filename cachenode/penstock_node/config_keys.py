@@ -278,6 +278,13 @@ class CatalogKeys(SharedKeys):
 
     state_dir: AbsolutePath = Path("/var/lib/penstock-catalog")
     grpc_port: Port = 7410
+    admin_port: Port = 7411
+    """For health, metrics, and what object stores tell of changes."""
+    admin_open: bool = False
+    """Metrics for everyone who reaches the port, where it is not on loopback."""
+    events_token: SecretReference | None = None
+    """What object stores show that tell of changes: ``Authorization: Bearer TOKEN``. None: only
+    what is told from this machine is heard."""
     database: str = Field(default="", repr=False)
     """``postgresql://USER:PASSWORD@HOST/NAME``, or ``sqlite:///PATH``; by default a SQLite file in
     ``state_dir``."""

@@ -46,6 +46,7 @@ from penstock_node.peers import Peers
 from penstock_node.pinned import Pinned
 from penstock_node.ports import Ports
 from penstock_node.putting import Puts
+from penstock_node.serve.admin import node_app
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
@@ -266,16 +267,13 @@ class Node:
         services.add_to_grpc()
         self.engine = services.start_engine()
         self._stack.push_async_callback(self._stop_engine)
-        admin = asyncio.create_task(
-            self.ports.admin.serve(
-                self.metrics.registry,
-                is_ready=lambda: self.is_ready,
-                cluster=self._status,
-                is_open=self.config.admin_open or is_loopback(self.config.listen_host),
-            ),
-            name="admin port",
+        app = node_app(
+            self.metrics.registry,
+            is_ready=lambda: self.is_ready,
+            cluster=self._status,
+            is_open=self.config.admin_open or is_loopback(self.config.listen_host),
         )
-        self._stack.push_async_callback(self._stop_admin, admin)
+        self._stack.push_async_callback(self._stop_admin, self.ports.admin.start(app))
         await self.ports.grpc.start()
         self._stack.push_async_callback(self.ports.grpc.stop)
         self._stack.push_async_callback(self.puts.close)

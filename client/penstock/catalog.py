@@ -18,6 +18,7 @@ from penstock.catalog_rpc import (
     START_IMPORT,
     STOP_IMPORT,
     USAGE,
+    WATCH,
     call_catalog,
     change_from_proto,
     file_from_proto,
@@ -247,6 +248,39 @@ class Catalog:
             with contextlib.suppress(PenstockError):  # It ends by itself, as nobody follows it.
                 self._call(STOP_IMPORT, catalog_pb2.StopImportRequest(name=name))
             raise
+
+    def watch(self, wanted: ImportWanted) -> str:
+        """Have the catalog remember a place, and look at what its store tells of.
+
+        Of ``wanted`` all that says which files are meant; nothing is imported by this alone.
+
+        Returns:
+            Where the store has to send its events.
+
+        Raises:
+            NotPermitted: The place is in none of the volume's origins, or the catalog a mirror.
+            InvalidRequest: Its store tells of nothing.
+        """
+        return self._watch(wanted, end=False)
+
+    def watch_no_more(self, wanted: ImportWanted) -> None:
+        """Have it forget the place.
+
+        Raises:
+            InvalidRequest: It is not watched; the message tells which are.
+        """
+        self._watch(wanted, end=True)
+
+    def _watch(self, wanted: ImportWanted, *, end: bool) -> str:
+        request = catalog_pb2.WatchRequest(
+            volume=wanted.volume,
+            url=wanted.url,
+            to=wanted.to,
+            include=wanted.include,
+            exclude=wanted.exclude,
+            end=end,
+        )
+        return self._call(WATCH, request).events_url
 
     def _call(
         self,

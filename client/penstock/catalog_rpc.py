@@ -36,6 +36,7 @@ FOLLOW_IMPORT = Method(
 STOP_IMPORT = Method(
     f"{_SERVICE}/StopImport", catalog_pb2.StopImportRequest, catalog_pb2.StopImportResponse
 )
+WATCH = Method(f"{_SERVICE}/Watch", catalog_pb2.WatchRequest, catalog_pb2.WatchResponse)
 
 
 def call_catalog(

@@ -1,6 +1,7 @@
-"""What a node exports, in the reference: asked of a node that runs while the page is built.
+"""What a node and a catalog export, in the reference: asked of such that run for the page.
 
-Responsible for: ``{metrics}``, a table of all metrics with their types, labels and texts.
+Responsible for: ``{metrics}`` and ``{catalog-metrics}``, tables of all metrics with their types,
+labels and texts.
 """
 
 import asyncio
@@ -15,23 +16,39 @@ from generated import MarkdownDirective, code, table
 from prometheus_client import CollectorRegistry
 from sphinx.application import Sphinx
 
+from penstock_node.catalog_server.process import Catalog
 from penstock_node.config import NodeConfig
+from penstock_node.config_catalog import CatalogConfig
 from penstock_node.node import Node
 
 
 class Metrics(MarkdownDirective):
     """All metrics of a node, in the order in which it exports them."""
 
+    async def exported(self, directory: Path) -> list[tuple[str, str, str, str]]:
+        """Return a row a metric."""
+        return await _of_node(directory)
+
     def markdown(self) -> Iterator[str]:
         """Return the lines."""
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         with tempfile.TemporaryDirectory() as directory:
-            metrics = asyncio.run(_exported(Path(directory)))
+            metrics = asyncio.run(self.exported(Path(directory)))
         yield from table(("metric", "type", "labels", "what it says"), metrics)
 
 
-async def _exported(directory: Path) -> list[tuple[str, str, str, str]]:
+class CatalogMetrics(Metrics):
+    """All metrics of a catalog."""
+
+    async def exported(self, directory: Path) -> list[tuple[str, str, str, str]]:
+        """See `Metrics`."""
+        flags = {"state_dir": directory, "grpc_port": 0, "admin_port": 0}
+        async with Catalog(CatalogConfig.load(None, flags=flags)) as catalog:
+            return list(_rows(catalog.registry))
+
+
+async def _of_node(directory: Path) -> list[tuple[str, str, str, str]]:
     """Return a row a metric of a node of its own, which has one volume and reads nothing."""
     (directory / "objects").mkdir()
     config = NodeConfig.for_directory(
@@ -58,4 +75,5 @@ def _rows(registry: CollectorRegistry) -> Iterator[tuple[str, str, str, str]]:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register it."""
     app.add_directive("metrics", Metrics)
+    app.add_directive("catalog-metrics", CatalogMetrics)
     return {"parallel_read_safe": False}

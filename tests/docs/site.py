@@ -34,6 +34,15 @@ KEYS = {"AWS_ACCESS_KEY_ID": "penstock-reader", "AWS_SECRET_ACCESS_KEY": "not a 
 """What the object store asks for; engineers have them in their environment, as they do."""
 DATABASE_PASSWORD = {"PGPASSWORD": "not a secret either"}
 """Of the role and the database ``penstock``, for the page that asks for PostgreSQL."""
+EVENTS_TOKEN = {"EVENTS_TOKEN": "no secret at all"}
+"""What the object store shows to the catalog, for the page that has it tell of changes."""
+_EVENTS = {
+    "WEED_NOTIFICATION_WEBHOOK_ENABLED": "true",
+    "WEED_NOTIFICATION_WEBHOOK_ENDPOINT": "http://catalog-0:7411/events",
+    "WEED_NOTIFICATION_WEBHOOK_BEARER_TOKEN": EVENTS_TOKEN["EVENTS_TOKEN"],
+    "WEED_NOTIFICATION_WEBHOOK_PATH_PREFIXES": "/buckets/datasets/clicks/",
+}
+"""As the page's ``notification.toml`` has it: the store runs before any page does."""
 BUCKETS = ("prod-models", "datasets")
 FAR_BUCKETS = ("west-models",)
 _ETCD = "http://etcd-0:2379"
@@ -73,7 +82,8 @@ class Site:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.fleet)
             etcd = self._start(stack, "etcd-0", self._etcd_command(_ETCD))
-            store = self._start(stack, "s3", self._store_command("s3.internal", BUCKETS), env=KEYS)
+            store_run = self._store_command("s3.internal", BUCKETS)
+            store = self._start(stack, "s3", store_run, env={**KEYS, **_EVENTS})
             self.fleet["etcd-0"].wait_answers(f"{_ETCD}/health", server=etcd)
             self.fleet["s3"].wait_answers(f"{S3_ENDPOINT}/healthz", server=store)
             self._stack = stack.pop_all()

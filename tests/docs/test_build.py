@@ -126,6 +126,8 @@ def test_every_key_of_a_catalog_is_in_the_reference(built: Path) -> None:
         "database",
         "/var/lib/penstock-catalog",
         "7410",
+        "7411",
+        "events_token",
         "advertise_host",
         "[volumes.NAME]",
     ):

@@ -17,7 +17,7 @@ from tests.docs.machines import HOME
 from tests.docs.models import make_pipelines
 from tests.docs.pages import BrokenPage, read_page
 from tests.docs.running import Counts, PageRun
-from tests.docs.site import DATABASE_PASSWORD, GPU_MACHINES, KEYS, Site
+from tests.docs.site import DATABASE_PASSWORD, EVENTS_TOKEN, GPU_MACHINES, KEYS, Site
 
 ROOT = Path(__file__).parents[2]
 STATE = Path(__file__).with_name("cluster_state.py")
@@ -30,6 +30,9 @@ WITH_DATABASE = {"docs/guide/catalog.md"}
 WITH_FAR_REGION = {"docs/guide/catalog.md"}
 WITH_PIPELINES = {"docs/guide/stable-diffusion.md"}
 NOT_RUN = {
+    ("docs/guide/catalog.md", "mc admin config set store notify_webhook:penstock \\"): (
+        "tests/integration/test_catalog_events.py::test_words_of_minio_and_of_sns_are_understood"
+    ),
     ("docs/guide/sglang.md", "python -m sglang.launch_server \\"): (
         "tests/integration/test_s3_clients.py::test_runais_streamer_brings_every_tensor"
     ),
@@ -49,7 +52,7 @@ duckdb.sql(f"INSTALL '{found}'")
 def run_page(site: Site, page: str) -> Counts:
     directory = str(ROOT / "examples") if page == EXAMPLES else HOME
     at = GPU_MACHINES[0]
-    environment = {**KEYS, **DATABASE_PASSWORD}
+    environment = {**KEYS, **DATABASE_PASSWORD, **EVENTS_TOKEN}
     with PageRun(site.fleet, page=page, at=at, directory=directory, environment=environment) as run:
         return run.run(read_page(ROOT / page, name=page))
 

@@ -19,7 +19,8 @@ def test_nothing_is_needed_and_a_database_in_the_state_directory_is_the_default(
 ) -> None:
     config = load(tmp_path, "")
 
-    assert (config.grpc_port, config.listen_host) == (7410, "127.0.0.1")
+    assert (config.grpc_port, config.admin_port, config.listen_host) == (7410, 7411, "127.0.0.1")
+    assert config.resolve_events_token() == ""
     assert config.database_url == f"sqlite:///{tmp_path}/catalog.db"
 
 
@@ -30,6 +31,18 @@ def test_another_database_is_taken_and_never_shown(tmp_path: Path) -> None:
 
     assert config.database_url == url
     assert "very-secret" not in repr(config)
+
+
+def test_the_token_of_events_stands_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("very-secret\n")
+
+    config = load(tmp_path, f"events_token = {{ file = '{tmp_path}/token' }}")
+
+    assert config.resolve_events_token() == "very-secret"
+    assert "very-secret" not in repr(config)
+    (tmp_path / "token").write_text("")
+    with pytest.raises(InvalidConfiguration, match=r"events_token: file .* is empty"):
+        config.resolve_events_token()
 
 
 def test_volumes_stand_there_where_there_is_no_cluster(tmp_path: Path) -> None:
@@ -44,6 +57,8 @@ def test_volumes_stand_there_where_there_is_no_cluster(tmp_path: Path) -> None:
     [
         ("databse = ''", "databse: unknown key; did you mean 'database'"),
         ("bulk_port = 1", "bulk_port: unknown key"),
+        ("grpc_port = 1\nadmin_port = 1", "admin_port: 1 is grpc_port already"),
+        ("events_token = 'secret'", "events_token: "),
         ("listen_host = '0.0.0.0'", "listen_host: 0.0.0.0 can be reached from other machines"),
         ("[volumes.lake]\ncatalogued = true", "volumes.lake: no origins"),
         (

@@ -250,10 +250,21 @@ class VolumeFiles:
         found = self.compare_each(files)
         return self.write(found) if found else found
 
-    def remove(self, paths: Sequence[str]) -> Difference:
-        """Have no files at these paths, but for what comes there meanwhile; raises as `put`."""
+    def remove(self, paths: Sequence[str], *, source_url: str = "") -> Difference:
+        """Have no files at these paths, but for what comes there meanwhile; raises as `put`.
+
+        Args:
+            paths: Of which files.
+            source_url: Only what has its bytes there; empty: wherever it has them.
+        """
         with self._database.reading() as connection:
-            found = difference(self._known(connection, paths), [], prunes=True)
+            known = self._known(connection, paths)
+        meant = {
+            path: file
+            for path, file in known.items()
+            if not source_url or file.source_url == source_url
+        }
+        found = difference(meant, [], prunes=True)
         return self.write(found) if found else found
 
     def _store(self, numbers: Numbers, found: Difference) -> None:

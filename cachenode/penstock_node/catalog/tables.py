@@ -64,6 +64,22 @@ sa.Index(
     postgresql_where=_IS_PAST,
 )
 
+watched: Final = sa.Table(
+    "watched",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("volume_id", sa.Integer, sa.ForeignKey("volumes.id"), nullable=False),
+    # Of the url, as events name it.
+    sa.Column("bucket", sa.Text, nullable=False, index=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("to", sa.Text, nullable=False),
+    # As JSON: lists of globs.
+    sa.Column("include", sa.Text, nullable=False),
+    sa.Column("exclude", sa.Text, nullable=False),
+    sa.UniqueConstraint("volume_id", "url", "to"),
+)
+"""Places of which object stores tell what changes there."""
+
 counter: Final = sa.Table(
     "counter",
     METADATA,

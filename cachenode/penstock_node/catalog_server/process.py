@@ -10,6 +10,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from penstock.errors import InvalidConfiguration
 from penstock.rpc import Channels
@@ -21,8 +22,12 @@ from penstock_node.catalog.copies import Copies
 from penstock_node.catalog.database import CONNECTIONS_MAX, Database
 from penstock_node.catalog.files import Files
 from penstock_node.catalog.following import Copy
+from penstock_node.catalog.watched import Watched
+from penstock_node.catalog_server.admin import EVENTS_PATH, EventsEndpoint, catalog_app
 from penstock_node.catalog_server.bringing import Bringing
 from penstock_node.catalog_server.bringing_volume import Region
+from penstock_node.catalog_server.events import Events
+from penstock_node.catalog_server.looking import Looking
 from penstock_node.catalog_server.mirrored import Mirrored
 from penstock_node.catalog_server.mirroring import Mirror
 from penstock_node.catalog_server.nearby import Nearby
@@ -31,11 +36,14 @@ from penstock_node.catalog_server.registration import Registration
 from penstock_node.catalog_server.running import Imports
 from penstock_node.catalog_server.service import CatalogService
 from penstock_node.catalog_server.warming import Warmer
+from penstock_node.catalog_server.watching import Watching
 from penstock_node.config_catalog import CatalogConfig
+from penstock_node.config_keys import is_loopback
 from penstock_node.coordination.records import CatalogRecord
 from penstock_node.identity import lock_directory, node_id
 from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
+from penstock_node.serve.admin import AdminServer
 from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
 from penstock_node.tasks import cancel
 
@@ -54,6 +62,8 @@ class Catalog:
 
     def __init__(self, config: CatalogConfig) -> None:
         self.config = config
+        self.registry = CollectorRegistry()
+        """What ``/metrics`` shows: parts add to it."""
         self._stack = contextlib.AsyncExitStack()
         self._bringing: Bringing | None = None
         """Of a mirror with a cluster."""
@@ -80,6 +90,9 @@ class Catalog:
         self._file = config.state_dir / CATALOG_FILE
         self._file.unlink(missing_ok=True)  # A crash may have left one that tells of nothing.
         server = GrpcServer(config.listen_host, [config.grpc_port], tls=config.tls)
+        self._admin = AdminServer(config.listen_host, [config.admin_port])
+        self._stack.callback(self._admin.stop)
+        self.admin_address = configured.address(config.advertise_host, self._admin.port)
         self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix="penstock-database")
         self._stack.callback(self._threads.shutdown, cancel_futures=True)
         files = await self._open_database()
@@ -91,6 +104,7 @@ class Catalog:
         self._stack.push_async_callback(server.stop)
         await server.serving(is_ready=True)
         self.address = configured.address(config.advertise_host, server.port)
+        self._serve_admin(mirror)
         self._register()
         self._tell()
 
@@ -155,9 +169,44 @@ class Catalog:
     def _service(self, files: Files, places: Places, mirror: Mirrored | None) -> CatalogService:
         imports = Imports()
         self._stack.push_async_callback(imports.close)
-        return CatalogService(
-            files, places=places, imports=imports, threads=self._threads, mirror=mirror
+        self._looking = Looking(files, places=places, threads=self._threads)
+        self._stack.push_async_callback(self._looking.close)
+        self._watched = Watched(self._database)
+        watching = Watching(
+            self._watched,
+            files=files,
+            places=places,
+            threads=self._threads,
+            events_url=f"http://{self.admin_address}{EVENTS_PATH}",
         )
+        return CatalogService(
+            files,
+            places=places,
+            imports=imports,
+            looking=self._looking,
+            watching=watching,
+            threads=self._threads,
+            mirror=mirror,
+        )
+
+    def _serve_admin(self, mirror: Mirrored | None) -> None:
+        config = self.config
+        events = Events(
+            self._watched, looking=self._looking, threads=self._threads, registry=self.registry
+        )
+        endpoint = EventsEndpoint(
+            None if mirror else events,
+            token=config.resolve_events_token(),
+            mirror_of=config.mirror_of,
+            registry=self.registry,
+        )
+        is_open = config.admin_open or is_loopback(config.listen_host)
+        app = catalog_app(self.registry, is_open=is_open, events=endpoint)
+        self._stack.push_async_callback(self._stop_admin, self._admin.start(app))
+
+    async def _stop_admin(self, task: asyncio.Task[None]) -> None:
+        self._admin.stop()
+        await task
 
     def _register(self) -> None:
         if self._coordinator is None:
@@ -170,11 +219,12 @@ class Catalog:
         self._stack.push_async_callback(cancel, task)
 
     def _tell(self) -> None:
-        told = json.dumps({"grpc_address": self.address}).encode() + b"\n"
+        addresses = {"grpc_address": self.address, "admin_address": self.admin_address}
+        told = json.dumps(addresses).encode() + b"\n"
         try:
             write_atomically(self._file, told)
         except OSError as error:
             raise InvalidConfiguration(
                 f"state_dir {self.config.state_dir}: cannot be written: {error.strerror}"
             ) from error
-        _log.info("serving", grpc=self.address)
+        _log.info("serving", grpc=self.address, admin=self.admin_address)

@@ -15,9 +15,11 @@ from penstock_node.catalog.files import PAGE_MAX, Files, VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
 from penstock_node.catalog.selection import Selection
+from penstock_node.catalog_server.looking import Looking
 from penstock_node.catalog_server.mirrored import Brought, Mirrored
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.running import Imports
+from penstock_node.catalog_server.watching import Watching
 from penstock_node.coordination.records import MirrorRules
 from penstock_node.serve.rpc import Context, answers
 
@@ -40,6 +42,8 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         *,
         places: Places,
         imports: Imports,
+        looking: Looking,
+        watching: Watching,
         threads: Executor,
         mirror: Mirrored | None = None,
     ) -> None:
@@ -49,11 +53,14 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             files: Of all volumes.
             places: Where they lie.
             imports: Those that run.
+            looking: Looks at files where they lie.
+            watching: Has places watched.
             threads: For the database, whose calls block.
             mirror: What there is beyond that, if this catalog is another's mirror.
         """
         self._files, self._places = files, places
         self._imports, self._threads = imports, threads
+        self._looking, self._watching = looking, watching
         self._mirror = mirror
         self._volumes: dict[str, VolumeFiles] = {}
 
@@ -147,27 +154,14 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             return await self._mirror.following.look(request.volume, request.path)
         if url:
             check_path(request.path)
-            files = await self._in_thread(lambda: self._files.volume(request.volume))
         else:
             existing = await self._in_thread(lambda: self._existing(request.volume))
             known = await self._in_thread(lambda: existing.stat(request.path)) if existing else None
-            if existing is None or known is None:
+            if known is None:
                 return catalog_pb2.LookResponse()
-            files, url = existing, known.source_url
-        now = await self._at_source(request.volume, request.path, url)
-        if now is None:
-            await self._in_thread(lambda: files.remove([request.path]))
-            return catalog_pb2.LookResponse()
-        await self._in_thread(lambda: files.put([now]))
-        return catalog_pb2.LookResponse(file=file_to_proto(now))
-
-    async def _at_source(self, volume: str, path: str, url: str) -> CatalogFile | None:
-        _, origin, within = await self._places.locate(volume, url)
-        try:
-            found = await origin.head(within)
-        except ObjectNotFound:
-            return None
-        return CatalogFile(path, found.version, found.size, found.modified_us, url, found.version)
+            url = known.source_url
+        now = (await self._looking.look(request.volume, request.path, url)).file
+        return catalog_pb2.LookResponse(file=file_to_proto(now) if now else None)
 
     # Mirrors.
 
@@ -280,6 +274,21 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         """End an import."""
         await self._imports.stop(request.name)
         return catalog_pb2.StopImportResponse()
+
+    @answers
+    async def Watch(  # noqa: N802 - gRPC's name
+        self, request: catalog_pb2.WatchRequest, context: Context
+    ) -> catalog_pb2.WatchResponse:
+        """Have a place watched, or watched no more."""
+        self._refuse_writing()
+        if request.end:
+            await self._watching.end(request.volume, request.url, to=request.to)
+        else:
+            selection = Selection(tuple(request.include), tuple(request.exclude))
+            await self._watching.begin(
+                request.volume, request.url, to=request.to, selection=selection
+            )
+        return catalog_pb2.WatchResponse(events_url=self._watching.events_url)
 
     # Helpers.
 

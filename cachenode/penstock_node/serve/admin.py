@@ -1,5 +1,10 @@
-"""The admin port: health for probes, metrics for Prometheus, the cluster as JSON."""
+"""The admin port of a node or a catalog: health for probes, metrics for Prometheus, and more.
 
+Responsible for: the port, what every process answers there, and the cluster as JSON.
+Not responsible for: what else a catalog answers there (`catalog_server.admin`).
+"""
+
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,13 +20,13 @@ from penstock.errors import PenstockError
 from penstock_node.transport.listening import bind
 
 _CLOSED = (
-    "metrics and the cluster are shown on loopback only; set admin_open = true in the node's "
+    "metrics and the cluster are shown on loopback only; set admin_open = true in the "
     "configuration to show them to everyone who reaches this port\n"
 )
 
 
 class AdminServer:
-    """One node's admin server. Bound when made."""
+    """One process's admin server. Bound when made."""
 
     def __init__(self, host: str, ports: Sequence[int]) -> None:
         """Bind the first of ``ports`` that is free; 0 is any.
@@ -33,31 +38,17 @@ class AdminServer:
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
 
-    async def serve(
-        self,
-        registry: CollectorRegistry,
-        *,
-        is_ready: Callable[[], bool],
-        cluster: Callable[[], Awaitable[Mapping[str, Any]]],
-        is_open: bool,
-    ) -> None:
-        """Answer until `stop`.
-
-        Args:
-            registry: For ``/metrics``.
-            is_ready: For ``/readyz``.
-            cluster: For ``/api/cluster``.
-            is_open: Whether metrics and the cluster may be shown.
-        """
-        app = _app(registry, is_ready=is_ready, cluster=cluster, is_open=is_open)
+    def start(self, app: Starlette) -> asyncio.Task[None]:
+        """Answer until `stop`, and return the task that does; who asks from now on waits for it."""
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
         )
+        self._socket.listen(config.backlog)
         self._server = _Server(config)
-        await self._server.serve(sockets=[self._socket])
+        return asyncio.create_task(self._server.serve(sockets=[self._socket]), name="admin port")
 
     def stop(self) -> None:
-        """Finish what is in flight and return from `serve`."""
+        """Finish what is in flight, and then the task of `start`."""
         if self._server is None:
             self._socket.close()
         else:
@@ -65,32 +56,33 @@ class AdminServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the node has its own."""
+    """uvicorn without its signal handlers: the process has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _app(
+def node_app(
     registry: CollectorRegistry,
     *,
     is_ready: Callable[[], bool],
     cluster: Callable[[], Awaitable[Mapping[str, Any]]],
     is_open: bool,
 ) -> Starlette:
-    async def healthz(_request: Request) -> Response:
-        return PlainTextResponse("alive\n")
+    """Return what a node answers.
+
+    Args:
+        registry: For ``/metrics``.
+        is_ready: For ``/readyz``.
+        cluster: For ``/api/cluster``.
+        is_open: Whether metrics and the cluster may be shown.
+    """
 
     async def readyz(_request: Request) -> Response:
         if is_ready():
             return PlainTextResponse("ready\n")
         return PlainTextResponse("not ready: joining the cluster, or stopping\n", status_code=503)
-
-    async def metrics(_request: Request) -> Response:
-        if not is_open:
-            return PlainTextResponse(_CLOSED, status_code=403)
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     async def api_cluster(_request: Request) -> Response:
         if not is_open:
@@ -103,9 +95,22 @@ def _app(
 
     return Starlette(
         routes=[
-            Route("/healthz", healthz),
+            *shared_routes(registry, is_open=is_open),
             Route("/readyz", readyz),
-            Route("/metrics", metrics),
             Route("/api/cluster", api_cluster),
         ]
     )
+
+
+def shared_routes(registry: CollectorRegistry, *, is_open: bool) -> list[Route]:
+    """Return what every process answers: whether it lives, and its metrics if they are shown."""
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def metrics(_request: Request) -> Response:
+        if not is_open:
+            return PlainTextResponse(_CLOSED, status_code=403)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/healthz", healthz), Route("/metrics", metrics)]

@@ -37,6 +37,7 @@ class CatalogServer:
             "cluster": cluster,
             "state_dir": str(self.state_dir),
             "grpc_port": 0,
+            "admin_port": 0,
             "etcd": {"endpoints": [etcd]},
         }
         config_file.write_text(to_toml({**own, **keys}))
@@ -51,8 +52,16 @@ class CatalogServer:
     @property
     def address(self) -> str:
         """Where it answers."""
+        return self._told("grpc_address")
+
+    @property
+    def admin_address(self) -> str:
+        """Where it tells metrics, and hears of events."""
+        return self._told("admin_address")
+
+    def _told(self, key: str) -> str:
         told = json.loads((self.state_dir / "catalog.json").read_bytes())
-        return str(told["grpc_address"])
+        return str(told[key])
 
     def start(self) -> Self:
         """Start it and wait until it serves."""

@@ -106,12 +106,21 @@ def weed_binary() -> Path:
 class S3Server:
     """One S3 server below a directory. As a context manager it starts, and stops at the end."""
 
-    def __init__(self, directory: Path, *, outlives_parent: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        outlives_parent: bool = False,
+        events_url: str = "",
+        events_token: str = "",
+    ) -> None:
         """Describe a server; nothing starts yet.
 
         Args:
             directory: Holds its data and its log; made if it is not there.
             outlives_parent: Do not kill it when this process dies.
+            events_url: Where it tells of each change; empty: nowhere.
+            events_token: What it shows there.
         """
         (directory / "data").mkdir(parents=True, exist_ok=True)
         self._directory = directory
@@ -122,7 +131,7 @@ class S3Server:
         self._process = Process(
             self._command(),
             log=directory / "weed.log",
-            env=_NO_IDENTITY,
+            env={**_NO_IDENTITY, **_events(events_url, events_token)},
             outlives_parent=outlives_parent,
         )
 
@@ -305,3 +314,9 @@ class S3Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _events(url: str, token: str) -> dict[str, str]:
+    """Return its environment's part that a ``notification.toml`` would have."""
+    told = {"ENABLED": "true", "ENDPOINT": url, "BEARER_TOKEN": token, "PATH_PREFIXES": "/buckets/"}
+    return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in told.items() if url}

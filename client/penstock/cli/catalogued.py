@@ -80,6 +80,14 @@ def run_import(
         str | None,
         typer.Option(metavar="DURATION", help="Again and again, for example every 10m."),
     ] = None,
+    events: Annotated[
+        bool | None,
+        typer.Option(
+            "--events/--no-events",
+            help="Have the store tell of changes from now on, by webhook; or no more.",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where there is nothing to import.")
     ] = False,
@@ -89,7 +97,7 @@ def run_import(
     """Have the catalog know what is in a bucket; nothing of it is read or copied.
 
     What has not changed costs no write: one that was interrupted is gone on with by the same
-    command.
+    command. With --no-events nothing is imported.
     """
     from penstock.catalog import ImportWanted
 
@@ -98,14 +106,19 @@ def run_import(
     )
     pause_s = parse_duration(every) if every else None
     with open_operator(address) as operator:
+        if events is False:
+            _watch_no_more(operator.catalog, wanted, as_json=as_json)
+            return
+        # Before the import: what changes behind its back is told of already.
+        events_url = operator.catalog.watch(wanted) if events and not dry_run else ""
         if pause_s is None:
             found = _import_once(operator.catalog, wanted)
-            _say_import(found, wanted, as_json=as_json)
+            _say_import(found, wanted, events_url, as_json=as_json)
             if strict and not found.listed:
                 raise typer.Exit(1)
             return
         while True:
-            _import_again(operator.catalog, wanted, as_json=as_json)
+            _import_again(operator.catalog, wanted, events_url, as_json=as_json)
             time.sleep(pause_s)
 
 
@@ -121,10 +134,20 @@ def _import_once(catalog: "Catalog", wanted: "ImportWanted") -> "ImportProgress"
         )
 
 
-def _import_again(catalog: "Catalog", wanted: "ImportWanted", *, as_json: bool) -> None:
+def _watch_no_more(catalog: "Catalog", wanted: "ImportWanted", *, as_json: bool) -> None:
+    catalog.watch_no_more(wanted)
+    if as_json:
+        say_json({"volume": wanted.volume, "url": wanted.url, "to": wanted.to, "events": False})
+    else:
+        say(f"what is told of {wanted.url} is followed no more")
+
+
+def _import_again(
+    catalog: "Catalog", wanted: "ImportWanted", events_url: str, *, as_json: bool
+) -> None:
     """Import once of many times: what fails is told, and tried again at the next."""
     try:
-        _say_import(_import_once(catalog, wanted), wanted, as_json=as_json)
+        _say_import(_import_once(catalog, wanted), wanted, events_url, as_json=as_json)
     except PenstockError as error:
         say_failure(error, as_json=as_json)
     sys.stdout.flush()  # For a log that is followed.
@@ -137,12 +160,17 @@ def _counts(progress: "ImportProgress") -> str:
     )
 
 
-def _say_import(found: "ImportProgress", wanted: "ImportWanted", *, as_json: bool) -> None:
+def _say_import(
+    found: "ImportProgress", wanted: "ImportWanted", events_url: str, *, as_json: bool
+) -> None:
     if as_json:
         refused = [{"key": key, "reason": reason} for key, reason in found.refused_keys]
-        say_json({**asdict(found), "refused_keys": refused})
+        told = {"events_url": events_url} if events_url else {}
+        say_json({**asdict(found), "refused_keys": refused, **told})
     else:
         say(("would be: " if wanted.dry_run else "") + _counts(found))
+        if events_url:
+            say(f"have the store send its events to {events_url}")
     if not found.listed:
         kept = "; nothing was removed for that: import the place above it" if wanted.prune else ""
         note(f"there is nothing at {wanted.url}{kept}")

@@ -672,3 +672,53 @@ class StopImportResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 global___StopImportResponse = StopImportResponse
+
+@typing.final
+class WatchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: builtins.int
+    URL_FIELD_NUMBER: builtins.int
+    TO_FIELD_NUMBER: builtins.int
+    INCLUDE_FIELD_NUMBER: builtins.int
+    EXCLUDE_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    volume: builtins.str
+    url: builtins.str
+    """As of an import."""
+    to: builtins.str
+    end: builtins.bool
+    """Whether it is to be watched no more."""
+    @property
+    def include(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def exclude(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        volume: builtins.str = ...,
+        url: builtins.str = ...,
+        to: builtins.str = ...,
+        include: collections.abc.Iterable[builtins.str] | None = ...,
+        exclude: collections.abc.Iterable[builtins.str] | None = ...,
+        end: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "exclude", b"exclude", "include", b"include", "to", b"to", "url", b"url", "volume", b"volume"]) -> None: ...
+
+global___WatchRequest = WatchRequest
+
+@typing.final
+class WatchResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_URL_FIELD_NUMBER: builtins.int
+    events_url: builtins.str
+    """Where events are to be sent."""
+    def __init__(
+        self,
+        *,
+        events_url: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events_url", b"events_url"]) -> None: ...
+
+global___WatchResponse = WatchResponse

@@ -71,6 +71,11 @@ class CatalogStub(object):
                 request_serializer=penstock_dot_v1_dot_catalog__pb2.StopImportRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_catalog__pb2.StopImportResponse.FromString,
                 )
+        self.Watch = channel.unary_unary(
+                '/penstock.v1.Catalog/Watch',
+                request_serializer=penstock_dot_v1_dot_catalog__pb2.WatchRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_catalog__pb2.WatchResponse.FromString,
+                )
 
 
 class CatalogServicer(object):
@@ -156,6 +161,14 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """Has a place watched, or watched no more: the object store tells the catalog by HTTP what
+        changes there, and the catalog looks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +226,11 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.StopImport,
                     request_deserializer=penstock_dot_v1_dot_catalog__pb2.StopImportRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_catalog__pb2.StopImportResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=penstock_dot_v1_dot_catalog__pb2.WatchRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_catalog__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -410,5 +428,22 @@ class Catalog(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Catalog/StopImport',
             penstock_dot_v1_dot_catalog__pb2.StopImportRequest.SerializeToString,
             penstock_dot_v1_dot_catalog__pb2.StopImportResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Catalog/Watch',
+            penstock_dot_v1_dot_catalog__pb2.WatchRequest.SerializeToString,
+            penstock_dot_v1_dot_catalog__pb2.WatchResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -92,6 +92,14 @@ class CatalogStub:
         penstock.v1.catalog_pb2.StopImportResponse,
     ]
 
+    Watch: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.WatchRequest,
+        penstock.v1.catalog_pb2.WatchResponse,
+    ]
+    """Has a place watched, or watched no more: the object store tells the catalog by HTTP what
+    changes there, and the catalog looks.
+    """
+
 class CatalogAsyncStub:
     """The catalog: which files catalogued volumes have, in which versions, and all changes in order.
     A catalog process answers; nodes and operators ask it.
@@ -165,6 +173,14 @@ class CatalogAsyncStub:
         penstock.v1.catalog_pb2.StopImportRequest,
         penstock.v1.catalog_pb2.StopImportResponse,
     ]
+
+    Watch: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.catalog_pb2.WatchRequest,
+        penstock.v1.catalog_pb2.WatchResponse,
+    ]
+    """Has a place watched, or watched no more: the object store tells the catalog by HTTP what
+    changes there, and the catalog looks.
+    """
 
 class CatalogServicer(metaclass=abc.ABCMeta):
     """The catalog: which files catalogued volumes have, in which versions, and all changes in order.
@@ -261,5 +277,15 @@ class CatalogServicer(metaclass=abc.ABCMeta):
         request: penstock.v1.catalog_pb2.StopImportRequest,
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.catalog_pb2.StopImportResponse, collections.abc.Awaitable[penstock.v1.catalog_pb2.StopImportResponse]]: ...
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request: penstock.v1.catalog_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.catalog_pb2.WatchResponse, collections.abc.Awaitable[penstock.v1.catalog_pb2.WatchResponse]]:
+        """Has a place watched, or watched no more: the object store tells the catalog by HTTP what
+        changes there, and the catalog looks.
+        """
 
 def add_CatalogServicer_to_server(servicer: CatalogServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

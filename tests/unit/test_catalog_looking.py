@@ -1,0 +1,201 @@
+"""What the catalog notes when a file's origin is looked at. The test answers for the origin."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from penstock.catalog_file import CatalogFile
+from penstock.deadline import Deadline
+from penstock.errors import ObjectNotFound, OriginUnavailable, Overloaded
+from penstock.volumes import Volume, new_uid
+from penstock_node.catalog.database import Database
+from penstock_node.catalog.files import Files
+from penstock_node.catalog_server import looking
+from penstock_node.catalog_server.looking import Looked, Looking
+from penstock_node.catalog_server.places import Places
+from penstock_node.origin import CataloguedOrigin, Origin, OriginCounters, OriginMeta, Origins
+from penstock_node.origin.catalogued import Catalog
+
+DEADLINE_S = 20.0
+URLS = ("s3://near/", "s3://far/")
+
+
+class HandAnsweredOrigin:
+    """Its questions wait until the test answers them."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[asyncio.Future[OriginMeta]]] = defaultdict(list)
+        self._changed = asyncio.Condition()
+
+    async def head(self, path: str, *, deadline: Deadline | None = None) -> OriginMeta:
+        assert deadline is not None
+        answer: asyncio.Future[OriginMeta] = asyncio.get_running_loop().create_future()
+        async with self._changed:
+            self.asked[path].append(answer)
+            self._changed.notify_all()
+        return await answer
+
+    @property
+    def open_count(self) -> int:
+        """How many questions are open."""
+        return sum(map(len, self.asked.values()))
+
+    async def wait_asked(self, path: str = "", *, count: int = 1) -> None:
+        """Wait until so many questions are open, about one path or any."""
+        async with asyncio.timeout(DEADLINE_S), self._changed:
+            await self._changed.wait_for(
+                lambda: (len(self.asked[path]) if path else self.open_count) >= count
+            )
+
+    async def answer(self, path: str, *, version: str = "", error: Exception | None = None) -> None:
+        """Answer the oldest open question, once there is one."""
+        await self.wait_asked(path)
+        answer = self.asked[path].pop(0)
+        if version:
+            answer.set_result(OriginMeta(version, 5, 1))
+        else:
+            answer.set_exception(error or ObjectNotFound(path))
+
+
+class Opened:
+    """Opens the volume's origins: those of the test."""
+
+    def __init__(self, origins: list[HandAnsweredOrigin]) -> None:
+        self._origins = origins
+
+    def get(self, volume: Volume) -> CataloguedOrigin:
+        origins = [cast("Origin", each) for each in self._origins]
+        unasked = cast("Catalog", None)
+        return CataloguedOrigin(volume, unasked, origins, counters=OriginCounters())
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Files]:
+    database = Database(f"sqlite:///{tmp_path}/catalog.db")
+    database.upgrade()
+    yield Files(database)
+    database.close()
+
+
+class World:
+    """Looks at two buckets of one volume."""
+
+    def __init__(self, files: Files, threads: ThreadPoolExecutor) -> None:
+        self.files = files.volume("lake")
+        self.feed = files
+        self.near, self.far = HandAnsweredOrigin(), HandAnsweredOrigin()
+        places = tuple(Volume("lake", url) for url in URLS)
+        lake = Volume("lake", uid=new_uid(), origins=places)
+        origins = cast("Origins", Opened([self.near, self.far]))
+        configured = Places(origins, coordinator=None, configured={"lake": lake})
+        self.looking = Looking(files, places=configured, threads=threads)
+
+    def begin(self, path: str, *, url: str = "") -> asyncio.Task[Looked]:
+        return asyncio.create_task(self.looking.look("lake", path, url or URLS[0] + path))
+
+    def versions(self, path: str) -> list[str]:
+        """Return what was noted of a path, the newest first; nothing for that it went."""
+        return [each.file.version for each in self.files.versions(path)]
+
+
+@pytest.fixture
+async def world(files: Files) -> AsyncIterator[World]:
+    with ThreadPoolExecutor(4) as threads:
+        made = World(files, threads)
+        yield made
+        await made.looking.close()
+
+
+async def test_what_is_found_is_noted_once(world: World) -> None:
+    looks = []
+    for version in ("v1", "v1", "v2", ""):
+        task = world.begin("x")
+        await world.near.answer("x", version=version)
+        looks.append(await task)
+
+    assert [each.is_noted for each in looks] == [True, False, True, True]
+    assert [each.file.version if each.file else None for each in looks] == ["v1", "v1", "v2", None]
+    assert world.versions("x") == ["", "v2", "v1"]
+
+
+async def test_what_is_not_there_and_was_not_known_is_no_entry(world: World) -> None:
+    task = world.begin("x")
+    await world.near.answer("x")
+
+    assert await task == Looked(None, is_noted=False)
+    assert world.feed.newest() == 0
+
+
+async def test_a_file_whose_bytes_are_elsewhere_is_not_removed(world: World) -> None:
+    world.files.put([CatalogFile("x", "v1", 5, 1, "s3://near/x", "v1")])
+
+    task = world.begin("x", url="s3://far/x")
+    await world.far.answer("x")
+
+    assert not (await task).is_noted
+    assert world.files.stat("x") is not None
+
+
+async def test_the_catalog_ends_with_what_was_seen_last_however_many_look(world: World) -> None:
+    first = world.begin("x")
+    await world.near.wait_asked("x")
+    others = [world.begin("x") for _ in range(5)]  # They have heard of something newer.
+    elsewhere = world.begin("y")
+    await world.near.answer("y", version="v1")
+    assert (await elsewhere).is_noted
+    assert not any(task.done() for task in (first, *others))
+
+    await world.near.answer("x", version="v1")
+    await world.near.answer("x", version="v2")  # One look for all five.
+
+    assert (await first).file != (await others[0]).file
+    assert {(await task).file for task in others} == {world.files.stat("x")}
+    assert world.versions("x") == ["v2", "v1"]
+
+
+async def test_an_origin_that_does_not_answer_changes_nothing_and_the_next_look_goes_on(
+    world: World,
+) -> None:
+    world.files.put([CatalogFile("x", "v1", 5, 1, "s3://near/x", "v1")])
+    failing = world.begin("x")
+    await world.near.answer("x", error=OriginUnavailable("no"))
+    with pytest.raises(OriginUnavailable):
+        await failing
+    assert world.versions("x") == ["v1"]
+
+    task = world.begin("x")
+    await world.near.answer("x", version="v2")
+
+    assert (await task).is_noted
+
+
+async def test_looks_are_bounded_at_once_and_in_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "WAITING_MAX", 40)
+    tasks = [world.begin(f"{n}") for n in range(40)]
+    await world.near.wait_asked(count=looking.LOOKS_MAX)
+
+    with pytest.raises(Overloaded):
+        await world.begin("one more")
+    assert world.near.open_count == looking.LOOKS_MAX
+    for n in range(40):
+        await world.near.answer(f"{n}", version="v1")
+    assert all([(await task).is_noted for task in tasks])
+
+
+async def test_one_that_is_given_up_by_who_asked_is_noted_all_the_same(world: World) -> None:
+    task = world.begin("x")
+    await world.near.wait_asked("x")
+    task.cancel()
+    other = world.begin("x")
+    await world.near.answer("x", version="v1")
+    await world.near.answer("x", version="v1")
+
+    assert not (await other).is_noted
+    assert world.versions("x") == ["v1"]
