@@ -52,6 +52,8 @@ class Looking:
         """
         self._files, self._places, self._threads = files, places, threads
         self._slots = asyncio.Semaphore(LOOKS_MAX)
+        # One writes at a time anyway; who waits in SQLite sleeps longer than it would have to.
+        self._noting = asyncio.Lock()
         self._waiting: dict[tuple[str, str, str], asyncio.Task[Looked]] = {}
         self._last: dict[tuple[str, str], asyncio.Task[Looked]] = {}
         self._tasks: set[asyncio.Task[Looked]] = set()
@@ -109,7 +111,10 @@ class Looking:
             return Looked(None, is_noted=bool(gone))
         version = found.version
         now = CatalogFile(path, version, found.size, found.modified_us, url, version)
-        written = await self._in_thread(lambda: files.put([now]))
+        if not await self._in_thread(lambda: files.compare_each([now])):
+            return Looked(now, is_noted=False)
+        async with self._noting:
+            written = await self._in_thread(lambda: files.put([now]))
         return Looked(now, is_noted=bool(written))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
