@@ -12,6 +12,7 @@ from penstock_node.testbed.processes import (
     PartFailed,
     Process,
     eventually,
+    free_pair,
     free_ports,
     wait_until,
 )
@@ -133,6 +134,13 @@ def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(PartFailed, match=r"(?s)nowhere/etcd.*No such file"):
         process.wait_until(lambda: False, deadline_s=DEADLINE_S, what="it serves")
+
+
+def test_ports_of_servers_that_have_not_started_are_not_given_again() -> None:
+    first, pair, second = free_ports(400), free_pair(10_000), free_ports(400)
+
+    assert pair[1] == pair[0] + 10_000
+    assert len({*first, *pair, *second}) == 802
 
 
 def test_free_ports_are_different_and_out_of_the_way_of_connections() -> None:

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,8 @@ LOG_TAIL_BYTES = 4096
 
 _PORT_FIRST = 15_000
 _PORT_DRAWS_MAX = 10_000
+_given: deque[int] = deque(maxlen=1000)
+"""Ports given of late."""
 
 # The kernel sends the death signal when the *thread* that forked ends, and threads of a pool
 # end with their event loop. So all children are born of this thread, which ends with us.
@@ -56,22 +59,32 @@ def free_ports(count: int) -> list[int]:
 
     They lie below the range that the kernel gives to outgoing connections: a client that
     reconnects to a stopped server must not be given that server's port, or meet itself there.
+    None of them is one that this process was given of late: its server may not have started yet.
     """
-    stop, rng = _first_ephemeral_port(), random.SystemRandom()
-    assert stop > _PORT_FIRST + count, f"no room for ports below {stop}"
-    ports: list[int] = []
-    for _ in range(_PORT_DRAWS_MAX):
-        if len(ports) == count:
-            return ports
-        port = rng.randrange(_PORT_FIRST, stop)
-        if port not in ports and _is_free(port):
-            ports.append(port)
-    raise PartFailed(f"found {len(ports)} of {count} free ports from {_PORT_FIRST} to {stop}")
+    return [_give(0)[0] for _ in range(count)]
 
 
 def free_port() -> int:
     """Return a port that nobody listens on at 127.0.0.1."""
     return free_ports(1)[0]
+
+
+def free_pair(distance: int) -> tuple[int, int]:
+    """Return two such ports of which the second is ``distance`` above the first."""
+    first, second = _give(0, distance)
+    return first, second
+
+
+def _give(*distances: int) -> list[int]:
+    stop, rng = _first_ephemeral_port() - max(distances), random.SystemRandom()
+    assert stop > _PORT_FIRST, f"no room for ports below {stop}"
+    for _ in range(_PORT_DRAWS_MAX):
+        first = rng.randrange(_PORT_FIRST, stop)
+        ports = [first + distance for distance in distances]
+        if all(port not in _given and _is_free(port) for port in ports):
+            _given.extend(ports)
+            return ports
+    raise PartFailed(f"found no free port from {_PORT_FIRST} to {stop}")
 
 
 def wait_until(predicate: Callable[[], bool], *, deadline_s: float, what: str) -> None:

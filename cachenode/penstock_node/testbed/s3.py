@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from obstore.store import S3Store
 
-from penstock_node.testbed.processes import PartFailed, Process, free_ports, wait_until
+from penstock_node.testbed.processes import PartFailed, Process, free_pair, free_ports, wait_until
 
 if TYPE_CHECKING:  # obstore has these in its stubs alone.
     from obstore.store import ClientConfig, S3Config
@@ -30,12 +30,11 @@ VOLUMES_MAX = 10_000
 START_DEADLINE_S = 60.0
 STOP_TIMEOUT_S = 1.0
 """By itself it takes up to 30 s; nothing here needs what it does in that time."""
-_ADMIN_DRAW, _ADMIN_DRAWS_MAX = 1000, 20
-"""Of a thousand ports drawn, some twenty pairs lie at that distance."""
 _HTTP_TIMEOUT_S = 10.0
 _PROBE_BUCKET = "penstock-probe"
 _ADMIN_GRPC_OFFSET = 10_000
-"""Its worker looks for the admin server's gRPC port there, whatever the flag says."""
+"""Its worker looks for the admin server's gRPC port there, whatever the flag says; where that is
+taken it would choose another."""
 _RETRIES = 2
 _RETRY_TIMEOUT = timedelta(seconds=2)
 """A server that was stopped meanwhile is not waited for."""
@@ -112,7 +111,7 @@ class S3Server:
         (directory / "data").mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._ports = dict(zip(_PORT_FLAGS, free_ports(len(_PORT_FLAGS)), strict=True))
-        self._ports["admin.port"], self._ports["admin.port.grpc"] = _admin_ports()
+        self._ports["admin.port"], self._ports["admin.port.grpc"] = free_pair(_ADMIN_GRPC_OFFSET)
         self._process = Process(
             self._command(),
             log=directory / "weed.log",
@@ -299,13 +298,3 @@ class S3Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def _admin_ports() -> tuple[int, int]:
-    """Return two free ports at the fixed distance; where one is taken it would choose itself."""
-    for _ in range(_ADMIN_DRAWS_MAX):
-        drawn = free_ports(_ADMIN_DRAW)
-        for port in drawn:
-            if port + _ADMIN_GRPC_OFFSET in drawn:
-                return port, port + _ADMIN_GRPC_OFFSET
-    raise PartFailed("found no ports for SeaweedFS's admin server")
