@@ -5,79 +5,32 @@ Two demos run at once, one of them kept: most tests look at what these two did.
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from penstock_node.demo.own_processes import Recorded
 from penstock_node.testbed.model import MODEL_BYTES, MODEL_SHA256
 from penstock_node.testbed.processes import Process, wait_until
+from tests.integration.demo_process import (
+    COMMAND,
+    INTERRUPT_DEADLINE_S,
+    Finished,
+    finish,
+    processes_naming,
+    start,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
-DEMO_TIMEOUT_S = 200
-"""Two at once on a small machine that does other things too; alone it takes 25 s."""
 PASTE_TIMEOUT_S = 60
-INTERRUPT_DEADLINE_S = 60
 CHUNKS = math.ceil(MODEL_BYTES / (256 * 1024))
-# A shell's background jobs ignore interrupts, and so would a demo that they start.
-COMMAND = ["env", "--default-signal=INT", sys.executable, "-m", "penstock", "demo"]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A demo that has ended."""
-
-    home: Path
-    """Where it made its directory."""
-    status: int
-    output: str
-    errors: str
-
-    @property
-    def logs(self) -> str:
-        """What the nodes said, if a claim was not kept."""
-        return "\n".join(path.read_text() for path in sorted(self.home.glob("*-logs/*.log")))
-
-    @property
-    def figures(self) -> Any:
-        assert self.status == 0, f"{self.errors}\n{self.logs}"
-        return json.loads(self.output)
-
-
-def start(home: Path, *options: str) -> subprocess.Popen[str]:
-    home.mkdir()
-    return subprocess.Popen(
-        [*COMMAND, "--dir", str(home), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
-    )
-
-
-def finish(home: Path, demo: subprocess.Popen[str]) -> Finished:
-    output, errors = demo.communicate(timeout=DEMO_TIMEOUT_S)
-    return Finished(home, demo.returncode, output, errors)
-
-
-def processes_naming(directory: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if any(str(directory) in word for word in process.cmdline()):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
 
 
 @pytest.fixture(scope="module")

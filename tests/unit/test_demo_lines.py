@@ -7,7 +7,7 @@ from rich.console import Console
 
 from penstock_node.demo import tables
 from penstock_node.demo.kept import Lines
-from penstock_node.demo.play import Stage
+from penstock_node.demo.stage import Stage
 
 LONG = (
     "curl --silent http://127.0.0.1:44511/" + "a-long-path/" * 20 + "model.safetensors | sha256sum"

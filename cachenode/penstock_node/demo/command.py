@@ -13,21 +13,27 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from penstock.cli.output import note, say_json
-from penstock_node.demo import kept, tables
-from penstock_node.demo.claims import Claim, judge
-from penstock_node.demo.figures import Figures
-from penstock_node.demo.play import Play, Stage
+from penstock.errors import InvalidRequest
+from penstock_node.demo import claims, drawing, figures, kept, play, tables
+from penstock_node.demo.claims import Claim
+from penstock_node.demo.regions import claims as region_claims
+from penstock_node.demo.regions import figures as region_figures
+from penstock_node.demo.regions import play as region_play
+from penstock_node.demo.regions import tables as region_tables
+from penstock_node.demo.regions.scene import Regions
 from penstock_node.demo.scene import Model, Scene
+from penstock_node.demo.stage import Stage
 from penstock_node.testbed.model import model_path
 from penstock_node.testbed.processes import PartFailed
 
+Measured: TypeAlias = figures.Figures | region_figures.Figures
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -35,6 +41,10 @@ def demo(
     *,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the cluster up, and say what to paste.")
+    ] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="Two regions: an import, its mirror, copies, a cut link."),
     ] = False,
     stop: Annotated[
         Path | None,
@@ -61,10 +71,17 @@ def demo(
         if stop is not None:
             _stop(stop, stage, as_json=as_json)
         else:
-            _run(directory or Path(tempfile.gettempdir()), stage, keep=keep, as_json=as_json)
+            _refuse_both(keep=keep, mirror=mirror)
+            parent = directory or Path(tempfile.gettempdir())
+            _run(parent, stage, keep=keep, mirror=mirror, as_json=as_json)
     except PartFailed as failed:
         note(str(failed))
         raise typer.Exit(1) from None
+
+
+def _refuse_both(*, keep: bool, mirror: bool) -> None:
+    if keep and mirror:
+        raise InvalidRequest("--keep is for one cluster: leave out --mirror, or --keep")
 
 
 def _stop(directory: Path, stage: Stage, *, as_json: bool) -> None:
@@ -75,20 +92,18 @@ def _stop(directory: Path, stage: Stage, *, as_json: bool) -> None:
     stage.show(Text(f"ended {ended} processes and deleted {directory}"))
 
 
-def _run(parent: Path, stage: Stage, *, keep: bool, as_json: bool) -> None:
+def _run(parent: Path, stage: Stage, *, keep: bool, mirror: bool, as_json: bool) -> None:
     begun = time.monotonic()
     with _interruptible_once(), contextlib.ExitStack() as stack:
-        scene = _set_up(stack, parent, keep=keep)
-        stage.show(tables.title(scene.model))
-        figures = Play(scene, stage).play()
-        claims = judge(figures)
-        stage.show(tables.claims_table(claims))
-        broken = [claim for claim in claims if not claim.is_kept]
+        scene = _set_up(stack, parent, keep=keep, mirror=mirror)
+        measured, judged = _play(scene, stage)
+        stage.show(drawing.claims_table(judged))
+        broken = [claim for claim in judged if not claim.is_kept]
         logs = save_logs(scene) if broken else None
-        lines = _keep(stack, scene, stage) if keep else []
+        lines = _keep(stack, scene, stage) if keep and isinstance(scene, Scene) else []
     seconds = time.monotonic() - begun
     if as_json:
-        say_json(_to_json(figures, claims, seconds, scene, lines))
+        say_json(_to_json(measured, judged, seconds, scene, lines))
     stage.show(tables.ending(seconds, scene.directory, lines))
     for claim in broken:
         note(f"not so: {claim.text} (measured: {claim.measured})")
@@ -97,25 +112,40 @@ def _run(parent: Path, stage: Stage, *, keep: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _set_up(stack: contextlib.ExitStack, parent: Path, *, keep: bool) -> Scene:
+def _set_up(
+    stack: contextlib.ExitStack, parent: Path, *, keep: bool, mirror: bool
+) -> Scene | Regions:
     """Return a scene that has not started; ``stack`` leaves nothing of it."""
     model = Model.of(model_path(say=note))
     directory = parent.resolve() / f"penstock-demo-{secrets.token_hex(4)}"
     # Before it is made: an interrupt may come at any moment.
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
-    scene = Scene(directory, model, outlives_parent=keep)
+    if mirror:
+        scene: Scene | Regions = Regions(directory, model)
+    else:
+        scene = Scene(directory, model, outlives_parent=keep)
     stack.callback(scene.stop)
     stack.callback(_ignore_interrupts)
     return scene
 
 
-def save_logs(scene: Scene) -> Path:
-    """Copy the nodes' logs to where they outlive the demo; return that directory."""
+def _play(scene: Scene | Regions, stage: Stage) -> tuple[Measured, list[Claim]]:
+    if isinstance(scene, Regions):
+        stage.show(region_tables.title(scene.model))
+        of_regions = region_play.RegionsPlay(scene, stage).play()
+        return of_regions, region_claims.judge(of_regions)
+    stage.show(tables.title(scene.model))
+    measured = play.Play(scene, stage).play()
+    return measured, claims.judge(measured)
+
+
+def save_logs(scene: Scene | Regions) -> Path:
+    """Copy what the scene's parts say to where it outlives the demo; return that directory."""
     logs = scene.directory.with_name(f"{scene.directory.name}-logs")
     logs.mkdir(mode=0o700)
-    for node in scene.cluster.nodes.values():
-        shutil.copy(node.process.log, logs / f"{node.spec.name}.log")
+    for name, log in scene.logs.items():
+        shutil.copy(log, logs / f"{name}.log")
     return logs
 
 
@@ -131,15 +161,15 @@ def _keep(stack: contextlib.ExitStack, scene: Scene, stage: Stage) -> list[kept.
 
 
 def _to_json(
-    figures: Figures,
-    claims: Sequence[Claim],
+    measured: Measured,
+    judged: Sequence[Claim],
     seconds: float,
-    scene: Scene,
+    scene: Scene | Regions,
     lines: Sequence[kept.Lines],
 ) -> dict[str, Any]:
     return {
-        **dataclasses.asdict(figures),
-        "claims": [dataclasses.asdict(claim) for claim in claims],
+        **dataclasses.asdict(measured),
+        "claims": [dataclasses.asdict(claim) for claim in judged],
         "seconds": seconds,
         "directory": str(scene.directory),
         "paste": [line for group in lines for line in group.lines],

@@ -5,7 +5,7 @@ Not responsible for: taking them (`measure`, `acts`), judging them (`claims`).
 
 from dataclasses import dataclass
 
-from penstock_node.demo.scene import StartedPart
+from penstock_node.demo.starters import StartedPart
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,23 @@
 """The parts that the demo plays on: etcd, an S3 server with a model in it, three nodes.
 
 Responsible for: starting them, knowing the model, and leaving neither process nor file behind
-however the demo ends. All processes are born of threads here: an interrupt meets the main
-thread while it waits, never in the middle of a birth.
-Not responsible for: what is done to them (`acts`), keeping them for later (`kept`).
+however the demo ends.
+Not responsible for: what is done to them (`acts`), keeping them for later (`kept`), interrupts
+while they start (`starters`).
 """
 
 import hashlib
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import penstock
 from penstock import operator
-from penstock_node.demo.own_processes import end_children
+from penstock_node.demo.starters import StartedPart, Starters, host_port
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
-from penstock_node.testbed.processes import PartFailed, Process
+from penstock_node.testbed.processes import Process
 from penstock_node.testbed.s3 import S3Server
 
 T = TypeVar("T")
@@ -36,19 +34,6 @@ CHUNK_BYTES = 256 * 1024
 """Small, so that a model of 90.9 MB has hundreds of chunks to share out."""
 LEASE_TTL_S = 5.0
 """Short, so that a killed node counts as away while one watches; long enough for a busy machine."""
-_STARTERS = 2
-_ENDING_POLL_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class StartedPart:
-    """A part that runs."""
-
-    name: str
-    what: str
-    address: str
-    seconds: float
-    """From its start until it served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +84,7 @@ class Scene:
             volumes={VOLUME: {"url": f"s3://{BUCKET}/", "options": self.s3.options}},
             outlives_parent=outlives_parent,
         )
-        self._starters = ThreadPoolExecutor(_STARTERS, thread_name_prefix="starter")
-        self._starting: list[Future[Any]] = []
-        self._is_ending = False
+        self._starters = Starters(directory)
 
     def start(self) -> list[StartedPart]:
         """Start everything and store the model; return the parts in order.
@@ -109,37 +92,27 @@ class Scene:
         Raises:
             PartFailed: One does not start.
         """
-        store = self._begin(self._start_store)
-        etcd, nodes = self._begin(self._start_etcd_and_nodes).result()
+        store = self._starters.begin(self._start_store)
+        etcd, nodes = self._starters.begin(self._start_etcd_and_nodes).result()
         return [etcd, store.result(), *nodes]
 
     def in_background(self, start: Callable[[], T]) -> T:
         """Call what starts a process in a thread that no interrupt reaches, and wait for it."""
-        return self._begin(start).result()
-
-    def _begin(self, start: Callable[[], T]) -> Future[T]:
-        beginning = self._starters.submit(start)
-        self._starting.append(beginning)
-        return beginning
+        return self._starters.begin(start).result()
 
     def _start_store(self) -> StartedPart:
-        begun = time.monotonic()
+        seconds = self._starters.timed(self._start_s3)
+        return StartedPart("S3", "SeaweedFS, one process", host_port(self.s3.endpoint), seconds)
+
+    def _start_s3(self) -> None:
         self.s3.start()
         self.s3.create_bucket(BUCKET)
         self.s3.put(BUCKET, OBJECT_KEY, self.model.path)
-        seconds = time.monotonic() - begun
-        return StartedPart("S3", "SeaweedFS, one process", _host_port(self.s3.endpoint), seconds)
 
     def _start_etcd_and_nodes(self) -> tuple[StartedPart, list[StartedPart]]:
-        begun = time.monotonic()
-        self.etcd.start()
-        etcd_s = time.monotonic() - begun
-        etcd = StartedPart("etcd", "etcd, one member", _host_port(self.etcd.endpoint), etcd_s)
-        if self._is_ending:
-            raise PartFailed("interrupted before the nodes were started")
-        begun = time.monotonic()
-        self.cluster.start()
-        seconds = time.monotonic() - begun
+        etcd_s = self._starters.timed(self.etcd.start)
+        etcd = StartedPart("etcd", "etcd, one member", host_port(self.etcd.endpoint), etcd_s)
+        seconds = self._starters.timed(self.cluster.start)
         nodes = [
             StartedPart(node.id, "cache node", node.address, seconds)
             for node in self.cluster.nodes.values()
@@ -173,18 +146,14 @@ class Scene:
 
     def stop(self) -> None:
         """End every process of the scene at once; what they kept is worthless from now on."""
-        self._is_ending = True
-        self._starters.shutdown(wait=False, cancel_futures=True)
-        # A thread that waits for a part gives up when the part ends; until then it may start one.
-        while wait(self._starting, timeout=_ENDING_POLL_S).not_done:
-            end_children(self.directory)
-        end_children(self.directory)
+        self._starters.end_all()
         self.s3.kill()  # It is gone: removes what it has left outside the directory.
 
     def leave(self) -> None:
         """Let the processes go on without this one."""
-        self._starters.shutdown(wait=True)
+        self._starters.leave()
 
-
-def _host_port(endpoint: str) -> str:
-    return endpoint.partition("://")[2]
+    @property
+    def logs(self) -> dict[str, Path]:
+        """What the nodes say, by name: for whoever wonders why something is not as it should be."""
+        return {node.id: node.process.log for node in self.cluster.nodes.values()}

@@ -1,22 +1,17 @@
 """The demo on a terminal: a sentence and a table for each act.
 
-Responsible for: turning figures into what people read, within 80 columns.
-Not responsible for: taking or judging them.
+Responsible for: turning figures into what people read.
+Not responsible for: taking or judging them, how tables look (`drawing`).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from penstock.units import format_size
-from penstock_node.demo.claims import Claim
+from penstock_node.demo.drawing import facts, in_seconds, table
 from penstock_node.demo.figures import (
     Asked,
     Crowd,
@@ -32,20 +27,6 @@ from penstock_node.demo.kept import Lines
 from penstock_node.demo.scene import Model
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A check mark, in letters where the terminal has only those."""
-
-    is_kept: bool
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        kept, broken = ("ok", "NO") if options.ascii_only else ("✓", "✗")
-        yield Text(kept, "bold green") if self.is_kept else Text(broken, "bold red")
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(2, 2)
-
-
 def title(model: Model) -> RenderableType:
     """Return what the demo is about."""
     return Text(
@@ -54,15 +35,10 @@ def title(model: Model) -> RenderableType:
     )
 
 
-def heading(number: int, title: str, sentence: str) -> RenderableType:
-    """Return an act's title, and the sentence that says what it shows."""
-    return Group(Text(f"\n{number}  {title}", style="bold"), Text(sentence, style="dim"))
-
-
 def parts_table(act: Parts) -> RenderableType:
     """Return what runs."""
-    rows = [(part.name, part.what, part.address, _seconds(part.seconds)) for part in act.parts]
-    return _table(("part", "what", "address", ">ready after"), rows)
+    rows = [(part.name, part.what, part.address, in_seconds(part.seconds)) for part in act.parts]
+    return table(("part", "what", "address", ">ready after"), rows)
 
 
 def shares_table(act: Shares) -> RenderableType:
@@ -80,7 +56,7 @@ def shares_table(act: Shares) -> RenderableType:
         for node in act.nodes
     ]
     columns = ("node", ">capacity", ">weight", ">expected", ">of the ring", ">of chunks", ">chunks")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def reads_table(act: Reads) -> RenderableType:
@@ -95,7 +71,7 @@ def reads_table(act: Reads) -> RenderableType:
         ">store\nasked",
         ">store\nsent",
     )
-    return _table(columns, [_pass_row(one) for one in act.passes])
+    return table(columns, [_pass_row(one) for one in act.passes])
 
 
 def _pass_row(one: Pass) -> Sequence[str]:
@@ -124,7 +100,7 @@ def crowd_table(act: Crowd, *, model_bytes: int) -> RenderableType:
         ("the model", f"{model_bytes:,} bytes"),
         ("ratio", f"{act.origin_ratio:.2f}"),
     ]
-    return _facts(rows)
+    return facts(rows)
 
 
 def weight_table(act: WeightChange) -> RenderableType:
@@ -137,13 +113,13 @@ def weight_table(act: WeightChange) -> RenderableType:
     ]
     rows.append(("on disks", "", format_size(act.predicted_bytes), format_size(act.moved_bytes)))
     columns = ("from", "to", ">dry run", ">moved")
-    facts = [
+    course = [
         ("epoch", f"{act.epoch_before} to {act.epoch_after}, everywhere in {act.seconds:.2f} s"),
         ("handed over", f"after {act.handed_over_s:.1f} s, in the background"),
         ("read after it", f"{act.read.seconds:.2f} s, {_verdict(act.read)}"),
         ("object store", f"{act.asked.chunk_requests} requests"),
     ]
-    return Group(_table(columns, rows), _facts(facts))
+    return Group(table(columns, rows), facts(course))
 
 
 def kill_table(act: Kill) -> RenderableType:
@@ -151,7 +127,7 @@ def kill_table(act: Kill) -> RenderableType:
     slowest = max((read.seconds for read in act.reads), default=0.0)
     epochs = ", ".join(map(str, act.epochs_after))
     equal = sum(read.is_equal for read in act.reads)
-    return _facts(
+    return facts(
         [
             ("reads meanwhile", f"{len(act.reads)}, {equal} with the right SHA-256"),
             ("errors", str(len(act.errors))),
@@ -167,14 +143,6 @@ def kill_table(act: Kill) -> RenderableType:
     )
 
 
-def claims_table(claims: Iterable[Claim]) -> RenderableType:
-    """Return the claims with a mark each."""
-    table = _empty_table(("", "claim", "measured"))
-    for claim in claims:
-        table.add_row(_Mark(claim.is_kept), Text(claim.text), Text(claim.measured))
-    return _indented(table)
-
-
 def ending(seconds: float, directory: Path, lines: Sequence[Lines]) -> RenderableType:
     """Return how it ended: what to paste where the cluster was kept."""
     if not lines:
@@ -187,42 +155,6 @@ def ending(seconds: float, directory: Path, lines: Sequence[Lines]) -> Renderabl
         # Never wrapped: what is pasted has to be whole.
         parts += [Text(line, no_wrap=True, overflow="ignore") for line in group.lines]
     return Group(*parts)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
-    table = _empty_table(columns)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return _indented(table)
-
-
-def _empty_table(columns: Sequence[str]) -> Table:
-    """Return a table; columns that begin with ``>`` stand to the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
-    for title in columns:
-        is_number = title.startswith(">")
-        table.add_column(
-            title.removeprefix(">"),
-            justify="right" if is_number else "left",
-            no_wrap=is_number,
-            overflow="fold",
-        )
-    return table
-
-
-def _facts(rows: Iterable[tuple[str, str]]) -> RenderableType:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in rows:
-        table.add_row(Text(name, style="dim"), Text(value))
-    return _indented(table)
-
-
-def _indented(table: Table) -> RenderableType:
-    return Padding(table, (1, 0, 0, 3), expand=False)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -69,7 +69,7 @@ class HeldOrigin:
         """Describe it; nothing starts yet.
 
         Args:
-            directory: Holds its log; made if it is not there.
+            directory: Holds its configuration and log; made if it is not there.
             upstream: The real server, as ``http://127.0.0.1:port``.
             delay_s: From a request to the first byte of its answer, at least.
             bytes_per_s: Of all answers together, at most; None does not hold it.
@@ -78,9 +78,10 @@ class HeldOrigin:
         self._port, self._counters_port = free_ports(2)
         port = int(upstream.rpartition(":")[2])
         held = _Held(self._port, self._counters_port, port, delay_s, bytes_per_s)
+        config_file = directory / "held-origin.json"
+        config_file.write_text(json.dumps(asdict(held)))
         self._process = Process(
-            [sys.executable, "-m", __name__, json.dumps(asdict(held))],
-            log=directory / "held-origin.log",
+            [sys.executable, "-m", __name__, config_file], log=directory / "held-origin.log"
         )
 
     @property
@@ -95,7 +96,12 @@ class HeldOrigin:
             told = connection.recv(COUNTERS_BYTES_MAX, socket.MSG_WAITALL)
         return HeldCounters(**json.loads(told))
 
-    def __enter__(self) -> Self:
+    def kill(self) -> None:
+        """End it, with all connections."""
+        self._process.kill()
+
+    def start(self) -> Self:
+        """Start it and wait until it carries."""
         self._process.start()
         try:
             self._process.wait_until(
@@ -110,6 +116,9 @@ class HeldOrigin:
         with contextlib.suppress(OSError):
             return self.counters() == HeldCounters()
         return False
+
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(
         self,
@@ -244,4 +253,4 @@ async def _serve(held: _Held) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(_Held(**json.loads(sys.argv[1]))))
+    asyncio.run(_serve(_Held(**json.loads(Path(sys.argv[1]).read_bytes()))))
