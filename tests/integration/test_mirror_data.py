@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -291,6 +292,29 @@ def test_the_command_line_sets_rules_and_tells_what_was_copied(world: World) -> 
     assert lake["copy_data"] == ["verbs/**"]
     assert lake["brought_seq"] == lake["seq"]
     assert "copied" in _mirror(world, "status").stdout
+
+
+def test_a_mirror_exports_how_far_it_is_and_what_it_has_copied(world: World) -> None:
+    world.put("figures/x")
+    world.publish("figures")
+    before = _figures(world)
+    world.bring(MirrorRules(("figures/x",)))
+
+    after = _figures(world)
+
+    assert after["penstock_mirror_lag_entries"] == 0
+    assert after["penstock_mirror_lag_seconds"] == 0
+    assert after["penstock_mirror_seq"] == world.far.seq()
+    copied = "penstock_mirror_copied_bytes_total"
+    assert after[copied] - before[copied] == SIZE
+
+
+def _figures(world: World) -> dict[str, float]:
+    told = json.loads((world.far.catalog.state_dir / "catalog.json").read_bytes())
+    with urllib.request.urlopen(f"http://{told['admin_address']}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    samples = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in samples if "{" not in name}
 
 
 def _mirror(world: World, *verb: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.catalog_file import CatalogFile, FileCopy, LocatedFile
 from penstock.errors import ObjectNotFound, OriginUnavailable, Overloaded
-from penstock_node.origin.whereabouts import BELIEVED_S, Whereabouts
+from penstock_node.origin.whereabouts import BELIEVED_S, PASSED_OVER_S, Whereabouts
 
 FILE = CatalogFile("x", "1", 5, 7, "s3://source/x", "1")
 COPY, OTHER = FileCopy("s3://copy/x", "c1"), FileCopy("s3://other/x", "o1")
@@ -61,7 +61,7 @@ def test_a_copy_that_is_not_there_is_passed_over_for_a_while(
     known.pass_over(COPY, ObjectNotFound("gone"))
     assert list(known.copies(located)) == [OTHER]
 
-    clock.now += BELIEVED_S
+    clock.now += PASSED_OVER_S
 
     assert list(known.copies(located)) == [COPY, OTHER]
 

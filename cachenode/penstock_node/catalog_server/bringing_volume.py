@@ -11,7 +11,7 @@ and finds in the catalog which of its files have a copy. Other rules begin with 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -38,6 +38,15 @@ FILES_AT_ONCE = 4
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class BroughtCounters:
+    """What this process has brought so far; only ever grows."""
+
+    copied_files: int = 0
+    copied_bytes: int = 0
+    warmed_files: int = 0
+
+
 @dataclass(frozen=True)
 class Region:
     """Where data is brought to, and what knows of it."""
@@ -50,6 +59,7 @@ class Region:
     warmer: Warmer
     threads: Executor
     """For the database, whose calls block."""
+    counters: BroughtCounters = field(default_factory=BroughtCounters)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Return what ``work`` does in a thread."""
@@ -106,6 +116,7 @@ class VolumeBringing:
         wanted = [file for file in files if self._warmed and self._warmed.covers(file.path)]
         if wanted:
             await self._region.warmer.warm(self._volume, wanted)
+            self._region.counters.warmed_files += len(wanted)
 
     async def _copy(self, files: Sequence[CatalogFile]) -> None:
         wanted = [file for file in files if self._copied and self._copied.covers(file.path)]
@@ -146,3 +157,5 @@ class VolumeBringing:
             note = partial(region.copies.note, self._volume, copy, token=self._token)
             await region.in_thread(note)
             region.nearby.forget(self._volume, file)
+            region.counters.copied_files += 1
+            region.counters.copied_bytes += file.size

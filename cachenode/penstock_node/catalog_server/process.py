@@ -25,9 +25,10 @@ from penstock_node.catalog.following import Copy
 from penstock_node.catalog.watched import Watched
 from penstock_node.catalog_server.admin import EVENTS_PATH, EventsEndpoint, catalog_app
 from penstock_node.catalog_server.bringing import Bringing
-from penstock_node.catalog_server.bringing_volume import Region
+from penstock_node.catalog_server.bringing_volume import BroughtCounters, Region
 from penstock_node.catalog_server.events import Events
 from penstock_node.catalog_server.looking import Looking
+from penstock_node.catalog_server.mirror_metrics import MirrorMetrics
 from penstock_node.catalog_server.mirrored import Mirrored
 from penstock_node.catalog_server.mirroring import Mirror
 from penstock_node.catalog_server.nearby import Nearby
@@ -130,15 +131,17 @@ class Catalog:
         return Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)
 
     async def _mirrored(self, files: Files, places: Places) -> Mirrored:
-        copies = Copies(self._database)
+        copies, counters = Copies(self._database), BroughtCounters()
         nearby = Nearby(places, copies, threads=self._threads)
         if self._coordinator is not None:
             tls = self.config.tls
             warmer = Warmer(self._coordinator, tls=Tls(tls.ca, tls.cert, tls.key) if tls else None)
-            region = Region(files, copies, places, nearby, warmer, self._threads)
+            region = Region(files, copies, places, nearby, warmer, self._threads, counters)
             self._bringing = Bringing(region, self._coordinator)
+        following = await self._follow(files)
+        MirrorMetrics(following, counters, registry=self.registry)
         return Mirrored(
-            await self._follow(files),
+            following,
             nearby=nearby,
             copies=copies,
             places=places,

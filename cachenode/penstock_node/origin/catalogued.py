@@ -7,6 +7,8 @@ The bytes of a version are at its source and, in a mirror's region, perhaps in c
 asked first. Wherever they come from they are the same bytes of the same object.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -79,6 +81,7 @@ class CataloguedOrigin:
         self._origins = sorted(places, key=lambda each: len(each[0].url), reverse=True)
         self._counters = counters
         self._whereabouts = Whereabouts()
+        self._asking: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<CataloguedOrigin {self._volume.name} over {len(self._origins)}>"
@@ -185,20 +188,30 @@ class CataloguedOrigin:
 
     async def _located(self, path: str, version: str) -> LocatedFile:
         known = self._whereabouts.find(path, version)
-        if known is not None and self._whereabouts.is_fresh(known):
+        if known is not None:
+            if not self._whereabouts.is_fresh(known):
+                self._ask_again(known)
             return known
-        try:
-            told = await self._catalog.stat(self._volume.name, path, version=version)
-        except CatalogUnavailable:
-            if known is None:
-                raise
-            told = known  # It is asked again after a while.
+        told = await self._catalog.stat(self._volume.name, path, version=version)
         if told is None:
             raise ObjectChanged(
                 f"{self._url(path)}: the catalog has no version {version}; open it again"
             )
         self._whereabouts.remember(told)
         return told
+
+    def _ask_again(self, known: LocatedFile) -> None:
+        """Have it found out whether there are copies by now; nobody waits for that."""
+        self._whereabouts.remember(known)  # So that it is asked once for a while.
+        asking = asyncio.create_task(self._ask_for_copies(known.file))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+
+    async def _ask_for_copies(self, file: CatalogFile) -> None:
+        with contextlib.suppress(PenstockError):
+            told = await self._catalog.stat(self._volume.name, file.path, version=file.version)
+            if told is not None:
+                self._whereabouts.remember(told)
 
     def nearer_than(self, url: str) -> Sequence[tuple[Volume, Origin]]:
         """Return which of the volume's origins stand before the one that a url lies in.
@@ -247,6 +260,8 @@ class CataloguedOrigin:
 
     def close(self) -> None:
         """See `Origin`."""
+        for asking in self._asking:
+            asking.cancel()
         for _, origin in self._origins:
             origin.close()
 

@@ -4,8 +4,8 @@ Responsible for: remembering answers of the catalog, and which copies were not t
 Not responsible for: asking the catalog, reading.
 
 Where a version lies at its source never changes, so that chunks are read while the catalog is
-away. Copies come later: what a mirror has told is asked again after a while. A copy that is not
-there is passed over for as long, with all its chunks.
+away. Copies come later: a mirror that knew of none is asked again after a while. A copy that is not
+there is passed over for a while, with all its chunks.
 """
 
 import time
@@ -19,9 +19,10 @@ from penstock.catalog_file import FileCopy, LocatedFile
 from penstock.errors import OriginUnavailable, Overloaded, PenstockError
 
 REMEMBERED_MAX = 100_000
-BELIEVED_S = 30.0
-"""How long a mirror's word that there are no more copies is believed, and how long a copy is passed
-over."""
+BELIEVED_S = 5.0
+"""How long a mirror's word that there are no copies is believed."""
+PASSED_OVER_S = 30.0
+"""How long a copy that is not there is not asked for."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -73,7 +74,7 @@ class Whereabouts:
         """
         if not isinstance(error, OriginUnavailable | Overloaded):
             _log.info("a copy is passed over", url=copy.url, error=str(error))
-            self._passed_over[copy] = self._clock() + BELIEVED_S
+            self._passed_over[copy] = self._clock() + PASSED_OVER_S
             _keep_to_bound(self._passed_over, key=copy)
 
 
