@@ -62,9 +62,14 @@ class Copy:
         for uid, path in latest:
             paths[ids[uid]].append(path)
         for volume_id, some in paths.items():
-            for batch in in_batches(some):
+            for batch in in_batches(sorted(some)):
                 over = sa.update(entries).where(
-                    entries.c.volume_id == volume_id, IS_CURRENT, entries.c.path.in_(batch)
+                    entries.c.volume_id == volume_id,
+                    IS_CURRENT,
+                    # Before it has statistics PostgreSQL goes through all that is between.
+                    entries.c.path >= batch[0],
+                    entries.c.path <= batch[-1],
+                    entries.c.path.in_(batch),
                 )
                 numbers.connection.execute(over.values(is_current=False))
         rows = [
