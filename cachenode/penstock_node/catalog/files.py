@@ -208,7 +208,7 @@ class VolumeFiles:
         if len(known) == COMPARED_MAX:
             last = next(reversed(known))
             span, rest = Span(span.after, last), Span(last, span.last)
-        inside = [file for file in seen if span.holds(file.path)]
+        inside, _ = span.parted(seen)
         found = difference(known, inside, prunes=prunes, source=source)
         found.within = (prefix, span)
         return found, rest

@@ -140,6 +140,7 @@ class Import:
                 self._check_goes_on(part, page)
                 for rest in rests(part, page, splits=self._waiting < PARTS_MAX):
                     self._begin(group, rest)
+                await asyncio.sleep(0)  # They ask the origin before this page is looked at.
             objects = [found for found in page.objects if found.path not in part.listed]
             await self._settle(part.begins, page.next_after or part.ends, objects)
 
@@ -163,15 +164,12 @@ class Import:
     ) -> None:
         self._check_order(begins, ends, objects)
         seen = await self._described(self._meant(objects))
-        left = {file.path: file for file in seen}
+        left: Sequence[CatalogFile] = seen
         for span in self._spans(begins, ends, objects):
-            inside = [file for file in left.values() if span.holds(file.path)]
+            inside, left = span.parted(left)
             await self._settle_span(span, inside, begins, ends)
-            for file in inside:
-                del left[file.path]
         if left:
-            files = list(left.values())
-            await self._write(await self._in_thread(partial(self.files.compare_each, files)))
+            await self._write(await self._in_thread(partial(self.files.compare_each, left)))
         self.progress.settled += len(seen)
         self.progress.bytes += sum(file.size for file in seen)
 
@@ -208,35 +206,32 @@ class Import:
             f"told (about {paths[0]!r}); import without pruning"
         )
 
-    def _meant(self, objects: Sequence[ListedObject]) -> list[ListedObject]:
+    def _meant(self, objects: Sequence[ListedObject]) -> Sequence[ListedObject]:
         """Return what is meant, and can be catalogued."""
         self.progress.listed += len(objects)
-        found: list[ListedObject] = []
         base, top = self._base, self._top
-        for listed in objects:
-            path = listed.path
-            rest = path.removeprefix(top)
-            reason = _refusal(path) or (base and _refusal(base + rest))
-            if reason:
-                self.progress.refuse(path, reason)
-            elif self.selection.covers(rest):
-                found.append(listed)
-        return found
+        if not _are_plain([listed.path for listed in objects], within=base):
+            objects = [listed for listed in objects if not self._refuses(listed.path)]
+        if self.selection.covers_all:
+            return objects
+        return [each for each in objects if self.selection.covers(each.path.removeprefix(top))]
+
+    def _refuses(self, path: str) -> bool:
+        base = self._base
+        reason = _refusal(path) or (base and _refusal(base + path.removeprefix(self._top)))
+        if reason:
+            self.progress.refuse(path, reason)
+        return bool(reason)
 
     async def _described(self, objects: Sequence[ListedObject]) -> list[CatalogFile]:
         """Return what the catalog is to have, each path once."""
-        found: dict[str, CatalogFile] = {}
-        asks: list[ListedObject] = []
-        for listed in objects:
-            if self._tells_version(listed):
-                file = self._as_file(listed.path, listed)
-                found[file.path] = file
-            else:
-                asks.append(listed)
-        for told in await self._each(self._ask, asks):
-            if told is not None:
-                found[told.path] = told
-        return list(found.values())
+        tells, as_file = self._tells_version, self._as_file
+        told = [as_file(each.path, each) for each in objects if tells(each)]
+        if len(told) < len(objects):
+            asks = [each for each in objects if not tells(each)]
+            told += [each for each in await self._each(self._ask, asks) if each is not None]
+        by_path = {file.path: file for file in told}
+        return told if len(by_path) == len(told) else list(by_path.values())
 
     async def _ask(self, listed: ListedObject) -> CatalogFile | None:
         """Return a file of which the listing says too little; None: it is gone, or refused."""
@@ -362,13 +357,17 @@ def _bound(key: str) -> str:
     return key.partition("\0")[0]  # No path has this character, and PostgreSQL none at all.
 
 
+def _are_plain(paths: list[str], *, within: str) -> bool:
+    """Whether all of ``paths`` are as most are; then they can be files', also ``within``."""
+    # Looked at letter by letter, a million take seconds.
+    text = f"/{'/ /'.join(paths)}/"
+    longest = len(within.encode()) + max(map(len, paths), default=0)
+    is_plain = longest <= PATH_BYTES_MAX and text.isascii() and text.isprintable()
+    return is_plain and "//" not in text and "/." not in text
+
+
 def _refusal(path: str) -> str:
     """Return why ``path`` can be no file's; empty if it can be."""
-    # Looked at letter by letter, a million take seconds: most are as plain as this.
-    is_plain = path.isascii() and path.isprintable() and 0 < len(path) <= PATH_BYTES_MAX
-    within = f"/{path}/"
-    if is_plain and "//" not in within and "/." not in within:
-        return ""
     try:
         check_path(path)
     except InvalidRequest as error:

@@ -9,7 +9,7 @@ Not responsible for: finding out which order it is (`importing`).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import lt
 from typing import Any
 
 from penstock_node.catalog.records import Span
@@ -35,7 +35,8 @@ class Order:
 
     def is_kept(self, paths: Sequence[str], after: str | None, last: str | None) -> bool:
         """Whether ``paths`` come in this order, between two bounds."""
-        if not all(a < b for a, b in pairwise(map(self.key, paths))):
+        keys = [*map(self.key, paths)]
+        if not all(map(lt, keys, keys[1:])):
             return False
         return all(self.holds(path, after, last) for path in (*paths[:1], *paths[-1:]))
 
@@ -94,6 +95,6 @@ def _without(span: Span, over: Span) -> Iterable[Span]:
             yield part
 
 
-BYTES = Order("bytes", lambda path: path, _byte_spans)
+BYTES = Order("bytes", str, _byte_spans)
 """Texts in Python have the order of their bytes in UTF-8."""
 TREE = Order("tree", lambda path: path.split("/"), _tree_spans)

@@ -6,7 +6,7 @@ Not responsible for: databases.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,6 +33,16 @@ class Span:
         """Whether ``path`` is in it."""
         is_behind = self.after is None or path > self.after
         return is_behind and (self.last is None or path <= self.last)
+
+    def parted(
+        self, files: Sequence[CatalogFile]
+    ) -> tuple[Sequence[CatalogFile], Sequence[CatalogFile]]:
+        """Return those that are in it, and the others."""
+        paths = [file.path for file in files]
+        if not paths or (self.holds(min(paths)) and self.holds(max(paths))):
+            return files, ()
+        inside = [file for file in files if self.holds(file.path)]
+        return inside, [file for file in files if not self.holds(file.path)]
 
 
 @dataclass(slots=True)
@@ -63,9 +73,11 @@ def difference(
         prunes: Whether what is not among it is to be removed.
         source: Of that only what has its bytes at a url that begins so.
     """
-    found, left = Difference(), dict(known)
+    found, paths = Difference(), set[str]()
     for file in seen:
-        before = left.pop(file.path, None)
+        path = file.path
+        paths.add(path)
+        before = known.get(path)
         if before is None:
             found.new.append(file)
         elif _is_as_it_was(before, file):
@@ -75,18 +87,15 @@ def difference(
     if prunes:
         found.removed = [
             (before.seq, path)
-            for path, before in left.items()
-            if before.source_url.startswith(source)
+            for path, before in known.items()
+            if path not in paths and before.source_url.startswith(source)
         ]
     return found
 
 
 def _is_as_it_was(before: Known, file: CatalogFile) -> bool:
-    return (before.version, before.size, before.source_url) == (
-        file.version,
-        file.size,
-        file.source_url,
-    )
+    _, version, size, source_url = before
+    return version == file.version and size == file.size and source_url == file.source_url
 
 
 def end_of(prefix: str) -> str | None:

@@ -48,6 +48,11 @@ class Selection:
     def __repr__(self) -> str:
         return f"<Selection include={list(self.include)} exclude={list(self.exclude)}>"
 
+    @property
+    def covers_all(self) -> bool:
+        """Whether every file is meant."""
+        return self._include is None and self._exclude is None
+
     def covers(self, path: str) -> bool:
         """Whether the file at ``path``, below what is imported, is meant."""
         if self._exclude is not None and self._exclude.fullmatch(path):

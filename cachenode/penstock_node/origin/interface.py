@@ -8,7 +8,7 @@ Version rules, in this order: a strong etag as the origin gives it; else
 import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol, TypeAlias
 
 from penstock.deadline import Deadline
@@ -19,6 +19,8 @@ from penstock.origin_limits import VolumeLimits
 from penstock.volumes import Volume
 
 LIST_PAGE_MAX = 5000
+
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -214,7 +216,8 @@ class Origin(Protocol):
 def microseconds(moment: datetime) -> int:
     """Return a time of modification, as `OriginMeta` has it."""
     # obstore gives 1970 where the origin does not say.
-    return max(0, round(moment.timestamp() * 1_000_000))
+    found = (moment - _EPOCH) // _MICROSECOND
+    return max(0, found)
 
 
 def is_strong(version: str) -> bool:
