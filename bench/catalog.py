@@ -42,7 +42,7 @@ class Size:
     listings: int
 
 
-FULL = Size(objects=200_000, listings=3)
+FULL = Size(objects=1_000_000, listings=3)
 QUICK = Size(objects=2_000, listings=1)
 
 
