@@ -380,6 +380,27 @@ async def test_a_file_that_comes_while_it_is_listed_stays(
     assert not any(change.is_removed for change in files.changes(0))
 
 
+async def test_what_another_has_noted_since_is_not_put_back(
+    place: Place, lake: VolumeFiles, importing: Importing
+) -> None:
+    place.put("a", "b")
+    await importing().run()
+
+    def is_overwritten_and_told() -> None:
+        if lake.stat("b") == before:
+            place.put("b", version="2")
+            meta = place.objects["b"]
+            lake.put([CatalogFile("b", meta.version, meta.size, 0, f"{URL}b", meta.version)])
+
+    before, place.answered = lake.stat("b"), is_overwritten_and_told
+    await importing(prunes=True).run()
+
+    now = lake.stat("b")
+    assert now is not None
+    assert now.version == place.objects["b"].version
+    assert len(lake.versions("b")) == 2
+
+
 async def test_what_another_has_written_since_is_not_removed(lake: VolumeFiles) -> None:
     gone = CatalogFile("a", "1", 1, 0, "s3://bucket/a", "1")
     lake.put([gone])

@@ -114,8 +114,7 @@ class Files:
 
     def newest(self) -> int:
         """Return the number of the newest change; 0: there was none."""
-        with self._database.reading() as connection:
-            return int(connection.execute(sa.select(counter.c.seq)).scalar_one())
+        return _newest(self._database)
 
 
 class VolumeFiles:
@@ -129,6 +128,10 @@ class VolumeFiles:
         """Chunks are named by it, also in mirrors."""
 
     # Looking.
+
+    def newest(self) -> int:
+        """Return the number of the catalog's newest change; 0: there was none."""
+        return _newest(self._database)
 
     def stat(self, path: str) -> CatalogFile | None:
         """Return what there is at ``path``; None: nothing."""
@@ -314,6 +317,11 @@ class VolumeFiles:
         wanted = wanted.where(path < end) if end is not None else wanted
         wanted = wanted.where(path > span.after) if span.after is not None else wanted
         return wanted.where(path <= span.last) if span.last is not None else wanted
+
+
+def _newest(database: Database) -> int:
+    with database.reading() as connection:
+        return int(connection.execute(sa.select(counter.c.seq)).scalar_one())
 
 
 def in_batches(values: Iterable[T]) -> Iterator[list[T]]:

@@ -27,12 +27,13 @@ from typing import TypeVar
 from penstock.catalog_file import CatalogFile
 from penstock.errors import InvalidRequest, NotPermitted, ObjectNotFound, PenstockError, Uncacheable
 from penstock.origin_options import KIND_OF_SCHEME
-from penstock.origin_urls import PATH_BYTES_MAX, check_path
+from penstock.origin_urls import check_path
 from penstock_node.catalog.files import VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.key_order import BYTES, TREE, Order, behind, disputed
 from penstock_node.catalog.listing_parts import Part, found_by_probe, rests
 from penstock_node.catalog.records import Difference, Span
+from penstock_node.catalog.refusals import are_plain, refusal
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
 
@@ -94,6 +95,7 @@ class Import:
         self._slots = asyncio.Semaphore(self.workers)
         self._heads = asyncio.Semaphore(HEADS_MAX)
         self._waiting = 0
+        self._since = 0
 
     async def run(self) -> ImportReport:
         """Import, and return what was done; `progress` tells it meanwhile.
@@ -104,6 +106,7 @@ class Import:
             InvalidRequest: The origin cannot be listed, or not in an order that can be compared.
             PenstockError: What the origin or the database raised.
         """
+        self._since = await self._in_thread(self.files.newest)
         try:
             await self._list_all()
         except _OtherOrder:
@@ -155,7 +158,7 @@ class Import:
         for key in page.no_paths:
             if key not in part.listed:
                 self.progress.listed += 1
-                self.progress.refuse(key, _refusal(key))
+                self.progress.refuse(key, refusal(key))
 
     # A page.
 
@@ -210,7 +213,7 @@ class Import:
         """Return what is meant, and can be catalogued."""
         self.progress.listed += len(objects)
         base, top = self._base, self._top
-        if not _are_plain([listed.path for listed in objects], within=base):
+        if not are_plain([listed.path for listed in objects], within=base):
             objects = [listed for listed in objects if not self._refuses(listed.path)]
         if self.selection.covers_all:
             return objects
@@ -218,7 +221,7 @@ class Import:
 
     def _refuses(self, path: str) -> bool:
         base = self._base
-        reason = _refusal(path) or (base and _refusal(base + path.removeprefix(self._top)))
+        reason = refusal(path) or (base and refusal(base + path.removeprefix(self._top)))
         if reason:
             self.progress.refuse(path, reason)
         return bool(reason)
@@ -275,9 +278,23 @@ class Import:
         return self.selection.covers(path.removeprefix(self._base))
 
     async def _write(self, found: Difference) -> None:
+        await self._ask_of_late(found)
         if found and not self.is_dry:
             found = await self._in_thread(partial(self.files.write, found))
         self.progress.count(found)
+
+    async def _ask_of_late(self, found: Difference) -> None:
+        """Have a look at what somebody else has noted since this began: it may be newer."""
+        late = [self._at_origin(file.path) for seq, file in found.changed if seq > self._since]
+        if not late:
+            return
+        found.changed = [(seq, file) for seq, file in found.changed if seq <= self._since]
+        told = await self._each(self._ask, [ListedObject(path, 0, 0, "") for path in late])
+        files = [file for file in told if file is not None]
+        again = await self._in_thread(partial(self.files.compare_each, files))
+        found.new += again.new
+        found.changed += again.changed
+        found.unchanged += again.unchanged
 
     # What is gone.
 
@@ -312,11 +329,10 @@ class Import:
             await self.origin.head(path)
         except ObjectNotFound:
             return False
-        except Uncacheable:
-            return True
         except NotPermitted as error:
             self.progress.refuse(path, str(error))
-            return True
+        except Uncacheable:
+            pass
         return True
 
     async def _check_was_to_be_shown(
@@ -355,24 +371,6 @@ class Import:
 def _bound(key: str) -> str:
     """Return a text that parts the paths as ``key`` does, and that every database takes."""
     return key.partition("\0")[0]  # No path has this character, and PostgreSQL none at all.
-
-
-def _are_plain(paths: list[str], *, within: str) -> bool:
-    """Whether all of ``paths`` are as most are; then they can be files', also ``within``."""
-    # Looked at letter by letter, a million take seconds.
-    text = f"/{'/ /'.join(paths)}/"
-    longest = len(within.encode()) + max(map(len, paths), default=0)
-    is_plain = longest <= PATH_BYTES_MAX and text.isascii() and text.isprintable()
-    return is_plain and "//" not in text and "/." not in text
-
-
-def _refusal(path: str) -> str:
-    """Return why ``path`` can be no file's; empty if it can be."""
-    try:
-        check_path(path)
-    except InvalidRequest as error:
-        return str(error)
-    return ""
 
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
