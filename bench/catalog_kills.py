@@ -22,9 +22,10 @@ from typing import Any
 
 import penstock
 from penstock import operator
-from penstock.catalog import ImportWanted, MirrorRules
+from penstock.catalog import ImportWanted
 from penstock.catalog_file import CatalogChange
 from penstock.catalog_rpc import DESCRIBE, LIST_CHANGES, change_from_proto
+from penstock.mirror_rules import MirrorRules
 from penstock.rpc import Channels
 from penstock.v1 import catalog_pb2
 from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark

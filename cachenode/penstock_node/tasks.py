@@ -1,10 +1,19 @@
-"""Tasks that run until they are told to stop."""
+"""Tasks that run until they are told to stop, and work that is done in threads."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def cancel(task: "asyncio.Task[Any]") -> None:
     """Cancel a task and wait for its end, however it ends."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def in_thread(threads: Executor, work: Callable[[], T]) -> T:
+    """Return what ``work`` does in one of some threads."""
+    return await asyncio.get_running_loop().run_in_executor(threads, work)

@@ -19,12 +19,15 @@ from penstock.catalog_rpc import (
     STOP_IMPORT,
     USAGE,
     WATCH,
+    brought_from_proto,
     call_catalog,
     change_from_proto,
     file_from_proto,
+    rules_to_proto,
 )
 from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.nodes import Nodes
+from penstock.mirror_rules import BroughtVolume, MirrorRules
 from penstock.rpc import FIND_CATALOG, Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2, operator_pb2
 from penstock.volumes import URL_SCHEME
@@ -60,35 +63,8 @@ class CatalogStatus:
     trouble: str
     """Why it does not get on; empty: it does."""
     volumes: tuple[str, ...]
-    brought: "tuple[BroughtVolume, ...]" = ()
+    brought: tuple[BroughtVolume, ...] = ()
     """Of a mirror: those volumes whose new data is brought into its region."""
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorRules:
-    """Which new data of a volume a mirror brings into its region."""
-
-    copied: tuple[str, ...] = ()
-    """Globs of paths: what is copied to the first of the volume's origins."""
-    warmed: tuple[str, ...] = ()
-    """Globs of paths: what is brought into the region's cache."""
-    bytes_per_s: float = 0.0
-    """Of what is copied; 0: no bound."""
-
-
-@dataclass(frozen=True, slots=True)
-class BroughtVolume:
-    """How far a mirror is with the data of one volume."""
-
-    name: str
-    rules: MirrorRules
-    seq: int
-    """All entries up to it are settled."""
-    copied_files: int
-    """That have a copy in the region's own store."""
-    copied_bytes: int
-    trouble: str
-    """Why it does not get on; empty: it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +129,7 @@ class Catalog:
             told.lag_s,
             told.trouble,
             tuple(told.volumes),
-            tuple(_brought(each) for each in told.brought),
+            tuple(map(brought_from_proto, told.brought)),
         )
 
     def set_mirror_rules(self, volume: str, rules: MirrorRules) -> None:
@@ -166,10 +142,7 @@ class Catalog:
             InvalidRequest: It is no mirror, the volume is none of its catalogued ones or has no
                 store of this region as its first origin, or a glob is none.
         """
-        wanted = catalog_pb2.MirrorRules(
-            copied=rules.copied, warmed=rules.warmed, bytes_per_s=rules.bytes_per_s
-        )
-        request = catalog_pb2.SetMirrorRulesRequest(volume=volume, rules=wanted)
+        request = catalog_pb2.SetMirrorRulesRequest(volume=volume, rules=rules_to_proto(rules))
         self._call(SET_MIRROR_RULES, request)
 
     def directory(self, url: str) -> Iterator[CatalogFile | str]:
@@ -306,13 +279,6 @@ def _split(url: str) -> tuple[str, str]:
 
 def _path_of(found: CatalogFile | str) -> str:
     return found if isinstance(found, str) else found.path
-
-
-def _brought(told: catalog_pb2.BroughtVolume) -> BroughtVolume:
-    rules = MirrorRules(tuple(told.rules.copied), tuple(told.rules.warmed), told.rules.bytes_per_s)
-    return BroughtVolume(
-        told.volume, rules, told.seq, told.copied_files, told.copied_bytes, told.trouble
-    )
 
 
 def _progress(answer: catalog_pb2.FollowImportResponse) -> ImportProgress:

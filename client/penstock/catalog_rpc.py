@@ -2,6 +2,7 @@
 
 from penstock.catalog_file import CatalogChange, CatalogFile, FileCopy, LocatedFile
 from penstock.errors import CatalogUnavailable, NodeUnavailable
+from penstock.mirror_rules import BroughtVolume, MirrorRules
 from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
 
@@ -109,4 +110,40 @@ def change_from_proto(message: catalog_pb2.CatalogChange) -> CatalogChange:
         file_from_proto(message.file),
         message.is_removed,
         message.committed_us,
+    )
+
+
+def rules_to_proto(rules: MirrorRules) -> catalog_pb2.MirrorRules:
+    """Return rules as a message."""
+    return catalog_pb2.MirrorRules(
+        copied=rules.copied, warmed=rules.warmed, bytes_per_s=rules.bytes_per_s
+    )
+
+
+def rules_from_proto(message: catalog_pb2.MirrorRules) -> MirrorRules:
+    """Return the rules of a message; raises `InvalidRequest` for a rate that is none."""
+    return MirrorRules(tuple(message.copied), tuple(message.warmed), message.bytes_per_s)
+
+
+def brought_to_proto(told: BroughtVolume) -> catalog_pb2.BroughtVolume:
+    """Return how far a volume is, as a message."""
+    return catalog_pb2.BroughtVolume(
+        volume=told.name,
+        rules=rules_to_proto(told.rules),
+        seq=told.seq,
+        copied_files=told.copied_files,
+        copied_bytes=told.copied_bytes,
+        trouble=told.trouble,
+    )
+
+
+def brought_from_proto(message: catalog_pb2.BroughtVolume) -> BroughtVolume:
+    """Return how far a volume is, of a message."""
+    return BroughtVolume(
+        message.volume,
+        rules_from_proto(message.rules),
+        message.seq,
+        message.copied_files,
+        message.copied_bytes,
+        message.trouble,
     )

@@ -16,7 +16,8 @@ import pytest
 
 import penstock
 from penstock import operator
-from penstock.catalog import BroughtVolume, ImportWanted, MirrorRules
+from penstock.catalog import ImportWanted
+from penstock.mirror_rules import BroughtVolume, MirrorRules
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from penstock.errors import Conflict
 from penstock_node.catalog.database import Database
-from penstock_node.catalog.tables import brought, copies, fence, volumes
+from penstock_node.catalog.tables import brought, copies, fence, volume_id
 
 
 class CopiedFile(NamedTuple):
@@ -55,7 +55,7 @@ class Copies:
     def find(self, volume: str, path: str) -> CopiedFile | None:
         """Return the copy of a file; None: there is none."""
         columns = [getattr(copies.c, name) for name in CopiedFile._fields]
-        wanted = sa.select(*columns).where(copies.c.volume_id == _id_of(volume))
+        wanted = sa.select(*columns).where(copies.c.volume_id == volume_id(volume))
         with self._database.reading() as connection:
             row = connection.execute(wanted.where(copies.c.path == path)).first()
         return CopiedFile(*row) if row else None
@@ -63,7 +63,7 @@ class Copies:
     def copied(self, volume: str) -> Copied:
         """Return how much of a volume has a copy."""
         count, total = sa.func.count(), sa.func.coalesce(sa.func.sum(copies.c.size), 0)
-        wanted = sa.select(count, total).where(copies.c.volume_id == _id_of(volume))
+        wanted = sa.select(count, total).where(copies.c.volume_id == volume_id(volume))
         with self._database.reading() as connection:
             files, size = connection.execute(wanted).one()
         return Copied(int(files), int(size))
@@ -71,7 +71,7 @@ class Copies:
     def brought(self, volume: str, *, rules: str) -> int:
         """Return up to which entry a volume is settled under these rules; 0: none is."""
         wanted = sa.select(brought.c.seq).where(
-            brought.c.volume_id == _id_of(volume), brought.c.rules == rules
+            brought.c.volume_id == volume_id(volume), brought.c.rules == rules
         )
         with self._database.reading() as connection:
             return int(connection.execute(wanted).scalar() or 0)
@@ -98,7 +98,7 @@ class Copies:
     def note(self, volume: str, copy: CopiedFile, *, token: int) -> None:
         """Note a copy; it takes the place of one of another version. Raises as `settle`."""
         with self._turn(token) as connection:
-            number = connection.execute(sa.select(_id_of(volume))).scalar_one()
+            number = connection.execute(sa.select(volume_id(volume))).scalar_one()
             connection.execute(_of_path(volume, copy.path))
             row = {"volume_id": number, **copy._asdict()}
             connection.execute(sa.insert(copies).values(row))
@@ -117,7 +117,7 @@ class Copies:
             NoSpace: It is full.
         """
         with self._turn(token) as connection:
-            number = connection.execute(sa.select(_id_of(volume))).scalar_one()
+            number = connection.execute(sa.select(volume_id(volume))).scalar_one()
             connection.execute(sa.delete(brought).where(brought.c.volume_id == number))
             row = {"volume_id": number, "rules": rules, "seq": seq}
             connection.execute(sa.insert(brought).values(row))
@@ -134,9 +134,5 @@ def _turn_is_over() -> Conflict:
     return Conflict("another catalog over this database brings the data now")
 
 
-def _id_of(volume: str) -> sa.ScalarSelect[int]:
-    return sa.select(volumes.c.id).where(volumes.c.name == volume).scalar_subquery()
-
-
 def _of_path(volume: str, path: str) -> sa.Delete:
-    return sa.delete(copies).where(copies.c.volume_id == _id_of(volume), copies.c.path == path)
+    return sa.delete(copies).where(copies.c.volume_id == volume_id(volume), copies.c.path == path)

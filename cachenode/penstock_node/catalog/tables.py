@@ -119,3 +119,8 @@ fence: Final = sa.Table(
     sa.Column("token", sa.BigInteger, nullable=False),
 )
 """Of a mirror: who brings data here. Whoever has another token writes nothing about copies."""
+
+
+def volume_id(name: str) -> sa.ScalarSelect[int]:
+    """Return the id of a volume, as a part of a statement."""
+    return sa.select(volumes.c.id).where(volumes.c.name == name).scalar_subquery()

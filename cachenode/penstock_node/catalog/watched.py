@@ -12,11 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.errors import InvalidRequest
-from penstock.origin_urls import check_path
+from penstock.origin_urls import is_path
 from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import in_batches
 from penstock_node.catalog.selection import Selection
-from penstock_node.catalog.tables import volumes, watched
+from penstock_node.catalog.tables import volume_id, volumes, watched
 
 PLACES_MAX = 1_000
 
@@ -51,12 +51,7 @@ class WatchedPlace:
         if not key.startswith(top) or not self.selection.covers(rest):
             return None
         path = f"{self.to}/{rest}" if self.to else rest
-        try:
-            check_path(top + rest)
-            check_path(path)
-        except InvalidRequest:
-            return None
-        return path, self.url + rest
+        return (path, self.url + rest) if is_path(top + rest) and is_path(path) else None
 
 
 class Watched:
@@ -94,7 +89,7 @@ class Watched:
                     "several of them in it"
                 )
             named = {"bucket": place.bucket, "url": place.url, "to": place.to}
-            made = sa.insert(watched).values(volume_id=_id_of(place.volume), **named, **values)
+            made = sa.insert(watched).values(volume_id=volume_id(place.volume), **named, **values)
             connection.execute(made)
 
     def end(self, place: WatchedPlace) -> bool:
@@ -126,13 +121,9 @@ _SELECT = (
 )
 
 
-def _id_of(volume: str) -> sa.ScalarSelect[int]:
-    return sa.select(volumes.c.id).where(volumes.c.name == volume).scalar_subquery()
-
-
 def _is(place: WatchedPlace) -> tuple[sa.ColumnElement[bool], ...]:
     return (
-        watched.c.volume_id == _id_of(place.volume),
+        watched.c.volume_id == volume_id(place.volume),
         watched.c.url == place.url,
         watched.c.to == place.to,
     )

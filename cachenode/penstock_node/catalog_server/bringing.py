@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import structlog
 
-from penstock.errors import PenstockError
+from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.coordinator import Coordinator
+from penstock.mirror_rules import MirrorRules
 from penstock_node.catalog_server.bringing_volume import Region, VolumeBringing
-from penstock_node.coordination.records import MIRRORS, MirrorRules, mirror_rules_from_json
+from penstock_node.coordination.records import MIRRORS, mirror_rules_from_json
 from penstock_node.tasks import cancel
 
 T = TypeVar("T")
@@ -43,11 +44,13 @@ class Bringing:
         Raises:
             ClusterUnavailable: The coordinator does not answer.
         """
-        found = (await self._coordinator.list(MIRRORS)).entries
-        return {
-            key.removeprefix(MIRRORS): mirror_rules_from_json(entry.value)
-            for key, entry in found.items()
-        }
+        found: dict[str, MirrorRules] = {}
+        for key, entry in (await self._coordinator.list(MIRRORS)).entries.items():
+            try:
+                found[key.removeprefix(MIRRORS)] = mirror_rules_from_json(entry.value)
+            except (ValueError, InvalidRequest) as error:  # Those of other volumes hold.
+                _log.warning("rules of a mirror are ignored", key=key, error=str(error))
+        return found
 
     async def run(self, token: int) -> None:
         """Bring, for ever: it is this process's turn until this is cancelled."""
@@ -78,7 +81,10 @@ class Bringing:
         self.trouble.pop(key[0], None)
 
     async def _bring(self, volume: str, rules: MirrorRules, token: int) -> None:
-        work = VolumeBringing(volume, rules, token, region=self._region)
+        async def begin() -> VolumeBringing:
+            return VolumeBringing(volume, rules, token, region=self._region)
+
+        work = await self._insist(volume, begin)
         while True:
             had_some = await self._insist(volume, work.settle_page)
             if not had_some:

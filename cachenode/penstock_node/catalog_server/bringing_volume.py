@@ -19,6 +19,7 @@ import structlog
 
 from penstock.catalog_file import CatalogFile
 from penstock.errors import ObjectChanged, ObjectNotFound
+from penstock.mirror_rules import MirrorRules
 from penstock_node.catalog.copies import CopiedFile, Copies
 from penstock_node.catalog.files import Files, VolumeFiles
 from penstock_node.catalog.selection import Selection
@@ -26,8 +27,8 @@ from penstock_node.catalog_server.copying import FileCopier
 from penstock_node.catalog_server.nearby import Nearby
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.warming import Warmer
-from penstock_node.coordination.records import MirrorRules
 from penstock_node.pace import Pace
+from penstock_node.tasks import in_thread
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class Region:
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Return what ``work`` does in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        return await in_thread(self.threads, work)
 
 
 class VolumeBringing:

@@ -6,7 +6,6 @@ Not responsible for: why one looks (readers: `service`, stores that tell of chan
 """
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from penstock.deadline import Deadline
 from penstock.errors import ObjectNotFound, Overloaded
 from penstock_node.catalog.files import Files
 from penstock_node.catalog_server.places import Places
-from penstock_node.tasks import cancel
+from penstock_node.tasks import cancel, in_thread
 
 T = TypeVar("T")
 
@@ -102,23 +101,20 @@ class Looking:
             return await self._look(*which)
 
     async def _look(self, volume: str, path: str, url: str) -> Looked:
-        files = await self._in_thread(lambda: self._files.volume(volume))
         _, origin, within = await self._places.locate(volume, url)
+        files = await in_thread(self._threads, lambda: self._files.volume(volume))
         try:
             found = await origin.head(within, deadline=Deadline.after(HEAD_TIMEOUT_S))
         except ObjectNotFound:
-            gone = await self._in_thread(lambda: files.remove([path], source_url=url))
+            gone = await in_thread(self._threads, lambda: files.remove([path], source_url=url))
             return Looked(None, is_noted=bool(gone))
         version = found.version
         now = CatalogFile(path, version, found.size, found.modified_us, url, version)
-        if not await self._in_thread(lambda: files.compare_each([now])):
+        if not await in_thread(self._threads, lambda: files.compare_each([now])):
             return Looked(now, is_noted=False)
         async with self._noting:
-            written = await self._in_thread(lambda: files.put([now]))
+            written = await in_thread(self._threads, lambda: files.put([now]))
         return Looked(now, is_noted=bool(written))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def close(self) -> None:
         """End all looks."""

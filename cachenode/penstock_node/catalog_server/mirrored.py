@@ -4,16 +4,12 @@ Responsible for: rules of which data is brought into the region, and telling how
 Not responsible for: following the source (`mirroring`), bringing data (`bringing`).
 """
 
-import asyncio
 import contextlib
-from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 from penstock.errors import ClusterUnavailable, InvalidRequest
 from penstock.membership.coordinator import Coordinator
+from penstock.mirror_rules import BroughtVolume, MirrorRules
 from penstock.volumes import READ_ONLY_KINDS
 from penstock_node.catalog.copies import Copied, Copies
 from penstock_node.catalog.selection import Selection
@@ -21,22 +17,8 @@ from penstock_node.catalog_server.bringing import Bringing
 from penstock_node.catalog_server.mirroring import Mirror
 from penstock_node.catalog_server.nearby import Nearby
 from penstock_node.catalog_server.places import Places
-from penstock_node.coordination.records import MIRRORS, MirrorRules, mirror_rules_to_json
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """How far the data of one volume was brought into the region."""
-
-    volume: str
-    rules: MirrorRules
-    seq: int
-    """All entries up to it are settled."""
-    copied: Copied
-    trouble: str
-    """Why it does not get on; empty: it does."""
+from penstock_node.coordination.records import MIRRORS, mirror_rules_to_json
+from penstock_node.tasks import in_thread
 
 
 class Mirrored:
@@ -96,28 +78,22 @@ class Mirrored:
         else:
             await self._coordinator.commit(deletes=[key])
 
-    async def brought(self) -> list[Brought]:
+    async def brought(self) -> list[BroughtVolume]:
         """Return how far each volume is that has rules; while the coordinator is away, none."""
         rules_of = dict[str, MirrorRules]()
         if self._bringing is not None:
             with contextlib.suppress(ClusterUnavailable):
                 rules_of = await self._bringing.rules()
-        return [
-            Brought(
-                volume,
-                rules,
-                await self._in_thread(
-                    partial(self._copies.brought, volume, rules=rules.selection_key)
-                ),
-                await self._in_thread(partial(self._copies.copied, volume)),
-                self._trouble(volume),
-            )
-            for volume, rules in sorted(rules_of.items())
-        ]
+        return [await self._told(volume, rules) for volume, rules in sorted(rules_of.items())]
+
+    async def _told(self, volume: str, rules: MirrorRules) -> BroughtVolume:
+        def look() -> tuple[int, Copied]:
+            seq = self._copies.brought(volume, rules=rules.selection_key)
+            return seq, self._copies.copied(volume)
+
+        seq, copied = await in_thread(self._threads, look)
+        return BroughtVolume(volume, rules, seq, copied.files, copied.bytes, self._trouble(volume))
 
     def _trouble(self, volume: str) -> str:
         told = self._bringing.trouble if self._bringing else {}
         return told.get(volume) or told.get("", "")
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

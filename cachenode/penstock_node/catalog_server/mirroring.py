@@ -23,7 +23,7 @@ from penstock.errors import InvalidConfiguration, PenstockError
 from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
 from penstock_node.catalog.following import Copy
-from penstock_node.tasks import cancel
+from penstock_node.tasks import cancel, in_thread
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class Mirror:
 
     async def _check_source(self) -> None:
         """Refuse a source that is another catalog than the one that this database is a copy of."""
-        newest = await self._in_thread(self._copy.newest)
+        newest = await in_thread(self._threads, self._copy.newest)
         if newest is None:
             return
         request = catalog_pb2.ListChangesRequest(after=newest.seq - 1, limit=1)
@@ -121,7 +121,7 @@ class Mirror:
 
     async def _take(self, changes: Sequence[CatalogChange], *, source_seq: int) -> None:
         if changes:
-            self.seq = await self._in_thread(partial(self._copy.take, changes))
+            self.seq = await in_thread(self._threads, partial(self._copy.take, changes))
         if self.trouble:
             _log.info("the mirror gets on again", seq=self.seq)
         self.source_seq, self.trouble, self._has_heard = source_seq, "", True
@@ -153,7 +153,4 @@ class Mirror:
 
     async def _call(self, method: Method[Request, Response], request: Request) -> Response:
         call = partial(call_catalog, self._channels, self.source, method, request)
-        return await self._in_thread(partial(call, timeout_s=CALL_TIMEOUT_S))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await in_thread(self._threads, partial(call, timeout_s=CALL_TIMEOUT_S))

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import TypeAlias
 
 from penstock.catalog_file import CatalogFile, FileCopy
 from penstock.deadline import Deadline
@@ -21,12 +22,16 @@ from penstock.errors import PenstockError
 from penstock_node.catalog.copies import Copies
 from penstock_node.catalog_server.places import Places
 from penstock_node.origin import Origin, is_strong
+from penstock_node.tasks import cancel, in_thread
 
 LOOK_TIMEOUT_S = 1.0
 """The store is near."""
 BELIEVED_S = 30.0
 """How long an answer holds."""
 REMEMBERED_MAX = 100_000
+
+_Key: TypeAlias = tuple[str, str, str]
+"""A volume, a path, a version."""
 
 
 class Nearby:
@@ -50,25 +55,38 @@ class Nearby:
         """
         self._places, self._copies, self._threads = places, copies, threads
         self._clock = clock
-        self._found: OrderedDict[tuple[str, str, str], tuple[float, tuple[FileCopy, ...]]] = (
-            OrderedDict()
-        )
+        self._found: OrderedDict[_Key, tuple[float, tuple[FileCopy, ...]]] = OrderedDict()
+        self._looking: dict[_Key, asyncio.Task[tuple[FileCopy, ...]]] = {}
 
     async def of(self, volume: str, file: CatalogFile) -> tuple[FileCopy, ...]:
         """Return the copies of a file, the nearest first; none is no failure."""
         key = (volume, file.path, file.version)
         until, found = self._found.get(key, (0.0, ()))
-        if self._clock() >= until:
-            found = await self._find(volume, file)
-            self._found[key] = self._clock() + BELIEVED_S, found
-            self._found.move_to_end(key)
-            if len(self._found) > REMEMBERED_MAX:
-                self._found.popitem(last=False)
+        if self._clock() < until:
+            return found
+        if key not in self._looking:  # However many ask, the store is asked once.
+            self._looking[key] = asyncio.create_task(self._look(key, file))
+        return await asyncio.shield(self._looking[key])
+
+    async def _look(self, key: _Key, file: CatalogFile) -> tuple[FileCopy, ...]:
+        try:
+            found = await self._find(key[0], file)
+        finally:
+            del self._looking[key]
+        self._found[key] = self._clock() + BELIEVED_S, found
+        self._found.move_to_end(key)
+        if len(self._found) > REMEMBERED_MAX:
+            self._found.popitem(last=False)
         return found
 
     def forget(self, volume: str, file: CatalogFile) -> None:
         """Look anew: a copy was made."""
         self._found.pop((volume, file.path, file.version), None)
+
+    async def close(self) -> None:
+        """End all looks."""
+        for looking in list(self._looking.values()):
+            await cancel(looking)
 
     async def _find(self, volume: str, file: CatalogFile) -> tuple[FileCopy, ...]:
         origin = await self._places.recall(volume)
@@ -80,9 +98,7 @@ class Nearby:
             return ()  # Whoever reads the file is told that its source is in none of the origins.
         if not nearer:
             return ()
-        made = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._copies.find, volume, file.path
-        )
+        made = await in_thread(self._threads, lambda: self._copies.find(volume, file.path))
         found: list[FileCopy] = []
         for place, store in nearer:
             if made and made.version == file.version and made.url.startswith(place.url):

@@ -133,6 +133,7 @@ class Catalog:
     async def _mirrored(self, files: Files, places: Places) -> Mirrored:
         copies, counters = Copies(self._database), BroughtCounters()
         nearby = Nearby(places, copies, threads=self._threads)
+        self._stack.push_async_callback(nearby.close)
         if self._coordinator is not None:
             tls = self.config.tls
             warmer = Warmer(self._coordinator, tls=Tls(tls.ca, tls.cert, tls.key) if tls else None)

@@ -1,12 +1,17 @@
 """The catalog's answers: `penstock.v1.Catalog`."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import TypeVar
 
 from penstock.catalog_file import CatalogChange, CatalogFile
-from penstock.catalog_rpc import change_to_proto, file_to_proto
+from penstock.catalog_rpc import (
+    brought_to_proto,
+    change_to_proto,
+    file_to_proto,
+    rules_from_proto,
+)
 from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, NotPermitted, ObjectNotFound
 from penstock.origin_urls import check_path
@@ -16,12 +21,12 @@ from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
 from penstock_node.catalog.selection import Selection
 from penstock_node.catalog_server.looking import Looking
-from penstock_node.catalog_server.mirrored import Brought, Mirrored
+from penstock_node.catalog_server.mirrored import Mirrored
 from penstock_node.catalog_server.places import Places
 from penstock_node.catalog_server.running import Imports
 from penstock_node.catalog_server.watching import Watching
-from penstock_node.coordination.records import MirrorRules
 from penstock_node.serve.rpc import Context, answers
+from penstock_node.tasks import in_thread
 
 T = TypeVar("T")
 
@@ -81,7 +86,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
                 return found
             return _version(files.versions(request.path), request.version)
 
-        found = await self._in_thread(look)
+        found = await in_thread(self._threads, look)
         if found is None:
             return catalog_pb2.StatFileResponse()
         if self._mirror is None:
@@ -110,7 +115,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             # One more tells whether there is another page.
             return [*find(prefix, after=request.after or None, limit=limit + 1)]
 
-        found = await self._in_thread(look)
+        found = await in_thread(self._threads, look)
         shown = found[:limit]
         return catalog_pb2.ListFilesResponse(
             files=[file_to_proto(each) for each in shown if isinstance(each, CatalogFile)],
@@ -127,7 +132,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         files = await self._files_of(request.volume)
         if files is None:
             return catalog_pb2.ListVersionsResponse()
-        changes = await self._in_thread(lambda: files.versions(request.path, limit=limit))
+        changes = await in_thread(self._threads, lambda: files.versions(request.path, limit=limit))
         return catalog_pb2.ListVersionsResponse(changes=map(change_to_proto, changes))
 
     @answers
@@ -139,7 +144,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         files = await self._files_of(request.volume)
         if files is None:
             return catalog_pb2.UsageResponse()
-        usage = await self._in_thread(lambda: files.usage(prefix))
+        usage = await in_thread(self._threads, lambda: files.usage(prefix))
         return catalog_pb2.UsageResponse(files=usage.files, bytes=usage.bytes)
 
     @answers
@@ -155,8 +160,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         if url:
             check_path(request.path)
         else:
-            existing = await self._in_thread(lambda: self._existing(request.volume))
-            known = await self._in_thread(lambda: existing.stat(request.path)) if existing else None
+            known = await in_thread(self._threads, lambda: self._known(request))
             if known is None:
                 return catalog_pb2.LookResponse()
             url = known.source_url
@@ -178,11 +182,13 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             )
         deadline = Deadline.after(wait_s)
         while True:
-            newest = await self._in_thread(self._files.newest)
+            newest = await in_thread(self._threads, self._files.newest)
             if newest > request.after or deadline.remaining_s <= 0:
                 break
             await asyncio.sleep(min(LOOK_S, deadline.remaining_s))
-        changes = await self._in_thread(lambda: self._files.changes(request.after, limit=limit))
+        changes = await in_thread(
+            self._threads, lambda: self._files.changes(request.after, limit=limit)
+        )
         newest = max(newest, changes[-1].seq if changes else 0)
         return catalog_pb2.ListChangesResponse(changes=map(change_to_proto, changes), newest=newest)
 
@@ -191,8 +197,8 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         self, request: catalog_pb2.DescribeCatalogRequest, context: Context
     ) -> catalog_pb2.DescribeCatalogResponse:
         """Answer with how far this catalog is, and whose mirror it is."""
-        seq = await self._in_thread(self._files.newest)
-        names = await self._in_thread(self._files.volume_names)
+        seq = await in_thread(self._threads, self._files.newest)
+        names = await in_thread(self._threads, self._files.volume_names)
         if self._mirror is None:
             return catalog_pb2.DescribeCatalogResponse(seq=seq, source_seq=seq, volumes=names)
         following = self._mirror.following
@@ -203,7 +209,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             lag_s=following.lag_s,
             trouble=following.trouble,
             volumes=names,
-            brought=[_brought(each) for each in await self._mirror.brought()],
+            brought=map(brought_to_proto, await self._mirror.brought()),
         )
 
     @answers
@@ -215,11 +221,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             raise InvalidRequest(
                 "this catalog is no mirror: its files' bytes are in its own region already"
             )
-        rules = request.rules
-        await self._mirror.set_rules(
-            request.volume,
-            MirrorRules(tuple(rules.copied), tuple(rules.warmed), max(0.0, rules.bytes_per_s)),
-        )
+        await self._mirror.set_rules(request.volume, rules_from_proto(request.rules))
         return catalog_pb2.SetMirrorRulesResponse()
 
     def _refuse_writing(self) -> None:
@@ -243,7 +245,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         if place.kind == "http":
             raise NotPermitted(f"{place.url}: http servers cannot be listed, and so not imported")
         work = Import(
-            files=await self._in_thread(lambda: self._files.volume(request.volume)),
+            files=await in_thread(self._threads, lambda: self._files.volume(request.volume)),
             origin=origin,
             url=place.url,
             prefix=path.strip("/"),
@@ -264,7 +266,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         answer = _report(report)
         if is_done:
             answer.is_done = True
-            answer.seq = await self._in_thread(self._files.newest)
+            answer.seq = await in_thread(self._threads, self._files.newest)
         return answer
 
     @answers
@@ -292,13 +294,17 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
 
     # Helpers.
 
+    def _known(self, request: catalog_pb2.LookRequest) -> CatalogFile | None:
+        files = self._existing(request.volume)
+        return files.stat(request.path) if files else None
+
     async def _files_of(self, volume: str) -> VolumeFiles | None:
         """Return a volume's files; None while nothing was ever imported into it.
 
         Raises:
             InvalidRequest: There is no such volume.
         """
-        files = await self._in_thread(lambda: self._existing(volume))
+        files = await in_thread(self._threads, lambda: self._existing(volume))
         if files is None:
             await self._places.check(volume)
         return files
@@ -311,9 +317,6 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             except ObjectNotFound:
                 return None
         return self._volumes[volume]
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def _checked_limit(limit: int) -> int:
@@ -337,20 +340,6 @@ def _path_of(shown: CatalogFile | str) -> str:
 def _version(changes: Iterable[CatalogChange], version: str) -> CatalogFile | None:
     found = (each.file for each in changes if not each.is_removed)
     return next((file for file in found if file.version == version), None)
-
-
-def _brought(told: Brought) -> catalog_pb2.BroughtVolume:
-    rules = catalog_pb2.MirrorRules(
-        copied=told.rules.copied, warmed=told.rules.warmed, bytes_per_s=told.rules.bytes_per_s
-    )
-    return catalog_pb2.BroughtVolume(
-        volume=told.volume,
-        rules=rules,
-        seq=told.seq,
-        copied_files=told.copied.files,
-        copied_bytes=told.copied.bytes,
-        trouble=told.trouble,
-    )
 
 
 def _report(report: ImportReport) -> catalog_pb2.FollowImportResponse:

@@ -4,8 +4,6 @@ Responsible for: which may be, and telling where events are to be sent.
 Not responsible for: events (`events`), remembering (`catalog.watched`).
 """
 
-import asyncio
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -15,6 +13,7 @@ from penstock_node.catalog.files import Files
 from penstock_node.catalog.selection import Selection
 from penstock_node.catalog.watched import Watched, WatchedPlace
 from penstock_node.catalog_server.places import Places
+from penstock_node.tasks import in_thread
 
 T = TypeVar("T")
 
@@ -50,8 +49,8 @@ class Watching:
             raise InvalidRequest(
                 f"{wanted.url}: only stores that speak S3 tell of changes; import it --every 10m"
             )
-        await self._in_thread(lambda: self._files.volume(volume))  # Made, where it is new.
-        await self._in_thread(lambda: self._watched.begin(wanted))
+        await in_thread(self._threads, lambda: self._files.volume(volume))  # Made, where it is new.
+        await in_thread(self._threads, lambda: self._watched.begin(wanted))
 
     async def end(self, volume: str, url: str, *, to: str) -> None:
         """Have it watched no more.
@@ -60,14 +59,11 @@ class Watching:
             InvalidRequest: It is not watched; the message says what is.
         """
         place = _place(volume, url, to=to, selection=Selection())
-        if await self._in_thread(lambda: self._watched.end(place)):
+        if await in_thread(self._threads, lambda: self._watched.end(place)):
             return
-        known = await self._in_thread(lambda: self._watched.of_volume(volume))
+        known = await in_thread(self._threads, lambda: self._watched.of_volume(volume))
         told = ", ".join(str(each) for each in known) or "nothing"
         raise InvalidRequest(f"{place} is not watched for {volume!r}; watched is: {told}")
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def _place(volume: str, url: str, *, to: str, selection: Selection) -> WatchedPlace:

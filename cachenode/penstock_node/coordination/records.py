@@ -18,6 +18,7 @@ import structlog
 
 from penstock.errors import InvalidRequest
 from penstock.membership.view import Member
+from penstock.mirror_rules import MirrorRules
 from penstock.placement import NodeRecord, Placement, auto_weight, check_weight
 from penstock.settings import ClusterSettings
 from penstock.ticket import TicketKey
@@ -73,23 +74,6 @@ class CatalogRecord:
     id: str
     """Of its state directory, whose lock proves that an earlier process is dead."""
     grpc_address: str
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorRules:
-    """What stands under ``mirrors/{name}``: which new data of a volume a mirror brings here."""
-
-    copied: tuple[str, ...] = ()
-    """Globs: which files are copied to the first of the volume's origins."""
-    warmed: tuple[str, ...] = ()
-    """Globs: which files are brought into the region's cache."""
-    bytes_per_s: float = 0.0
-    """Of what is copied; 0: no bound."""
-
-    @property
-    def selection_key(self) -> str:
-        """Names which files are meant: other rules have another one."""
-        return json.dumps([self.copied, self.warmed])
 
 
 def _object(value: bytes) -> dict[str, Any]:
@@ -274,7 +258,7 @@ def mirror_rules_from_json(value: bytes) -> MirrorRules:
     """Return the record under ``mirrors/{name}``."""
     data = _object(value)
     rate = data.get("bytes_per_s", 0.0)
-    if not isinstance(rate, int | float) or isinstance(rate, bool) or rate < 0:
+    if not isinstance(rate, int | float) or isinstance(rate, bool):
         raise InvalidRequest(f"bytes_per_s={rate!r}: want a number, not negative")
     return MirrorRules(_texts(data, "copied"), _texts(data, "warmed"), float(rate))
 

@@ -9,7 +9,8 @@ from penstock.cli.output import CLUSTER_PANEL, Column, note, say, say_json, say_
 from penstock.units import format_duration, format_size, parse_size
 
 if TYPE_CHECKING:
-    from penstock.catalog import BroughtVolume, CatalogStatus
+    from penstock.catalog import CatalogStatus
+    from penstock.mirror_rules import BroughtVolume
 
 _COLUMNS = (
     Column("volume"),
@@ -52,7 +53,7 @@ def set_rules(
     What there is already is brought too. Each time all is said anew: without globs nothing is
     brought any more. What was stays.
     """
-    from penstock.catalog import MirrorRules
+    from penstock.mirror_rules import MirrorRules
 
     rules = MirrorRules(
         tuple(copy_data or ()), tuple(warm or ()), float(parse_size(rate)) if rate else 0.0
@@ -75,10 +76,12 @@ def status(*, address: Address = None, as_json: Json = False) -> None:
     else:
         say(f"the catalog at {told.address} mirrors {told.mirror_of}")
         say_table(_COLUMNS, [_row(told, volume) for volume in told.volumes])
-    troubles = [told.trouble, *(f"{each.name}: {each.trouble}" for each in told.brought)]
-    for trouble in (each for each in troubles if each and not each.endswith(": ")):
+    troubles = [f"{each.name}: {each.trouble}" for each in told.brought if each.trouble]
+    if told.trouble:
+        troubles.insert(0, told.trouble)
+    for trouble in troubles:
         note(trouble)
-    if told.trouble or any(each.trouble for each in told.brought):
+    if troubles:
         raise typer.Exit(1)
 
 

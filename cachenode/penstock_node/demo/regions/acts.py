@@ -8,7 +8,8 @@ import hashlib
 import time
 
 import penstock
-from penstock.catalog import BroughtVolume, ImportProgress, ImportWanted, MirrorRules
+from penstock.catalog import ImportProgress, ImportWanted
+from penstock.mirror_rules import BroughtVolume, MirrorRules
 from penstock_node.demo.regions.figures import (
     Copy,
     CutOff,
