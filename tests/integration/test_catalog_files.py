@@ -103,6 +103,20 @@ def test_the_feed_tells_each_change_once_and_in_order(files: Files, lake: Volume
     assert files.changes(5) == []
 
 
+def test_a_clock_that_goes_back_changes_neither_order_nor_what_is_current(
+    database: Database,
+) -> None:
+    moments = iter([NOW_US, NOW_US - 3_600_000_000, 0])
+    files = Files(database, clock_us=lambda: next(moments))
+    lake = files.volume("lake")
+    for version in ("1", "2", "3"):
+        lake.put([file("x", version)])
+
+    assert [change.seq for change in files.changes(0)] == [1, 2, 3]
+    assert lake.stat("x") == file("x", "3")
+    assert [change.file.version for change in lake.versions("x")] == ["3", "2", "1"]
+
+
 def test_a_path_has_its_history_the_newest_first(lake: VolumeFiles) -> None:
     for number in range(3):
         lake.put([file("a", str(number)), file("ab", str(number))])

@@ -328,3 +328,22 @@ def test_the_command_line_adds_a_volume_imports_and_shows_it(lake: Lake) -> None
     versions = run("versions", "penstock://shell/x.bin")["versions"]
     assert isinstance(versions, list)
     assert [each["source_url"] for each in versions] == [f"{place}/x.bin"]
+
+
+@pytest.mark.parametrize(("more", "status"), [((), 0), (("--strict",), 1)])
+def test_a_place_where_nothing_is_is_said_and_fails_only_where_that_is_wanted(
+    lake: Lake, more: tuple[str, ...], status: int
+) -> None:
+    place = f"s3://{lake.bucket}/nothing-is-here"
+    words = ["import", "lake", place, *more, "--address", lake.address]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == status, done.stderr
+    assert f"there is nothing at {place}" in done.stderr

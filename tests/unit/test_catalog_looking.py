@@ -1,7 +1,6 @@
 """What the catalog notes when a file's origin is looked at. The test answers for the origin."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,68 +9,18 @@ from typing import cast
 import pytest
 
 from penstock.catalog_file import CatalogFile
-from penstock.deadline import Deadline
-from penstock.errors import ObjectNotFound, OriginUnavailable, Overloaded
+from penstock.errors import InvalidRequest, OriginUnavailable, Overloaded
 from penstock.volumes import Volume, new_uid
 from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import Files
 from penstock_node.catalog_server import looking
 from penstock_node.catalog_server.looking import Looked, Looking
 from penstock_node.catalog_server.places import Places
-from penstock_node.origin import CataloguedOrigin, Origin, OriginCounters, OriginMeta, Origins
-from penstock_node.origin.catalogued import Catalog
+from penstock_node.origin import Origins
+from tests.unit.hand_answered_origin import HandAnsweredOrigin, Opened
 
 DEADLINE_S = 20.0
 URLS = ("s3://near/", "s3://far/")
-
-
-class HandAnsweredOrigin:
-    """Its questions wait until the test answers them."""
-
-    def __init__(self) -> None:
-        self.asked: dict[str, list[asyncio.Future[OriginMeta]]] = defaultdict(list)
-        self._changed = asyncio.Condition()
-
-    async def head(self, path: str, *, deadline: Deadline | None = None) -> OriginMeta:
-        assert deadline is not None
-        answer: asyncio.Future[OriginMeta] = asyncio.get_running_loop().create_future()
-        async with self._changed:
-            self.asked[path].append(answer)
-            self._changed.notify_all()
-        return await answer
-
-    @property
-    def open_count(self) -> int:
-        """How many questions are open."""
-        return sum(map(len, self.asked.values()))
-
-    async def wait_asked(self, path: str = "", *, count: int = 1) -> None:
-        """Wait until so many questions are open, about one path or any."""
-        async with asyncio.timeout(DEADLINE_S), self._changed:
-            await self._changed.wait_for(
-                lambda: (len(self.asked[path]) if path else self.open_count) >= count
-            )
-
-    async def answer(self, path: str, *, version: str = "", error: Exception | None = None) -> None:
-        """Answer the oldest open question, once there is one."""
-        await self.wait_asked(path)
-        answer = self.asked[path].pop(0)
-        if version:
-            answer.set_result(OriginMeta(version, 5, 1))
-        else:
-            answer.set_exception(error or ObjectNotFound(path))
-
-
-class Opened:
-    """Opens the volume's origins: those of the test."""
-
-    def __init__(self, origins: list[HandAnsweredOrigin]) -> None:
-        self._origins = origins
-
-    def get(self, volume: Volume) -> CataloguedOrigin:
-        origins = [cast("Origin", each) for each in self._origins]
-        unasked = cast("Catalog", None)
-        return CataloguedOrigin(volume, unasked, origins, counters=OriginCounters())
 
 
 @pytest.fixture
@@ -199,3 +148,10 @@ async def test_one_that_is_given_up_by_who_asked_is_noted_all_the_same(world: Wo
 
     assert not (await other).is_noted
     assert world.versions("x") == ["v1"]
+
+
+async def test_a_volume_that_is_not_there_is_not_made(files: Files, world: World) -> None:
+    with pytest.raises(InvalidRequest, match="no catalogued volume"):
+        await world.looking.look("pond", "x", "s3://near/x")
+
+    assert files.volume_names() == ["lake"]
