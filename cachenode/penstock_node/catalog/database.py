@@ -8,6 +8,7 @@ PostgreSQL: whoever writes holds the counter's row, so that they write one after
 """
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event, exc
+from sqlalchemy.dialects import postgresql
 
 from penstock.errors import CatalogUnavailable, InvalidConfiguration, NoSpace, PenstockError
 from penstock_node.catalog.tables import counter
@@ -186,6 +188,20 @@ class Numbers:
             self.connection.execute(
                 sa.update(counter).where(counter.c.id == 0).values(seq=self.newest)
             )
+
+
+def is_one_of(
+    connection: sa.Connection, column: sa.Column[str], texts: Sequence[str]
+) -> sa.ColumnElement[bool]:
+    """Return the condition that a column is one of some texts.
+
+    They are one parameter: with one each the statement would be put together anew each time, for
+    longer than it runs.
+    """
+    if connection.dialect.name == "sqlite":
+        each = sa.func.json_each(json.dumps(texts)).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+    return column == sa.any_(sa.literal(texts, postgresql.ARRAY(sa.Text)))
 
 
 def _checked(url: str) -> sa.URL:

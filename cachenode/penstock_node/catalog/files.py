@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from penstock.catalog_file import CatalogChange, CatalogFile
 from penstock.errors import ObjectNotFound
-from penstock_node.catalog.database import Database, Numbers
+from penstock_node.catalog.database import Database, Numbers, is_one_of
 from penstock_node.catalog.names import names_in
 from penstock_node.catalog.records import Difference, Known, Span, difference, end_of
 from penstock_node.catalog.tables import IS_CURRENT, counter, entries, volumes
@@ -287,7 +287,7 @@ class VolumeFiles:
     def _known(self, connection: sa.Connection, paths: Iterable[str]) -> dict[str, Known]:
         found: dict[str, Known] = {}
         for some in in_batches(paths):
-            wanted = self._current(*_KNOWN).where(entries.c.path.in_(some))
+            wanted = self._current(*_KNOWN).where(is_one_of(connection, entries.c.path, some))
             found |= _by_path(connection.execute(wanted))
         return found
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from penstock.catalog_file import CatalogChange
 from penstock.errors import InvalidConfiguration
-from penstock_node.catalog.database import Database, Numbers
+from penstock_node.catalog.database import Database, Numbers, is_one_of
 from penstock_node.catalog.files import as_change, entry_row, in_batches, select_changes
 from penstock_node.catalog.tables import IS_CURRENT, entries, volumes
 
@@ -69,7 +69,7 @@ class Copy:
                     # Before it has statistics PostgreSQL goes through all that is between.
                     entries.c.path >= batch[0],
                     entries.c.path <= batch[-1],
-                    entries.c.path.in_(batch),
+                    is_one_of(numbers.connection, entries.c.path, batch),
                 )
                 numbers.connection.execute(over.values(is_current=False))
         rows = [
