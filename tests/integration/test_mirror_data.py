@@ -109,6 +109,10 @@ class World:
             operators.evict([f"penstock://lake/{path}"])
         return self.read(path)[2].sent_bytes
 
+    def is_troubled(self) -> bool:
+        brought = self.brought()
+        return brought is not None and bool(brought.trouble)
+
     def has_copies(self, at: str, least: int) -> bool:
         return len(self.copies(at)) >= least
 
@@ -265,6 +269,55 @@ def test_what_is_copied_and_warmed_crosses_the_link_once(world: World) -> None:
     read, source, own = world.read("both/x")
     assert (read, source.sent_bytes, own.sent_bytes) == (data, 0, 0)
     assert (world.near.s3.counters() - before).sent_bytes == SIZE
+
+
+def test_a_new_version_is_warmed_though_nodes_have_just_opened_the_old_one(world: World) -> None:
+    world.put("warm/again")
+    world.publish("warm")
+    world.read("warm/again")
+    with operator.connect(world.far.address) as operators:
+        operators.set_settings({"open_ttl_s": 3600})
+        world.read("warm/again")  # From now on its node believes in this version.
+        newer = world.put("warm/again")
+        world.publish("warm")
+        world.bring(MirrorRules(warmed=("warm/again",)))
+        operators.set_settings({"open_ttl_s": 0})
+
+    read, source, own = world.read("warm/again")
+    assert (read, source.sent_bytes, own.sent_bytes) == (newer, 0, 0)
+
+
+def test_what_cannot_be_warmed_is_told_and_warmed_when_it_can(world: World) -> None:
+    data = world.put("later/x")
+    world.publish("later")
+    rules = MirrorRules(warmed=("later/**",))
+    world.near.s3.kill()
+    try:
+        with operator.connect(world.far.address) as operators:
+            operators.catalog.set_mirror_rules("lake", rules)
+        wait_until(world.is_troubled, deadline_s=DEADLINE_S, what="it is told")
+    finally:
+        world.near.s3.start()
+    world.wait_brought(rules)
+
+    read, source, _ = world.read("later/x")
+    assert (read, source.sent_bytes) == (data, 0)
+
+
+def test_who_falls_back_to_the_origin_goes_on_from_a_copy_to_the_source(world: World) -> None:
+    data = world.put("without/x")
+    world.publish("without")
+    world.bring(MirrorRules(("without/**",)))
+    node = world.far.cluster["n1"]
+    with world.far.cluster.connect(fallback="origin") as cache:
+        file = cache.open("penstock://lake/without/x")
+        world.far.s3.put("copy", "without/x", random.Random(9).randbytes(SIZE))
+        node.kill()
+        try:
+            assert file.read() == data
+        finally:
+            node.start()
+            world.far.catalog.wait_found(world.far.address)
 
 
 def test_rules_are_refused_that_cannot_be_heeded(world: World) -> None:

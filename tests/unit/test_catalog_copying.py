@@ -16,6 +16,7 @@ from penstock_node.catalog_server.copying import PART_BYTES, PARTS_AHEAD, FileCo
 from penstock_node.origin import Origin, OriginMeta, Origins
 from penstock_node.origin.interface import Buffer
 from penstock_node.pace import Pace
+from tests.unit.hand_answered_origin import HandAnsweredOrigin
 
 DEADLINE_S = 20.0
 
@@ -91,6 +92,23 @@ async def test_a_copy_has_all_bytes_and_few_of_them_are_in_memory(
     assert (target.directory / "x").read_bytes() == data
     assert version == (await target.head("x")).version
     assert source.most_at_once <= PARTS_AHEAD
+
+
+async def test_what_the_target_has_already_is_not_sent_again(source: Store, tmp_path: Path) -> None:
+    target = HandAnsweredOrigin()  # Takes no puts.
+    file = CatalogFile("x", '"1"', 5, 7, "s3://source/x", '"1"')
+    copier = FileCopier(
+        file,
+        source=source,  # type: ignore[arg-type]
+        within="x",
+        target=target,  # type: ignore[arg-type]
+        pace=None,
+    )
+    copying = asyncio.create_task(copier.run())
+    await target.answer("x", version='"1"')
+
+    assert await copying == '"1"'
+    assert source.reads == 0
 
 
 async def test_bytes_that_the_store_did_not_keep_as_they_were_are_found(

@@ -9,7 +9,8 @@ asked first. Wherever they come from they are the same bytes of the same object.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from penstock.catalog_file import CatalogFile, LocatedFile
@@ -66,6 +67,7 @@ class CataloguedOrigin:
         origins: Sequence[Origin],
         *,
         counters: OriginCounters,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask nothing yet.
 
@@ -74,13 +76,14 @@ class CataloguedOrigin:
             catalog: Says which files it has.
             origins: One for each of ``volume.origins``.
             counters: What all of them count together.
+            clock: Monotonic, in seconds.
         """
         self._volume, self._catalog = volume, catalog
         # The innermost first, if one lies in another.
         places = zip(volume.origins, origins, strict=True)
         self._origins = sorted(places, key=lambda each: len(each[0].url), reverse=True)
         self._counters = counters
-        self._whereabouts = Whereabouts()
+        self._whereabouts = Whereabouts(clock)
         self._asking: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:

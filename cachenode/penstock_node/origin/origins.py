@@ -90,7 +90,9 @@ class Origins:
         opened = [self._open_place(place, limits, counters) for place in volume.origins]
         origins = [each.origin for each in opened]
         gates = tuple(gate for each in opened for gate in each.gates)
-        origin = CataloguedOrigin(volume, self._catalog, origins, counters=counters)
+        origin = CataloguedOrigin(
+            volume, self._catalog, origins, counters=counters, clock=self._clock
+        )
         return _Opened(volume, origin, gates)
 
     def _open_place(self, place: Volume, limits: OriginLimits, counters: OriginCounters) -> _Opened:
