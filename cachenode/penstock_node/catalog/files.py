@@ -33,6 +33,13 @@ IN_MAX = 500
 _FILE = [getattr(entries.c, name) for name in CatalogFile._fields]
 _KNOWN = [entries.c.path, *(getattr(entries.c, name) for name in Known._fields)]
 
+# Put together once: for one row that takes longer than finding it.
+_STAT = sa.select(*_FILE).where(
+    entries.c.volume_id == sa.bindparam("volume_id"),
+    IS_CURRENT,
+    entries.c.path == sa.bindparam("path"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -136,7 +143,7 @@ class VolumeFiles:
     def stat(self, path: str) -> CatalogFile | None:
         """Return what there is at ``path``; None: nothing."""
         with self._database.reading() as connection:
-            row = connection.execute(self._current(*_FILE).where(entries.c.path == path)).first()
+            row = connection.execute(_STAT, {"volume_id": self._id, "path": path}).first()
         return CatalogFile(*row) if row else None
 
     def page(
