@@ -22,11 +22,13 @@ class HeldOrigin:
     """Lists nothing, once it is told to; or fails."""
 
     def __init__(self) -> None:
+        self.is_asked = asyncio.Event()
         self.goes_on = asyncio.Event()
         self.is_cancelled = asyncio.Event()
         self.failure: Exception | None = None
 
     async def list(self, prefix: str, *, after: str = "", limit: int) -> ListPage:
+        self.is_asked.set()
         try:
             await self.goes_on.wait()
         except asyncio.CancelledError:
@@ -89,7 +91,9 @@ async def test_one_that_is_stopped_or_whose_process_ends_is_ended(
     imports, stopped, open_still = Imports(), HeldOrigin(), HeldOrigin()
     name = imports.start(work(files, threads, stopped))
     imports.start(work(files, threads, open_still))
-    await asyncio.sleep(0)  # Both have begun to list.
+    async with asyncio.timeout(DEADLINE_S):
+        await stopped.is_asked.wait()
+        await open_still.is_asked.wait()
 
     await imports.stop(name)
     assert stopped.is_cancelled.is_set()
