@@ -114,9 +114,9 @@ async def test_whoever_waited_while_the_origin_was_away_and_back_goes_on() -> No
 
 
 async def test_whoever_waits_when_the_origin_is_found_away_is_told_and_asks_nothing() -> None:
-    rig = Rig(OriginLimits(bytes_per_s=1000.0))
+    rig = Rig(OriginLimits(bytes_per_s=200.0))
     await rig.succeed(size_bytes=500)
-    patient = asyncio.create_task(rig.succeed(size_bytes=1))
+    patient = asyncio.create_task(rig.succeed(size_bytes=1))  # Its turn comes in 2.5 s.
     await asyncio.sleep(0)
     assert rig.gate.waiting == 1
 
