@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from penstock import tracing
 from penstock.errors import NotCached, NotOwner, Overloaded
 from penstock.membership.view import Member
 from penstock.objects import check_blocks
@@ -117,11 +118,13 @@ class Chunks:
             chunk: Which one.
             recheck: The reader got wrong bytes: look at the copies first.
         """
-        if recheck:
-            self._store.recheck(chunk.object, chunk.index)
-        stored = self._store.get(chunk.object, chunk.index)
-        if stored is None:
-            return None
+        with tracing.span("look", chunk=chunk.index) as span:
+            if recheck:
+                self._store.recheck(chunk.object, chunk.index)
+            stored = self._store.get(chunk.object, chunk.index)
+            if stored is None:
+                return None
+            span.note(source=stored.source, disk=stored.disk.path)
         if stored.source == "disk" and self._store.has_memory:
             self._promote(chunk)
         return ChunkAnswer(chunk, stored, stored.source)
@@ -174,7 +177,7 @@ class Chunks:
     async def look(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:
         """As `at_hand`, on the event loop."""
         looking = asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self.at_hand(chunk, recheck=recheck)
+            self._threads, tracing.carried(lambda: self.at_hand(chunk, recheck=recheck))
         )
         try:
             async with asyncio.timeout(LOOK_S):
@@ -188,7 +191,7 @@ class Chunks:
 
     async def land(self, chunk: Chunk, flight: Flight[Filled]) -> ChunkAnswer | None:
         """Return what a flight brings, or None when it is not there after `INTERIM_S`."""
-        filled = await flight.wait(INTERIM_S)
+        filled = await _followed(flight)
         if filled is None:
             return None
         if filled.payload is not None:
@@ -201,7 +204,7 @@ class Chunks:
         """Learn of a placement that the sender has and this node has not."""
         if epoch <= self._cluster.epoch:
             return
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError), tracing.span("catch up", epoch=epoch):
             # Without an answer this node goes on with what it knows, and says at which epoch.
             async with asyncio.timeout(CATCH_UP_S):
                 state = await self._coordination.catch_up(epoch, timeout_s=CATCH_UP_S)
@@ -299,6 +302,19 @@ class Chunks:
         ticket = self._cluster.verify(ticket_text)
         subject = ticket.object
         return [i for i in range(subject.chunk_count) if self._store.holds(subject, i)]
+
+
+async def _followed(flight: Flight[Filled]) -> Filled | None:
+    """Return what a flight has landed, None after `INTERIM_S`; its trace is the waiter's too."""
+    with tracing.span("wait for the fill") as waiting:
+        try:
+            return await flight.wait(INTERIM_S)
+        finally:
+            place, trace = tracing.current(), flight.trace
+            if trace:
+                waiting.note(waits_for=trace.spans[0].id)
+            if place and trace and trace.id != place.trace.id and flight.has_landed:
+                place.trace.adopt(trace, waiting)
 
 
 def _close_found(looking: "asyncio.Future[ChunkAnswer | None]") -> None:

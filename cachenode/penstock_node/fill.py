@@ -7,10 +7,12 @@ Not responsible for: deciding whose chunk it is (`ownership`), reading origins (
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
 
+from penstock import tracing
 from penstock.errors import (
     NodeUnavailable,
     NotOwner,
@@ -32,6 +34,7 @@ from penstock_node.origin.interface import Buffer
 from penstock_node.ownership import Duty
 from penstock_node.peers import PROBES, Peers
 from penstock_node.store.eviction import Reason
+from penstock_node.traces import Traces
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +64,7 @@ class Filler:
         inflight: Inflight,
         incoming: Incoming,
         metrics: NodeMetrics,
+        traces: Traces,
         on_changed: Callable[[Chunk], Awaitable[None]],
     ) -> None:
         """Put the parts together.
@@ -73,6 +77,7 @@ class Filler:
             inflight: The memory that chunks take on their way in.
             incoming: Told of what is on its way, by which placement.
             metrics: What is counted.
+            traces: What each fill does.
             on_changed: Called when the origin turns out to have another version by now.
         """
         self._cluster = cluster
@@ -81,6 +86,7 @@ class Filler:
         self._keeping = keeping
         self._incoming = incoming
         self._metrics = metrics
+        self._traces = traces
         self._on_changed = on_changed
         self._inflight = inflight
         self._alone: set[bytes] = set()
@@ -133,9 +139,18 @@ class Filler:
         reason: Reason,
     ) -> Filled:
         try:
-            filled = await self._keeping.bring(
-                chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight, reason=reason
-            )
+            with self._traces.filling(
+                url=chunk.object.key, chunk=chunk.index, volume=chunk.volume, reason=reason
+            ) as flight.trace:
+                filled = await self._keeping.bring(
+                    chunk,
+                    partial(self._fetch, chunk, duty),
+                    owned=True,
+                    flight=flight,
+                    reason=reason,
+                )
+                tracing.here().note(source=filled.source)
+                tracing.here().add_bytes(chunk.length)
         finally:
             end()
             self._alone.discard(chunk.id)
@@ -149,7 +164,8 @@ class Filler:
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
         if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.
             self._flights.forget_landed()
-        return await lane.acquire(chunk.length)
+        with tracing.here().queued():
+            return await lane.acquire(chunk.length)
 
     async def _fetch(self, chunk: Chunk, duty: Duty) -> Arrival:
         with self._metrics.filling():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Generic, TypeVar
 
 from penstock.errors import Overloaded
+from penstock.tracing import Trace
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -31,6 +32,8 @@ class Flight(Generic[V]):
         loop = asyncio.get_running_loop()
         self._result: asyncio.Future[V] = loop.create_future()
         self._outcome: asyncio.Future[V] = loop.create_future()
+        self.trace: Trace | None = None
+        """What the fetch does, told by it: for those who wait, too."""
 
     @property
     def has_landed(self) -> bool:

@@ -5,11 +5,11 @@ owner through the library's own reader; what comes stays in the memory and local
 Not responsible for: chunks that this node owns (`chunks`), how an answer travels (`serve`).
 """
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
+from penstock import tracing
 from penstock.errors import NotCached
 from penstock.membership.nodes import Nodes
 from penstock.memory import new_memory
@@ -24,6 +24,8 @@ from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
 from penstock_node.store.eviction import Reason
 from penstock_node.store.store import Store
+from penstock_node.tasks import in_thread
+from penstock_node.traces import Traces
 
 FETCHES_MAX = 1024
 """Chunks being fetched or waiting for memory; beyond it, readers are asked to come back."""
@@ -44,6 +46,7 @@ class HostReads:
         reader: Reader,
         nodes: Nodes,
         inflight: Inflight,
+        traces: Traces,
         threads: Executor,
     ) -> None:
         """Put the parts together.
@@ -56,6 +59,7 @@ class HostReads:
             reader: Reads from owners.
             nodes: Renews tickets, should a fetch outlast its own.
             inflight: The memory that chunks take on their way in.
+            traces: What each fetch does.
             threads: Where the reader's blocking calls run.
         """
         self._cluster = cluster
@@ -65,6 +69,7 @@ class HostReads:
         self._nodes = nodes
         self._inflight = inflight
         self._keeping = keeping
+        self._traces = traces
         self._threads = threads
         self._fetches: Flights[bytes, Filled] = Flights(
             flights_max=FETCHES_MAX, lingers=lambda filled: filled.payload is not None
@@ -123,15 +128,21 @@ class HostReads:
         )
 
     async def _bring(self, chunk: Chunk, flight: Flight[Filled], reason: Reason) -> Filled:
-        filled = await self._keeping.bring(
-            chunk, lambda: self._fetch(chunk), owned=False, flight=flight, reason=reason
-        )
+        with self._traces.filling(
+            url=chunk.object.key, chunk=chunk.index, volume=chunk.volume, reason=reason
+        ) as flight.trace:
+            filled = await self._keeping.bring(
+                chunk, lambda: self._fetch(chunk), owned=False, flight=flight, reason=reason
+            )
+            tracing.here().note(source=filled.source)
+            tracing.here().add_bytes(chunk.length)
         self._make_room()
         return filled
 
     async def _fetch(self, chunk: Chunk) -> Arrival:
         self._make_room()
-        loan = await self._inflight.peer.acquire(chunk.length)
+        with tracing.here().queued():
+            loan = await self._inflight.peer.acquire(chunk.length)
         with loan.unless_it_fails():
             data = await self._in_thread(lambda: self._read(chunk))
         return Arrival(data, "peer", loan)
@@ -160,7 +171,7 @@ class HostReads:
         )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await in_thread(self._threads, call)
 
     async def close(self) -> None:
         """End all fetches."""

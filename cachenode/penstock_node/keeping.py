@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
+from penstock import tracing
 from penstock_node.chunk import Arrival, Chunk, Filled, Payload
 from penstock_node.flights import Flight
 from penstock_node.store.eviction import Reason
@@ -55,7 +56,10 @@ class Keeping:
         if await self._holds(chunk):
             return Filled("disk")
         begin = partial(self._begin, owned=owned, reason=reason)
-        return await self._keep(chunk, await fetch(), begin, flight)
+        arrival = await fetch()
+        with tracing.span("store") as span:
+            span.add_bytes(chunk.length)
+            return await self._keep(chunk, arrival, begin, flight)
 
     async def _holds(self, chunk: Chunk) -> bool:
         if self._store.knows_all:

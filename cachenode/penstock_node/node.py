@@ -6,13 +6,12 @@ Not responsible for: reading configuration (`config`), signals (`command`).
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
 import structlog
-from google.protobuf.json_format import MessageToDict
 
 from penstock.core import Core, Options
 from penstock_node import configured
@@ -35,9 +34,9 @@ from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
 from penstock_node.listed_versions import ListedVersions
 from penstock_node.listing import Listings
-from penstock_node.metrics import NodeMetrics
 from penstock_node.node_file import remove_node_file, write_node_file
 from penstock_node.node_metrics import node_gauges
+from penstock_node.observing import Observing
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
@@ -46,7 +45,6 @@ from penstock_node.peers import Peers
 from penstock_node.pinned import Pinned
 from penstock_node.ports import Ports
 from penstock_node.putting import Puts
-from penstock_node.serve.admin import node_app
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
@@ -130,7 +128,8 @@ class Node:
 
     def _open_store(self) -> None:
         self.inflight = Inflight(self.config.inflight_max)
-        self.metrics = NodeMetrics(version=VERSION, inflight=self.inflight)
+        observing = Observing(self.id, version=VERSION, inflight=self.inflight)
+        self.observing, self.metrics, self.traces = observing, observing.metrics, observing.traces
         self.store = Store(configured.tiers(self.config))
         self._stack.callback(self.store.close)
         self.store.open()
@@ -227,6 +226,7 @@ class Node:
             inflight=self.inflight,
             incoming=self.incoming,
             metrics=self.metrics,
+            traces=self.traces,
             on_changed=note_change,
         )
 
@@ -246,7 +246,9 @@ class Node:
     async def _serve(self) -> None:
         """Begin to answer; until the node has joined, readers are sent to other nodes."""
         self.operations = self._operations()
-        self.calls = Calls(cluster=self.cluster, opener=self.opener, listings=self.listings)
+        self.calls = Calls(
+            cluster=self.cluster, opener=self.opener, listings=self.listings, traces=self.traces
+        )
         self.puts = Puts(
             cluster=self.cluster,
             origins=self.origins,
@@ -267,23 +269,17 @@ class Node:
         services.add_to_grpc()
         self.engine = services.start_engine()
         self._stack.push_async_callback(self._stop_engine)
-        app = node_app(
-            self.metrics.registry,
-            is_ready=lambda: self.is_ready,
-            cluster=self._status,
-            is_open=self.config.admin_open or is_loopback(self.config.listen_host),
+        await self._stack.enter_async_context(
+            self.observing.shown(
+                self.ports.admin,
+                operations=self.operations,
+                is_ready=lambda: self.is_ready,
+                is_open=self.config.admin_open or is_loopback(self.config.listen_host),
+            )
         )
-        self._stack.push_async_callback(self._stop_admin, self.ports.admin.start(app))
         await self.ports.grpc.start()
         self._stack.push_async_callback(self.ports.grpc.stop)
         self._stack.push_async_callback(self.puts.close)
-
-    async def _stop_admin(self, admin: asyncio.Task[None]) -> None:
-        self.ports.admin.stop()
-        await admin
-
-    async def _status(self) -> Mapping[str, Any]:
-        return MessageToDict(await self.operations.status(), preserving_proto_field_name=True)
 
     def _operations(self) -> Operations:
         return Operations(
@@ -320,6 +316,7 @@ class Node:
             calls=self.calls,
             inflight=self.inflight,
             metrics=self.metrics,
+            traces=self.traces,
             disk_threads=self.disk_threads,
             catalog_address=self.catalog_address,
         )
@@ -346,6 +343,7 @@ class Node:
             reader=self.library.reader,
             nodes=self.library.nodes,
             inflight=self.inflight,
+            traces=self.traces,
             threads=self.call_threads,
         )
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from penstock import tracing
 from penstock.errors import (
     CatalogUnavailable,
     NodeUnavailable,
@@ -146,11 +147,14 @@ class Opener:
         return None
 
     async def _forward(self, member: Member, url: str, refresh: bool) -> OpenedObject:
-        request = cache_pb2.OpenRequest(urls=[url], refresh=refresh, forwarded=True)
-        response = await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            lambda: self._nodes.ask(member, OPEN, request, timeout_s=FORWARD_TIMEOUT_S),
-        )
+        with tracing.span("forward", asks=member.id):
+            request = cache_pb2.OpenRequest(
+                urls=[url], refresh=refresh, forwarded=True, traceparent=tracing.traceparent()
+            )
+            response = await asyncio.get_running_loop().run_in_executor(
+                self._threads,
+                lambda: self._nodes.ask(member, OPEN, request, timeout_s=FORWARD_TIMEOUT_S),
+            )
         (result,) = response.results
         if result.WhichOneof("result") == "error":
             raise error_from_proto(result.error)

@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 
+from penstock import tracing
 from penstock.deadline import Deadline
 from penstock.errors import CorruptData, NodeUnavailable, PenstockError
 from penstock.membership.nodes import Nodes
@@ -73,13 +75,22 @@ class Peers:
             NotCached: It does not have the chunk and was asked only for what it has.
             PenstockError: What else it reported.
         """
-        # Kept in no variable: its error would keep this frame, and this frame the error.
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._fetch, member, chunk, only_if_cached, timeout_s
-        )
+        with tracing.span("peer", asks=member.id, only_if_cached=only_if_cached) as span:
+            # Kept in no variable: its error would keep this frame, and this frame the error.
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads,
+                tracing.carried(
+                    partial(self._fetch, member, chunk, only_if_cached, timeout_s, span)
+                ),
+            )
 
     def _fetch(
-        self, member: Member, chunk: Chunk, only_if_cached: bool, timeout_s: float
+        self,
+        member: Member,
+        chunk: Chunk,
+        only_if_cached: bool,
+        timeout_s: float,
+        span: tracing.Span,
     ) -> memoryview:
         data = new_memory(chunk.length)
         context = ReadContext(
@@ -88,6 +99,7 @@ class Peers:
             epoch=self._cluster.epoch,
             only_if_cached=only_if_cached,
             on_behalf=True,
+            traceparent=tracing.traceparent(),
         )
         deadline = Deadline.after(timeout_s)
         piece = PieceRequest(chunk.index, 0, chunk.length, data)
@@ -97,6 +109,8 @@ class Peers:
             context = replace(context, recheck=True)
             (outcome,) = plane.read(member, context, [piece], deadline=deadline)
         if isinstance(outcome, Landed):
+            span.note(source=outcome.source)
+            span.add_bytes(chunk.length)
             return data.toreadonly()
         try:
             raise outcome

@@ -16,6 +16,7 @@ from penstock.v1 import (
     operator_pb2_grpc,
     placement_pb2_grpc,
     put_pb2_grpc,
+    trace_pb2_grpc,
     warmup_pb2_grpc,
 )
 from penstock_node.chunks import Chunks
@@ -49,8 +50,10 @@ from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
 from penstock_node.serve.s3.access import access_of
 from penstock_node.serve.s3.gateway import S3Gateway
+from penstock_node.serve.traces_service import TracesService
 from penstock_node.serve.warmup_service import WarmupService
 from penstock_node.store.store import Store
+from penstock_node.traces import Traces
 from penstock_node.transport.engine import Engine
 from penstock_node.transport.http import HttpSession
 from penstock_node.warming import Warming
@@ -78,6 +81,7 @@ class Services:
     calls: Calls
     inflight: Inflight
     metrics: NodeMetrics
+    traces: Traces
     disk_threads: Executor
     catalog_address: Callable[[], str]
 
@@ -89,12 +93,14 @@ class Services:
             host_reads=self.host_reads,
             inflight=self.inflight,
             metrics=self.metrics,
+            traces=self.traces,
             threads=self.disk_threads,
         )
         chunks = ChunksService(
             self.chunks,
             cluster=self.cluster,
             metrics=self.metrics,
+            traces=self.traces,
             inflight=self.inflight,
             threads=self.disk_threads,
         )
@@ -110,6 +116,7 @@ class Services:
         warmup = WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start)
         handover = HandoverService(giving=self.handover.giving, copying=self.handover.copying)
         placements, puts = PlacementsService(self.calls), PutService(self.puts)
+        traces = TracesService(self.calls, self.traces)
         self.ports.grpc.add(
             [
                 Service("Cache", cache_pb2_grpc.add_CacheServicer_to_server, cache),
@@ -120,6 +127,7 @@ class Services:
                 Service("Operator", operator_pb2_grpc.add_OperatorServicer_to_server, operator),
                 Service("Handover", handover_pb2_grpc.add_HandoverServicer_to_server, handover),
                 Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
+                Service("Traces", trace_pb2_grpc.add_TracesServicer_to_server, traces),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
             ]
         )
@@ -171,6 +179,7 @@ class Services:
             ),
             guests=self.handover.guests,
             load=lambda: engine.busy_count,
+            traces=self.traces,
             loop=loop,
             opens_here=self.config.tls is None,
         )
@@ -182,6 +191,7 @@ class Services:
             listings=self.listings,
             reads=self.host_reads,
             metrics=self.metrics,
+            traces=self.traces,
             access=access_of(self.config),
             domain=self.config.s3_domain,
             loop=loop,
@@ -210,6 +220,7 @@ class Services:
             calls=self.calls,
             cluster=self.cluster,
             metrics=self.metrics,
+            traces=self.traces,
             loop=loop,
             bulk_address=self.ports.file.bulk_address,
             gives_to_all=all(tier.read_only_path for tier in self.config.tiers),

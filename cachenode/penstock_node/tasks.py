@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+from penstock import tracing
+
 T = TypeVar("T")
 
 
@@ -15,5 +17,5 @@ async def cancel(task: "asyncio.Task[Any]") -> None:
 
 
 async def in_thread(threads: Executor, work: Callable[[], T]) -> T:
-    """Return what ``work`` does in one of some threads."""
-    return await asyncio.get_running_loop().run_in_executor(threads, work)
+    """Return what ``work`` does in one of some threads, within this task's trace."""
+    return await asyncio.get_running_loop().run_in_executor(threads, tracing.carried(work))

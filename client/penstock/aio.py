@@ -1,23 +1,24 @@
 """The cache for asyncio programs: the same calls, awaited.
 
-A thin shell: every call runs the blocking one in a thread of this cache's own pool, `CALLS_MAX`
+A thin shell: every call runs the blocking one in a thread of this cache's own pool, some
 of them at once. A call that is cancelled stops its read, and returns only when nothing writes into
 the caller's buffer any more; one that has not begun never does. Cancelled questions without a
 payload return at once, and their threads when the answer comes or its deadline has passed.
 """
 
 import asyncio
+import contextlib
 import io
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from penstock.cache import Cache
 from penstock.cache import connect as connect_blocking
+from penstock.call_threads import CallThreads, in_thread
 from penstock.errors import PenstockError
 from penstock.host_view import Verify
 from penstock.listing import DirectoryEntry
@@ -27,6 +28,7 @@ from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.put import PART_BYTES
 from penstock.ranges import ByteRange
 from penstock.tls import Tls
+from penstock.trace_calls import ReadTrace, SlowReads
 from penstock.warmup import Target, WarmupProgress, WarmupReport
 
 if TYPE_CHECKING:
@@ -36,56 +38,7 @@ if TYPE_CHECKING:
     from penstock.snapshot_calls import SnapshotOptions
     from penstock.snapshots.tally import SnapshotReport
 
-CALLS_MAX = 64
-"""Calls of one cache that run at once; more wait their turn."""
-
 T = TypeVar("T")
-
-
-class CallThreads:
-    """Threads that make blocking calls for an event loop, `CALLS_MAX` of them at most.
-
-    A forked child has none of its parent's, and gets its own.
-    """
-
-    def __init__(self) -> None:
-        self._process = 0
-        self._pool: ThreadPoolExecutor | None = None
-
-    def submit(self, call: Callable[[], T]) -> "Future[T]":
-        """Have a thread make the call, when one has time."""
-        if self._pool is None or self._process != os.getpid():
-            self._process = os.getpid()
-            self._pool = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="penstock-aio")
-        return self._pool.submit(call)
-
-    def close(self) -> None:
-        """Make no more calls; wait for none."""
-        if self._pool is not None and self._process == os.getpid():
-            self._pool.shutdown(wait=False)
-
-
-async def in_thread(
-    threads: CallThreads, call: Callable[[], T], stop: threading.Event | None = None
-) -> T:
-    """Return what ``call`` does, made by one of ``threads``.
-
-    Args:
-        threads: Of which one makes it.
-        call: Blocks.
-        stop: Ends the call early once it is set: by a cancellation, which then waits for that.
-    """
-    running = threads.submit(call)
-    future = asyncio.wrap_future(running)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        if not running.cancel() and stop is not None:
-            stop.set()
-            # The buffer is the caller's again only when the thread has let go of it.
-            await asyncio.wait([future])
-            future.cancelled() or future.exception()
-        raise
 
 
 class AsyncObjectFile:
@@ -361,6 +314,24 @@ class AsyncCache:
     async def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
         """See `Cache.start_warmup`."""
         return await self._run(lambda: self._cache.start_warmup(urls, to=to))
+
+    @contextlib.asynccontextmanager
+    async def tracing(
+        self, name: str = "read", *, traceparent: str = ""
+    ) -> AsyncIterator[ReadTrace]:
+        """See `Cache.tracing`."""
+        following = self._cache._follow(traceparent)  # noqa: SLF001 - this is its twin
+        try:
+            with following.reading(name):
+                yield following.result
+        except Exception:
+            await self._run(following.gather)
+            raise
+        await self._run(following.gather)
+
+    async def slow_reads(self, count: int = 20) -> SlowReads:
+        """See `Cache.slow_reads`."""
+        return await self._run(lambda: self._cache.slow_reads(count))
 
     def stats(self) -> dict[str, dict[str, int]]:
         """See `Cache.stats`."""

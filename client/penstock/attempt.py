@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable
 
+from penstock import tracing
 from penstock.deadline import Deadline
 from penstock.errors import (
     Cancelled,
@@ -297,4 +298,5 @@ class Attempt:
         """Wait a little longer each time, jittered; a cancelled read wakes at once."""
         backoff_s = min(BACKOFF_MAX_S, BACKOFF_S * 2**self._pauses) * self._rng.uniform(0.5, 1.0)
         self._pauses = min(self._pauses + 1, 10)
-        self._load.stop.wait(min(max(at_least_s, backoff_s), self.deadline.remaining_s))
+        with tracing.span("pause", because=type(self._last_error).__name__):
+            self._load.stop.wait(min(max(at_least_s, backoff_s), self.deadline.remaining_s))

@@ -28,6 +28,7 @@ from penstock.put import PART_BYTES
 from penstock.ranges import RangeCalls
 from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
+from penstock.trace_calls import TraceCalls
 from penstock.warm_calls import start_warmup
 from penstock.warming import Warming
 from penstock.warmup import Target, WarmupProgress, WarmupReport
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from penstock.put_source import Source
 
 
-class Cache(ListingCalls, RangeCalls, SnapshotCalls):
+class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
     """A connection to a Penstock cluster. Thread-safe, and usable in forked children.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, `NotPermitted`

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from penstock import tracing
 from penstock.attempt import PIECE_TIMEOUT_S
 from penstock.checksums import BLOCK_BYTES
 from penstock.deadline import Deadline
@@ -80,19 +81,27 @@ class HereReads:
         deadline = Deadline.after(PIECE_TIMEOUT_S, is_over=stop.is_set)
         obj = handle.opened.id
         try:
-            context = ReadContext(handle.ticket(), obj, epoch=0, only_if_cached=True)
+            context = ReadContext(
+                handle.ticket(),
+                obj,
+                epoch=0,
+                only_if_cached=True,
+                traceparent=tracing.traceparent(),
+            )
             chunks, ahead = _chunks(obj, offset, len(target)), ahead_bytes // obj.chunk_size
             is_here = plane.kept.keep(context, chunks, ahead=ahead, deadline=deadline)
         except PenstockError:
             is_here = False
         if is_here:
             parts = _Parts(_cut(target, offset), stop)
-            work_together(
-                self._threads,
-                partial(self._read, plane.kept, context, parts),
-                threads=min(LOCAL_WORKERS, len(parts.left)),
-                give_up=lambda _: parts.left.clear(),
-            )
+            with tracing.span("kept files", plane=HostPlane.name) as span:
+                work_together(
+                    self._threads,
+                    partial(self._read, plane.kept, context, parts),
+                    threads=min(LOCAL_WORKERS, len(parts.left)),
+                    give_up=lambda _: parts.left.clear(),
+                )
+                span.add_bytes(len(target))
             is_here = not parts.is_missing
         if stop.is_set():
             raise Cancelled

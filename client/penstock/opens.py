@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from penstock import tracing
 from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.nodes import Nodes
 from penstock.object_info import OpenedObject
@@ -111,11 +112,15 @@ class Opens:
         if len(urls) > URLS_MAX:
             raise InvalidRequest(f"{len(urls)} urls in one request: at most {URLS_MAX}")
         asked_at = time.monotonic()
-        response = self._nodes.call(
-            OPEN,
-            cache_pb2.OpenRequest(urls=urls, refresh=refresh),
-            timeout_s=OPEN_TIMEOUT_S,
-        )
+        with tracing.span("open", urls=len(urls)) as span:
+            response = self._nodes.call(
+                OPEN,
+                cache_pb2.OpenRequest(
+                    urls=urls, refresh=refresh, traceparent=tracing.traceparent()
+                ),
+                timeout_s=OPEN_TIMEOUT_S,
+                span=span,
+            )
         assert len(response.results) == len(urls), "one result per url"
         return [
             self._take(url, result, asked_at)

@@ -20,6 +20,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from penstock import tracing
 from penstock.errors import Cancelled, PenstockError
 from penstock.memory import copy, new_memory
 
@@ -123,7 +124,7 @@ class _Window:
 
     def begin(self, threads: Threads) -> None:
         """Have another thread read it."""
-        self._future = threads.submit(lambda: self._read(self._gives_up))
+        self._future = threads.submit(tracing.carried(lambda: self._read(self._gives_up)))
 
     def _read(self, stop: threading.Event | None) -> None:
         self._read_into(self.memory, self.start, stop)

@@ -13,9 +13,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from penstock import tracing
 from penstock.attempt import PIECE_TIMEOUT_S, Attempt
 from penstock.deadline import Deadline
 from penstock.errors import ClusterUnavailable
@@ -225,7 +226,9 @@ class Reader:
                 if self._settles(load, attempt, candidate, context, request, outcome):
                     return
             elif self._fallback is not None:
-                self._fallback.read(load.handle.opened, request)
+                with tracing.span("origin", asks="origin", chunk=request.index) as span:
+                    self._fallback.read(load.handle.opened, request)
+                    span.add_bytes(request.stop - request.start)
                 self._landed(load, "origin", "origin", request)
                 return
             else:
@@ -242,8 +245,14 @@ class Reader:
         outcomes: list[Outcome] = []
         for at in range(0, len(requests), plane.pieces_max):
             some = requests[at : at + plane.pieces_max]
-            with self._routing.standing.asking(candidate.member.id):
-                outcomes += plane.read(candidate.member, context, some, deadline=deadline)
+            with (
+                self._routing.standing.asking(candidate.member.id),
+                tracing.span("ask", asks=candidate.member.id, plane=plane.name) as span,
+            ):
+                told = replace(context, traceparent=tracing.traceparent())
+                found = plane.read(candidate.member, told, some, deadline=deadline)
+                _note(span, some, found)
+            outcomes += found
         return outcomes
 
     def _settles(
@@ -265,3 +274,18 @@ class Reader:
     def _landed(self, load: _Load, plane: str, source: str, request: PieceRequest) -> None:
         self.counters.add(plane, source, request.stop - request.start)
         load.landed()
+
+
+def _note(
+    span: tracing.Span, requests: Sequence[PieceRequest], outcomes: Sequence[Outcome]
+) -> None:
+    """Note on a span what was asked for, and what came of it."""
+    if span is tracing.NO_SPAN:
+        return
+    span.note(chunks=",".join(str(request.index) for request in requests))
+    for request, outcome in zip(requests, outcomes, strict=True):
+        if isinstance(outcome, Landed):
+            span.add_bytes(request.stop - request.start)
+            span.note(source=outcome.source)
+        else:
+            tracing.note_error(span, outcome)

@@ -21,6 +21,7 @@ from penstock.v1 import (
     operator_pb2,
     placement_pb2,
     put_pb2,
+    trace_pb2,
     warmup_pb2,
 )
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
@@ -168,6 +169,12 @@ NODE_HOLDS = Method(
 )
 START_WARMUP = Method(
     "/penstock.v1.Warmup/Start", warmup_pb2.StartRequest, warmup_pb2.StartResponse
+)
+GET_TRACE = Method(
+    "/penstock.v1.Traces/GetTrace", trace_pb2.GetTraceRequest, trace_pb2.GetTraceResponse
+)
+LIST_SLOW = Method(
+    "/penstock.v1.Traces/ListSlow", trace_pb2.ListSlowRequest, trace_pb2.ListSlowResponse
 )
 WARM = Method("/penstock.v1.Warmup/Warm", warmup_pb2.WarmRequest, warmup_pb2.WarmResponse)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
+from penstock import tracing
+
 T = TypeVar("T")
 
 
@@ -20,6 +22,8 @@ def work_together(
     give_up: Callable[[BaseException], object],
 ) -> None:
     """Have ``work`` called in several threads at once; return when all calls have ended.
+
+    They are all within the caller's trace.
 
     A thread of the pool that has not begun by then never will: the caller's does it all.
 
@@ -33,6 +37,7 @@ def work_together(
         BaseException: What ``work`` raised, the caller's own call first.
     """
     helpers: list[Future[None]] = []
+    work = tracing.carried(work)
     try:
         for _ in range(threads - 1):
             helpers.append(pool.submit(work))  # noqa: PERF401 - those before one that fails count

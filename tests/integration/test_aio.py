@@ -14,7 +14,8 @@ import pytest
 
 import penstock
 import penstock.aio
-from penstock.aio import CALLS_MAX, AsyncCache, AsyncObjectFile, CallThreads, in_thread
+from penstock.aio import AsyncCache, AsyncObjectFile
+from penstock.call_threads import CALLS_MAX, CallThreads, in_thread
 from penstock.object_file import ObjectFile
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec
 
@@ -100,6 +101,8 @@ CALLS: dict[str, Call] = {
     "take_snapshot": lambda cache, path: cache.take_snapshot(PREFIX, path / "t"),
     "warmup": lambda cache, _: cache.warmup([URL]),
     "start_warmup": lambda cache, _: cache.start_warmup([URL]),
+    "slow_reads": lambda cache, _: cache.slow_reads(),
+    "tracing": lambda cache, _: _traced(cache),
     "file.read": lambda cache, _: _read_opened(cache, lambda file: file.read()),
     "file.read_buffer": lambda cache, _: _read_opened(cache, lambda file: file.read_buffer()),
     "file.readline": lambda cache, _: _read_opened(cache, lambda file: file.readline()),
@@ -110,6 +113,13 @@ CALLS: dict[str, Call] = {
         cache, lambda file: file.read_into_at(memoryview(bytearray(CHUNK_BYTES)), 7)
     ),
 }
+
+
+async def _traced(cache: AsyncCache) -> None:
+    async with cache.tracing():
+        await cache.read(URL, 0, len(OBJECT))
+
+
 KNOWN_HERE = {"cluster_view", "shares", "stats", "close"}
 """What asks nobody, once the cluster is known."""
 

@@ -36,6 +36,7 @@ from penstock_node.ownership import Duty
 from penstock_node.serve.handover_service import HandoverService
 from penstock_node.store import Store
 from penstock_node.store.eviction import Reason
+from penstock_node.traces import Traces
 from tests.simulation.clock import Process, SimExecutor, SimLoop
 from tests.simulation.coordinator import Connection
 from tests.simulation.coordinator import Store as KeyStore
@@ -109,6 +110,7 @@ class Parts:
         )
         self._inflight = Inflight(self._around.inflight_bytes)
         self._metrics = NodeMetrics(version="simulated", inflight=self._inflight)
+        self._traces = Traces(self._node.id)
         self._peers = SimPeers(self.cluster, self._around.network)
         self._incoming = Incoming()
         self.filler = self._filled()
@@ -171,6 +173,7 @@ class Parts:
             inflight=self._inflight,
             incoming=self._incoming,
             metrics=self._metrics,
+            traces=self._traces,
             on_changed=_ignore_change,
         )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from penstock.cli import settings, volumes, weights
 from penstock.cli.connection import check_url, tls_from_environment
 from penstock.cli.objects import node_parts
-from penstock.cli.reading import parse_bytes
+from penstock.cli.sizes import parse_bytes
 from penstock.errors import InvalidConfiguration
 from penstock.object_info import ChunkLocation
 from penstock.settings import ClusterSettings

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from penstock import tracing
 from penstock.checksums import BLOCK_BYTES
 from penstock.errors import (
     NodeUnavailable,
@@ -25,6 +26,7 @@ from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
 from penstock.placement import PastPlacement, PlacedNode, Placement
 from penstock.ring import Ring
+from penstock.tracing import Trace
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
@@ -39,6 +41,7 @@ from penstock_node.origin import Origins
 from penstock_node.ownership import Duty
 from penstock_node.peers import PROBES, Peers
 from penstock_node.store import Store, Tier
+from penstock_node.traces import Traces
 
 FILE = ObjectId("s3://b/model", "v1", 64 * BLOCK_BYTES, BLOCK_BYTES)
 CHUNK = Chunk(FILE, "models", 0)
@@ -58,6 +61,8 @@ class HandAnswered(Peers):
         self.answering: list[PenstockError | None] = [NotCached("not here")]
         """Errors, and None for the chunk; the last of them from then on."""
         self.is_there = True
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.asked: list[bool] = []
         """Whether each question was for what it has alone."""
         self.probes: list[tuple[str, int]] = []
@@ -66,6 +71,7 @@ class HandAnswered(Peers):
         self, member: Member, chunk: Chunk, *, only_if_cached: bool, timeout_s: float
     ) -> memoryview:
         self.asked.append(only_if_cached)
+        await self.may_answer.wait()
         answer = self.answering.pop(0) if len(self.answering) > 1 else self.answering[0]
         if answer is not None:
             raise answer
@@ -105,6 +111,7 @@ class Rig:
             inflight=self.inflight,
             incoming=self.incoming,
             metrics=NodeMetrics(version="test", inflight=self.inflight),
+            traces=Traces("test"),
             on_changed=cast("Callable[[Chunk], Any]", None),
         )
         self.chunks = Chunks(
@@ -471,3 +478,23 @@ async def test_nobody_is_sent_on_by_one_that_does_not_keep_the_chunk(rig: Rig) -
     )
 
     rig.chunks.check_handed_over(others, request)
+
+
+async def test_who_joins_a_fill_under_way_has_its_spans_in_its_own_trace(rig: Rig) -> None:
+    rig.peers.answering = [None]
+    rig.peers.may_answer.clear()
+    flight = rig.filler.start(CHUNK, Duty(None, others=("b",)))
+    mine = Trace(node="a")
+    with tracing.at(tracing.within(mine)), tracing.span("serve"):
+        joining = asyncio.create_task(rig.chunks.land(CHUNK, flight))
+    await asyncio.sleep(0)
+
+    rig.peers.may_answer.set()
+    landed = await joining
+
+    assert landed is not None
+    landed.close()
+    (fill,) = (span for span in mine.spans if span.name == "fill")
+    (wait,) = (span for span in mine.spans if span.name == "wait for the fill")
+    assert (fill.parent, wait.notes["waits_for"]) == (wait.id, fill.id)
+    assert fill.notes["reason"] == "read"

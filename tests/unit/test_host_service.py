@@ -42,6 +42,7 @@ from penstock_node.serve.host_chunks import HostChunks
 from penstock_node.store.store import Store
 from penstock_node.store.tier import Tier
 from penstock_node.testbed.processes import wait_until
+from penstock_node.traces import Traces
 from penstock_node.transport.engine import Engine, _overdue
 
 MIB = 1024 * 1024
@@ -143,6 +144,7 @@ class Rig:
             routing=cluster.routing,
         )
         opener = Opener(cluster=cluster, origins=origins, nodes=nodes, threads=threads)
+        traces = Traces("test")
         return HostService(
             chunks=HostChunks(
                 reads=self.fills,
@@ -151,10 +153,14 @@ class Rig:
                 threads=threads,
             ),
             calls=Calls(
-                cluster=cluster, opener=opener, listings=Listings(cluster=cluster, origins=origins)
+                cluster=cluster,
+                opener=opener,
+                listings=Listings(cluster=cluster, origins=origins),
+                traces=traces,
             ),
             cluster=cluster,
             metrics=NodeMetrics(version="test", inflight=self.inflight),
+            traces=traces,
             loop=self._loop,
             bulk_address="127.0.0.1:1",
             gives_to_all=False,

@@ -44,6 +44,7 @@ from penstock_node.pace import Pace
 from penstock_node.peers import Peers
 from penstock_node.pinned import FILLS_AT_ONCE, Pinned
 from penstock_node.store import Store, Tier
+from penstock_node.traces import Traces
 from penstock_node.warming import Warmed, Warming, WarmWanted
 
 FILE = ObjectId("s3://b/model", "v1", 8 * BLOCK_BYTES, BLOCK_BYTES)
@@ -119,6 +120,7 @@ class Rig:
             inflight=inflight,
             incoming=Incoming(),
             metrics=NodeMetrics(version="test", inflight=inflight),
+            traces=Traces("test"),
             on_changed=self._note,
         )
         chunks = Chunks(

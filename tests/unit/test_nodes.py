@@ -17,6 +17,7 @@ from penstock.routing import Routing
 from penstock.rpc import (
     CALL_TIMEOUT_S,
     GET_PLACEMENT,
+    GET_TRACE,
     LIST,
     OPEN,
     RENEW,
@@ -146,8 +147,8 @@ def test_what_readers_ask_goes_over_bulk_and_the_rest_over_grpc() -> None:
     assert operated.endswith(":grpc")
 
 
-def test_a_reader_calls_four_methods() -> None:
-    assert {OPEN, RENEW, LIST, GET_PLACEMENT} == READING
+def test_a_reader_calls_five_methods() -> None:
+    assert {OPEN, RENEW, LIST, GET_PLACEMENT, GET_TRACE} == READING
 
 
 def test_a_node_without_a_bulk_port_is_called_over_grpc() -> None:

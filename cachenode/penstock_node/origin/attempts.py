@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import stamina
 
+from penstock import tracing
 from penstock.deadline import Deadline
 from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import OriginLimits
@@ -47,5 +48,19 @@ async def attempts(
         ):
             with each:
                 await call.turn(size_bytes=size_bytes)
-                return await attempt()
+                found = await _noted(attempt, each.num)
+                tracing.here().add_bytes(size_bytes)
+                return found
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _noted(attempt: Callable[[], Awaitable[T]], number: int) -> T:
+    """Make an attempt; what comes of it is noted where the call is traced."""
+    span = tracing.here()
+    if number > 1:
+        span.note(attempts=number)
+    try:
+        return await attempt()
+    except Unanswered as failure:
+        span.note(again=failure.reason)
+        raise

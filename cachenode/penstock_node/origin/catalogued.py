@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from penstock import tracing
 from penstock.catalog_file import CatalogFile, LocatedFile
 from penstock.deadline import Deadline
 from penstock.errors import (
@@ -146,8 +147,9 @@ class CataloguedOrigin:
     async def _read(
         self, url: str, version: str, size: int, start: int, stop: int, deadline: Deadline | None
     ) -> Buffer:
-        _, origin, within = self.place_of(url)
-        return await origin.read(within, version, size, start, stop, deadline=deadline)
+        place, origin, within = self.place_of(url)
+        with tracing.span("source", place=place.url):
+            return await origin.read(within, version, size, start, stop, deadline=deadline)
 
     async def _look(self, file: CatalogFile) -> CatalogFile | None:
         """Have it noted that the source has another version, and return what there is now."""

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from penstock import tracing
 from penstock.deadline import Deadline
 from penstock.errors import (
     NotPermitted,
@@ -203,7 +204,9 @@ class FileOrigin:
     ) -> T:
         async with self._gate.call(path, deadline=deadline) as call:
             await call.turn(size_bytes=size_bytes)
-            return await self._in_thread(work, path)
+            found = await self._in_thread(work, path)
+            tracing.here().add_bytes(size_bytes)
+            return found
 
     async def _in_thread(self, work: Callable[[], T], path: str) -> T:
         what = describe(self._volume, path)

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
+from penstock import tracing
 from penstock.deadline import Deadline
 from penstock.errors import OriginUnavailable, Overloaded, PenstockError
 from penstock.volumes import Volume
@@ -98,6 +99,12 @@ class Gate:
             OriginUnavailable: The origin does not answer, or did not when it was last asked.
             Overloaded: No turn came in time.
         """
+        with tracing.span("origin", volume=self._volume.name, host=self._outages.host):
+            async with self._call(path, deadline) as call:
+                yield call
+
+    @contextlib.asynccontextmanager
+    async def _call(self, path: str, deadline: Deadline | None) -> AsyncIterator[Call]:
         admission = self._outages.enter(path)
         call = Call(self, admission, self._limits.attempts_max)
         remaining_s = deadline.remaining_s if deadline else math.inf
@@ -147,7 +154,8 @@ class Gate:
         self._waiting += 1
         call.is_waiting = True
         try:
-            yield
+            with tracing.here().queued():
+                yield
             call.is_waiting = False  # Else it is known that it waited when its time was over.
         finally:
             self._waiting -= 1

@@ -8,9 +8,10 @@ Not responsible for: HTTP itself (`transport.http`), the decision (`chunks`).
 import asyncio
 import base64
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
-from penstock import wire
+from penstock import tracing, wire
 from penstock.bulk_http import (
     CALL_PATH,
     CHECKSUMS,
@@ -29,6 +30,7 @@ from penstock.bulk_http import (
     SPREAD,
     SUSPECTS,
     TICKET_SCHEME,
+    TRACEPARENT,
     parse_range,
 )
 from penstock.checksums import checksums_between
@@ -46,6 +48,9 @@ from penstock_node.guests import Guests
 from penstock_node.handover.spreading import Spreading
 from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.calls import Calls
+from penstock_node.serve.traced import traced
+from penstock_node.store.store import StoredChunk
+from penstock_node.traces import Traces
 from penstock_node.transport.http import HttpRequest, reply, reply_with
 from penstock_node.transport.reply import FileSpan, Octets, Outcome, Part, Reply
 
@@ -72,6 +77,7 @@ class BulkService:
         spreading: Spreading,
         guests: Guests,
         load: Callable[[], int],
+        traces: Traces,
         loop: asyncio.AbstractEventLoop,
         opens_here: bool,
     ) -> None:
@@ -85,6 +91,7 @@ class BulkService:
             spreading: Sends readers on who all want the same.
             guests: Told of what is asked for.
             load: How many requests are in hand, told to readers with each answer.
+            traces: What requests do that are traced.
             loop: Where fills and calls run.
             opens_here: Whether calls are answered without credentials, as on the gRPC port.
         """
@@ -95,12 +102,17 @@ class BulkService:
         self._spreading = spreading
         self._guests = guests
         self._load = load
+        self._traces = traces
         self._loop = loop
         self._opens_here = opens_here
         self._waiting = 0
 
     def __call__(self, request: HttpRequest) -> Outcome:
         """Answer one request; see `transport.http.Handler`."""
+        traceparent = request.headers.get(TRACEPARENT, "")
+        return traced(self._traces, traceparent, partial(self._answer, request), plane=PLANE)
+
+    def _answer(self, request: HttpRequest) -> Outcome:
         try:
             return self._route(request)
         except PenstockError as error:
@@ -157,11 +169,16 @@ class BulkService:
         copies = self._spreading.served(answer.chunk, stop - start)
         self._guests.asked(answer.chunk.id)
         self._metrics.served(plane=PLANE, source=answer.source, length=stop - start)
+        here = tracing.here()
+        here.note(url=answer.chunk.object.key, chunk=answer.chunk.index, source=answer.source)
+        here.add_bytes(stop - start)
         body: Part
         if isinstance(content, Payload):
             body = Octets(content.data[start:stop], holds=content)
         else:
             body = FileSpan(content, start, stop)
+            if tracing.current() is not None:
+                _time_disk(content, start, stop)
         checksums = base64.b64encode(checksums_between(content.checksums, start, stop))
         headers = [
             (CHECKSUMS, checksums.decode()),
@@ -188,6 +205,7 @@ class BulkService:
     def _refuse(self, error: PenstockError) -> Reply:
         if not (isinstance(error, Overloaded) and error.is_sent_on):
             self._metrics.chunk_read_failures.labels(error=error.name).inc()
+        tracing.note_error(tracing.here(), error)
         headers = [(ERROR, error.name), (EPOCH, str(self._cluster.epoch))]
         if isinstance(error, Overloaded):
             headers.append(("Retry-After", f"{error.retry_after_s:g}"))
@@ -197,6 +215,13 @@ class BulkService:
                 headers.append((HOLDER, error.held_by))
         body = wire.error_to_proto(error).SerializeToString()
         return reply(error.http_status, headers, body)
+
+
+def _time_disk(content: StoredChunk, start: int, stop: int) -> None:
+    """Read what is about to be sent, so that its trace tells the disk from the network."""
+    with tracing.span("disk", disk=content.disk.path) as span:
+        content.read_through(start, stop)
+        span.add_bytes(stop - start)
 
 
 def _chunk_request(request: HttpRequest, path: str) -> ChunkRequest:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 
 from penstock import wire
+from penstock.bulk_http import TRACEPARENT
 from penstock.checksums import checksums_between, verify_blocks
 from penstock.errors import CorruptData, Overloaded, PenstockError
 from penstock.objects import Piece, check_range, cover_blocks, pieces
@@ -18,6 +19,7 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.rpc import Context, answers, answers_stream
+from penstock_node.traces import Traces
 
 FRAME_BYTES = 1024 * 1024
 """Fastest for gRPC from Python, of the sizes that were measured."""
@@ -36,6 +38,7 @@ class CacheService(cache_pb2_grpc.CacheServicer):
         host_reads: HostReads,
         inflight: Inflight,
         metrics: NodeMetrics,
+        traces: Traces,
         threads: Executor,
     ) -> None:
         """Put the parts together.
@@ -46,6 +49,7 @@ class CacheService(cache_pb2_grpc.CacheServicer):
             host_reads: Brings its chunks, as for this machine's own readers.
             inflight: The memory that chunks take on their way out.
             metrics: What is counted.
+            traces: What requests do that are traced.
             threads: For disk work.
         """
         self._calls = calls
@@ -53,6 +57,7 @@ class CacheService(cache_pb2_grpc.CacheServicer):
         self._host_reads = host_reads
         self._memory = inflight.sends
         self._metrics = metrics
+        self._traces = traces
         self._threads = threads
 
     @answers
@@ -81,6 +86,14 @@ class CacheService(cache_pb2_grpc.CacheServicer):
         self, request: cache_pb2.ReadRequest, context: Context
     ) -> AsyncIterator[cache_pb2.ReadResponse]:
         """Answer with the object, then its bytes; a slow reader holds one chunk in memory."""
+        told = dict(context.invocation_metadata() or ())
+        with self._traces.serving(str(told.get(TRACEPARENT, "")), "serve", plane="grpc"):
+            async for response in self._answers(request):
+                yield response
+
+    async def _answers(
+        self, request: cache_pb2.ReadRequest
+    ) -> AsyncIterator[cache_pb2.ReadResponse]:
         (opened,) = await self._opener.open([request.url], refresh=False, forwarded=False)
         if isinstance(opened, PenstockError):
             raise opened

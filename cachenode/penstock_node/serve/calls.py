@@ -5,6 +5,7 @@ Responsible for: opening, renewing, listing and telling the placement, in messag
 Not responsible for: how a call travels, chunks (`chunks`), what operators do.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,14 @@ from google.protobuf.message import DecodeError, Message
 from penstock import wire
 from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.view import View
-from penstock.rpc import GET_PLACEMENT, LIST, OPEN, RENEW, Method
-from penstock.v1 import cache_pb2, placement_pb2
+from penstock.rpc import GET_PLACEMENT, GET_TRACE, LIST, OPEN, RENEW, Method
+from penstock.trace_messages import spans_to_proto
+from penstock.v1 import cache_pb2, placement_pb2, trace_pb2
 from penstock_node.cluster import Cluster
 from penstock_node.key_listing import list_directory
 from penstock_node.listing import Listings, Page
 from penstock_node.opening import Opener
+from penstock_node.traces import Traces
 
 URLS_MAX = 1_000
 
@@ -35,8 +38,11 @@ class _Call:
 class Calls:
     """Answers calls, on the event loop."""
 
-    def __init__(self, *, cluster: Cluster, opener: Opener, listings: Listings) -> None:
+    def __init__(
+        self, *, cluster: Cluster, opener: Opener, listings: Listings, traces: Traces
+    ) -> None:
         self._cluster = cluster
+        self._traces = traces
         self._opener = opener
         self._listings = listings
         self._placement: tuple[View, placement_pb2.GetPlacementResponse] | None = None
@@ -47,6 +53,7 @@ class Calls:
                 _Call(RENEW, self.renew),
                 _Call(LIST, self.list),
                 _Call(GET_PLACEMENT, self.placement),
+                _Call(GET_TRACE, self.trace),
             )
         }
 
@@ -71,9 +78,10 @@ class Calls:
         """Answer with an object or an error for each url."""
         if len(request.urls) > URLS_MAX:
             raise InvalidRequest(f"{len(request.urls)} urls in one request: at most {URLS_MAX}")
-        results = await self._opener.open(
-            request.urls, refresh=request.refresh, forwarded=request.forwarded
-        )
+        with self._traces.serving(request.traceparent, "open", urls=len(request.urls)):
+            results = await self._opener.open(
+                request.urls, refresh=request.refresh, forwarded=request.forwarded
+            )
         return cache_pb2.OpenResponse(
             results=[
                 cache_pb2.OpenResult(error=wire.error_to_proto(result))
@@ -106,6 +114,17 @@ class Calls:
             objects=[wire.listed_to_proto(info) for info in found.objects],
             directories=found.directories,
             next_page_token=found.next_token,
+        )
+
+    async def trace(self, request: trace_pb2.GetTraceRequest) -> trace_pb2.GetTraceResponse:
+        """Answer with what this node keeps of a trace. Whoever knows its id was told it."""
+        asked_at = time.time()
+        spans, dropped = await self._traces.spans(request.trace_id)
+        return trace_pb2.GetTraceResponse(
+            spans=spans_to_proto(spans),
+            dropped=dropped,
+            asked_at=asked_at,
+            answered_at=time.time(),
         )
 
     async def placement(

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 from concurrent.futures import Executor
+from functools import partial
 
+from penstock import tracing
 from penstock.checksums import checksums_between
 from penstock.errors import Overloaded, PenstockError
 from penstock.v1 import cache_pb2, cache_pb2_grpc
@@ -13,6 +15,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.rpc import Context, answers
+from penstock_node.traces import Traces
 
 REQUESTS_MAX = 1024
 """In hand at once, most of them waiting for a fill; beyond it, readers are asked to come back."""
@@ -30,12 +33,14 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
         *,
         cluster: Cluster,
         metrics: NodeMetrics,
+        traces: Traces,
         inflight: Inflight,
         threads: Executor,
     ) -> None:
         self._chunks = chunks
         self._cluster = cluster
         self._metrics = metrics
+        self._traces = traces
         self._threads = threads
         self._in_hand = 0
         self._memory = inflight.sends
@@ -46,7 +51,9 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
     ) -> cache_pb2.GetChunkResponse:
         """Answer with blocks of a chunk, or that it is being filled."""
         try:
-            return await self._get(request, context)
+            with self._traces.serving(request.traceparent, "serve", plane="grpc") as span:
+                span.note(chunk=request.index)
+                return await self._get(request, context)
         except PenstockError as error:
             self._metrics.chunk_read_failures.labels(error=error.name).inc()
             raise
@@ -79,7 +86,10 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                 # Shielded: it closes the chunk, whether or not the reader is still there.
                 return await asyncio.shield(
                     asyncio.get_running_loop().run_in_executor(
-                        self._threads, self._respond, answer, request.start, request.stop
+                        self._threads,
+                        tracing.carried(
+                            partial(self._respond, answer, request.start, request.stop)
+                        ),
                     )
                 )
             return cache_pb2.GetChunkResponse(filling=True, epoch=self._cluster.epoch)
@@ -108,7 +118,10 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             if isinstance(content, Payload):
                 data = bytes(content.data[start:stop])
             else:
-                data = content.read(start, stop)
+                with tracing.span("disk", disk=content.disk.path):
+                    data = content.read(start, stop)
+        tracing.here().note(source=answer.source)
+        tracing.here().add_bytes(len(data))
         self._metrics.served(plane="grpc", source=answer.source, length=len(data))
         return cache_pb2.GetChunkResponse(
             data=data,

@@ -11,12 +11,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
 
-from penstock import wire
+from penstock import tracing, wire
 from penstock.errors import InvalidRequest, Overloaded, PenstockError
 from penstock.host_frames import (
     HEAD_BYTES,
@@ -34,6 +35,8 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.host_chunks import Found, Given, HostChunks, Wanted
 from penstock_node.serve.peer_process import peer_process, sees_our_files
+from penstock_node.serve.traced import traced
+from penstock_node.traces import Traces
 from penstock_node.transport.reply import Descriptors, Octets, OpenFile, Outcome, Part, Reply
 
 PLANE = "host"
@@ -63,6 +66,7 @@ class HostService:
         calls: Calls,
         cluster: Cluster,
         metrics: NodeMetrics,
+        traces: Traces,
         loop: asyncio.AbstractEventLoop,
         bulk_address: str,
         gives_to_all: bool,
@@ -75,6 +79,7 @@ class HostService:
             calls: Answers what is not a chunk.
             cluster: Tickets, and the epoch.
             metrics: What is counted.
+            traces: What requests do that are traced.
             loop: Where fills and calls run.
             bulk_address: Where those read who are given no files.
             gives_to_all: All tiers have a read-only path, so that anybody is given files.
@@ -84,6 +89,7 @@ class HostService:
         self.calls = calls
         self.cluster = cluster
         self.metrics = metrics
+        self.traces = traces
         self.loop = loop
         self.bulk_address = bulk_address
         self.gives_to_all = gives_to_all
@@ -149,7 +155,12 @@ class HostSession:
                 case "hello":
                     return self._greet()
                 case "read":
-                    return self._read(request.read)
+                    return traced(
+                        self._service.traces,
+                        request.read.traceparent,
+                        partial(self._read, request.read),
+                        plane=PLANE,
+                    )
                 case "call":
                     return self._later(self._called(request.call))
                 case "done":
@@ -253,6 +264,7 @@ class HostSession:
             )
         ]
         self._count(given)
+        tracing.here().note(chunks=len(wanted.chunks), missing=sum(one is None for one in found))
         files = [_GivenFile(one, self._hold) for one, _length in given]
         epoch = self._service.cluster.epoch
         chunks = host_pb2.HostChunks(chunks=told, epoch=epoch, object=opened, more=more)

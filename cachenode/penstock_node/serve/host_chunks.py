@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import structlog
 
+from penstock import tracing
 from penstock.errors import Overloaded, PenstockError
 from penstock.objects import ObjectId
 from penstock.planes.plane import Source
@@ -200,7 +201,7 @@ class HostChunks:
         return Given(answer.chunk, copy, content.checksums, answer.source)
 
     def _in_thread(self, call: Callable[[], T]) -> "asyncio.Future[T]":
-        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return asyncio.get_running_loop().run_in_executor(self._threads, tracing.carried(call))
 
 
 def close_all(found: Iterable[Found]) -> None:

@@ -93,6 +93,15 @@ class StoredChunk:
             raise CorruptData(f"the chunk's file ends after {start + len(data)} bytes")
         return data
 
+    def read_through(self, start: int, stop: int) -> None:
+        """Read a part of the payload, and let go of it: then it is in the kernel's page cache.
+
+        Raises:
+            CorruptData: As `read`.
+        """
+        for at in range(start, stop, VERIFY_BYTES):
+            self.read(at, min(stop, at + VERIFY_BYTES))
+
     def verify(self) -> None:
         """Read the whole payload and check it against the checksums; inside its disk already.
 

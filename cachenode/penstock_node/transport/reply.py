@@ -156,7 +156,7 @@ class Reply:
     parts: list[Part] = field(default_factory=list)
     ends: bool = False
     """Close the connection when all is sent."""
-    then: "Callable[[], Reply | Future[Reply]] | None" = None
+    then: "Callable[[], Outcome] | None" = None
     """Asked for the next reply when the parts are sent: for answers too long to be at hand."""
 
 

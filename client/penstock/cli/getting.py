@@ -10,7 +10,7 @@ import typer
 from penstock.cli.connection import Address, Json, Refresh, Url, open_cache
 from penstock.cli.output import OBJECTS_PANEL, Column, note, say, say_json, say_table, verb
 from penstock.cli.progress import Unwatched, watched
-from penstock.cli.reading import parse_bytes
+from penstock.cli.sizes import parse_bytes
 from penstock.errors import InvalidRequest
 from penstock.units import format_duration, format_size
 

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from penstock import tracing
+
 T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":
     """Run ``call`` in a thread that does not keep the process alive."""
     future: Future[T] = Future()
+    call = tracing.carried(call)
 
     def run() -> None:
         try:

@@ -1,5 +1,6 @@
 """`penstock read`: an object's bytes, into a file or to standard output."""
 
+import contextlib
 import stat
 import sys
 import time
@@ -11,8 +12,10 @@ import typer
 from penstock.cli.connection import Address, Json, Refresh, Url, open_cache
 from penstock.cli.output import OBJECTS_PANEL, note, say_json, verb
 from penstock.cli.progress import watched
+from penstock.cli.sizes import parse_bytes
+from penstock.cli.trace_output import say_trace, trace_json
 from penstock.errors import InvalidRequest
-from penstock.units import format_size, parse_size
+from penstock.units import format_size
 
 if TYPE_CHECKING:
     from penstock.cli.transfer import Transfer
@@ -24,18 +27,6 @@ _STDOUT = "-"
 def add_to(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     app.command(rich_help_panel=OBJECTS_PANEL)(read)
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes in ``text``.
-
-    Raises:
-        typer.BadParameter: It is not a size.
-    """
-    try:
-        return parse_size(text)
-    except InvalidRequest as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 @verb
@@ -57,6 +48,9 @@ def read(
     force: Annotated[
         bool, typer.Option("--force", help="Write to standard output even if it is a terminal.")
     ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show where the time went, on standard error.")
+    ] = False,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -70,26 +64,31 @@ def read(
         raise typer.BadParameter("would write bytes to the terminal: add -o FILE, or --force")
     from penstock.cli.transfer import Span, Transfer
 
-    with open_cache(address) as cache, watched(output or url) as watcher:
-        transfer = Transfer(cache, url, Span(offset, length), watcher, refresh=refresh)
-        begun = time.monotonic()
-        info, size = _run(transfer, None if to_stdout else output)
-        seconds = time.monotonic() - begun
-        sources = cache.stats()["source"]
+    with open_cache(address) as cache:
+        following = cache.tracing() if trace else contextlib.nullcontext()
+        with watched(output or url) as watcher, following as traced:
+            transfer = Transfer(cache, url, Span(offset, length), watcher, refresh=refresh)
+            begun = time.monotonic()
+            info, size = _run(transfer, None if to_stdout else output)
+            seconds = time.monotonic() - begun
+            sources = cache.stats()["source"]
     if as_json:
-        say_json(
-            {
-                "url": info.url,
-                "version": info.version,
-                "file": output,
-                "offset": offset,
-                "bytes": size,
-                "seconds": seconds,
-                "sources": sources,
-            }
-        )
-    elif not to_stdout:
+        told = {
+            "url": info.url,
+            "version": info.version,
+            "file": output,
+            "offset": offset,
+            "bytes": size,
+            "seconds": seconds,
+            "sources": sources,
+        }
+        say_json(told | ({"trace": trace_json(traced)} if traced else {}))
+        return
+    if not to_stdout:
         note(_summary(size, seconds, sources))
+    if traced:
+        with contextlib.redirect_stdout(sys.stderr):
+            say_trace(url, traced)
 
 
 def _run(transfer: "Transfer", output: str | None) -> "tuple[ObjectInfo, int]":

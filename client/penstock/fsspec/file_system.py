@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsspec.asyn import AsyncFileSystem
 
-from penstock.aio import AsyncObjectFile, CallThreads, in_thread
+from penstock.aio import AsyncObjectFile
 from penstock.cache import Cache, connect
+from penstock.call_threads import CallThreads, in_thread
 from penstock.errors import InvalidRequest
 from penstock.fsspec.blocking import BlockingCalls, Bounds, settled
 from penstock.fsspec.entries import Entry

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from penstock import tracing
 from penstock.errors import ClusterUnavailable, NodeUnavailable, PenstockError
 from penstock.membership.view import Member, View
 from penstock.routing import Routing
 from penstock.rpc import (
     CALL_TIMEOUT_S,
     GET_PLACEMENT,
+    GET_TRACE,
     LIST,
     OPEN,
     RENEW,
@@ -36,7 +38,7 @@ NODES_TRIED_MAX = 8
 VIEW_TIMEOUT_S = 3.0
 
 
-READING = frozenset({OPEN, RENEW, LIST, GET_PLACEMENT})
+READING = frozenset({OPEN, RENEW, LIST, GET_PLACEMENT, GET_TRACE})
 """What a program that reads calls: answered without gRPC too."""
 
 
@@ -100,8 +102,15 @@ class Nodes:
         request: Request,
         *,
         timeout_s: float = CALL_TIMEOUT_S,
+        span: tracing.Span = tracing.NO_SPAN,
     ) -> Response:
         """Call ``method`` of any node that answers.
+
+        Args:
+            method: Of those that the node has.
+            request: Its message.
+            timeout_s: For each node that is tried.
+            span: Told who answered, and who did not.
 
         Raises:
             ClusterUnavailable: None of those tried answers.
@@ -114,8 +123,10 @@ class Nodes:
                     endpoint.address, method, request, timeout_s=timeout_s
                 )
             except NodeUnavailable as error:
+                span.note(silent=endpoint.address)
                 failures.append(str(error))
             else:
+                span.note(asks=endpoint.address)
                 self._last_good[method in READING] = endpoint
                 return response
         raise ClusterUnavailable(

@@ -10,6 +10,7 @@ import binascii
 from collections.abc import Sequence
 from typing import get_args
 
+from penstock import tracing
 from penstock.bulk_calls import error_of
 from penstock.bulk_connection import BulkConnection, BulkConnections, Head
 from penstock.bulk_http import (
@@ -128,7 +129,9 @@ class BulkPlane:
         if head.length != landing.stop - landing.start:
             raise NodeUnavailable(f"{connection.address} sends {head.length} bytes of a chunk")
         try:
-            landing.fill(lambda span, _at: connection.receive_into(span, deadline))
+            with tracing.span("receive", chunk=piece.index) as span:
+                landing.fill(lambda into, _at: connection.receive_into(into, deadline))
+                span.add_bytes(head.length)
         except CorruptData as error:
             return error
         return Landed(

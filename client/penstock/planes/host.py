@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from penstock import tracing
 from penstock.checksums import checksums_between
 from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
@@ -182,7 +183,9 @@ class HostPlane:
         start, stop = cover_blocks(piece.start, piece.stop, chunk_length)
         checksums = checksums_between(file.checksums, start, stop)
         landing = self._landing(piece, chunk_length, checksums, self._bounce.memory)
-        land_file(descriptor, file.offset, landing)
+        with tracing.span("read file", chunk=piece.index, source=file.source) as span:
+            land_file(descriptor, file.offset, landing)
+            span.add_bytes(piece.stop - piece.start)
 
     def _read_over_bulk(self, member: Member, reading: "_Reading") -> None:
         for address, positions in reading.over_bulk.items():

@@ -146,6 +146,7 @@ class KeptReads:
             indexes=list(lengths),
             lengths=list(lengths.values()),
             only_if_cached=True,
+            traceparent=context.traceparent,
             in_parts=len(lengths) > 1,
         )
         files: dict[int, KeptFile] = {}

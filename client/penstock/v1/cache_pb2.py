@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/cache.proto\x12\x0bpenstock.v1\"M\n\x05\x45rror\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\"\xf3\x01\n\x06Object\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06volume\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x12\n\nchunk_size\x18\x06 \x01(\r\x12\x13\n\x0bmodified_us\x18\x07 \x01(\x03\x12\x0e\n\x06ticket\x18\x08 \x01(\t\x12\x19\n\x11ticket_expires_at\x18\t \x01(\x03\x12\x14\n\x0c\x66resh_for_ms\x18\n \x01(\r\x12$\n\x07sources\x18\x0b \x03(\x0b\x32\x13.penstock.v1.Source\x12\x10\n\x08replicas\x18\x0c \x01(\r\"<\n\x06Source\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x14\n\x0coptions_json\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"?\n\x0bOpenRequest\x12\x0c\n\x04urls\x18\x01 \x03(\t\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\x12\x11\n\tforwarded\x18\x03 \x01(\x08\"G\n\x0cOpenResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.penstock.v1.OpenResult\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"b\n\nOpenResult\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x13.penstock.v1.ObjectH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.penstock.v1.ErrorH\x00\x42\x08\n\x06result\"\x1e\n\x0cRenewRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\":\n\rRenewResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x19\n\x11ticket_expires_at\x18\x02 \x01(\x03\"J\n\x0bReadRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x13\n\x06length\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\t\n\x07_length\"M\n\x0cReadResponse\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x13.penstock.v1.ObjectH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"e\n\x0bListRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x11\n\tone_level\x18\x04 \x01(\x08\x12\x0f\n\x07refresh\x18\x05 \x01(\x08\"h\n\x0cListResponse\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.penstock.v1.ListedObject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x64irectories\x18\x03 \x03(\t\"O\n\x0cListedObject\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x13\n\x0bmodified_us\x18\x04 \x01(\x03\"\xbf\x01\n\x0fGetChunkRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0c\n\x04stop\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x16\n\x0eonly_if_cached\x18\x06 \x01(\x08\x12\x10\n\x08suspects\x18\x07 \x03(\t\x12\x0f\n\x07recheck\x18\x08 \x01(\x08\x12\x11\n\ton_behalf\x18\t \x01(\x08\x12\x13\n\x0btraceparent\x18\n \x01(\t\"\x81\x01\n\x10GetChunkResponse\x12\x0f\n\x07\x66illing\x18\x01 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\tchecksums\x18\x03 \x01(\x0c\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x0c\n\x04load\x18\x06 \x01(\r\x12\x0e\n\x06\x63opies\x18\x07 \x01(\r\"\x1e\n\x0cHoldsRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\" \n\rHoldsResponse\x12\x0f\n\x07indexes\x18\x01 \x03(\x04\x32\x80\x02\n\x05\x43\x61\x63he\x12;\n\x04Open\x12\x18.penstock.v1.OpenRequest\x1a\x19.penstock.v1.OpenResponse\x12>\n\x05Renew\x12\x19.penstock.v1.RenewRequest\x1a\x1a.penstock.v1.RenewResponse\x12=\n\x04Read\x12\x18.penstock.v1.ReadRequest\x1a\x19.penstock.v1.ReadResponse0\x01\x12;\n\x04List\x12\x18.penstock.v1.ListRequest\x1a\x19.penstock.v1.ListResponse2\x8c\x01\n\x06\x43hunks\x12\x42\n\x03Get\x12\x1c.penstock.v1.GetChunkRequest\x1a\x1d.penstock.v1.GetChunkResponse\x12>\n\x05Holds\x12\x19.penstock.v1.HoldsRequest\x1a\x1a.penstock.v1.HoldsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/cache.proto\x12\x0bpenstock.v1\"M\n\x05\x45rror\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\"\xf3\x01\n\x06Object\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06volume\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x12\n\nchunk_size\x18\x06 \x01(\r\x12\x13\n\x0bmodified_us\x18\x07 \x01(\x03\x12\x0e\n\x06ticket\x18\x08 \x01(\t\x12\x19\n\x11ticket_expires_at\x18\t \x01(\x03\x12\x14\n\x0c\x66resh_for_ms\x18\n \x01(\r\x12$\n\x07sources\x18\x0b \x03(\x0b\x32\x13.penstock.v1.Source\x12\x10\n\x08replicas\x18\x0c \x01(\r\"<\n\x06Source\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x14\n\x0coptions_json\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"T\n\x0bOpenRequest\x12\x0c\n\x04urls\x18\x01 \x03(\t\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"G\n\x0cOpenResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.penstock.v1.OpenResult\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"b\n\nOpenResult\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x13.penstock.v1.ObjectH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.penstock.v1.ErrorH\x00\x42\x08\n\x06result\"\x1e\n\x0cRenewRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\":\n\rRenewResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x19\n\x11ticket_expires_at\x18\x02 \x01(\x03\"J\n\x0bReadRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x13\n\x06length\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\t\n\x07_length\"M\n\x0cReadResponse\x12%\n\x06object\x18\x01 \x01(\x0b\x32\x13.penstock.v1.ObjectH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"e\n\x0bListRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x11\n\tone_level\x18\x04 \x01(\x08\x12\x0f\n\x07refresh\x18\x05 \x01(\x08\"h\n\x0cListResponse\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.penstock.v1.ListedObject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x64irectories\x18\x03 \x03(\t\"O\n\x0cListedObject\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x13\n\x0bmodified_us\x18\x04 \x01(\x03\"\xbf\x01\n\x0fGetChunkRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0c\n\x04stop\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x16\n\x0eonly_if_cached\x18\x06 \x01(\x08\x12\x10\n\x08suspects\x18\x07 \x03(\t\x12\x0f\n\x07recheck\x18\x08 \x01(\x08\x12\x11\n\ton_behalf\x18\t \x01(\x08\x12\x13\n\x0btraceparent\x18\n \x01(\t\"\x81\x01\n\x10GetChunkResponse\x12\x0f\n\x07\x66illing\x18\x01 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\tchecksums\x18\x03 \x01(\x0c\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x0c\n\x04load\x18\x06 \x01(\r\x12\x0e\n\x06\x63opies\x18\x07 \x01(\r\"\x1e\n\x0cHoldsRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\" \n\rHoldsResponse\x12\x0f\n\x07indexes\x18\x01 \x03(\x04\x32\x80\x02\n\x05\x43\x61\x63he\x12;\n\x04Open\x12\x18.penstock.v1.OpenRequest\x1a\x19.penstock.v1.OpenResponse\x12>\n\x05Renew\x12\x19.penstock.v1.RenewRequest\x1a\x1a.penstock.v1.RenewResponse\x12=\n\x04Read\x12\x18.penstock.v1.ReadRequest\x1a\x19.penstock.v1.ReadResponse0\x01\x12;\n\x04List\x12\x18.penstock.v1.ListRequest\x1a\x19.penstock.v1.ListResponse2\x8c\x01\n\x06\x43hunks\x12\x42\n\x03Get\x12\x1c.penstock.v1.GetChunkRequest\x1a\x1d.penstock.v1.GetChunkResponse\x12>\n\x05Holds\x12\x19.penstock.v1.HoldsRequest\x1a\x1a.penstock.v1.HoldsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -28,35 +28,35 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_SOURCE']._serialized_start=365
   _globals['_SOURCE']._serialized_end=425
   _globals['_OPENREQUEST']._serialized_start=427
-  _globals['_OPENREQUEST']._serialized_end=490
-  _globals['_OPENRESPONSE']._serialized_start=492
-  _globals['_OPENRESPONSE']._serialized_end=563
-  _globals['_OPENRESULT']._serialized_start=565
-  _globals['_OPENRESULT']._serialized_end=663
-  _globals['_RENEWREQUEST']._serialized_start=665
-  _globals['_RENEWREQUEST']._serialized_end=695
-  _globals['_RENEWRESPONSE']._serialized_start=697
-  _globals['_RENEWRESPONSE']._serialized_end=755
-  _globals['_READREQUEST']._serialized_start=757
-  _globals['_READREQUEST']._serialized_end=831
-  _globals['_READRESPONSE']._serialized_start=833
-  _globals['_READRESPONSE']._serialized_end=910
-  _globals['_LISTREQUEST']._serialized_start=912
-  _globals['_LISTREQUEST']._serialized_end=1013
-  _globals['_LISTRESPONSE']._serialized_start=1015
-  _globals['_LISTRESPONSE']._serialized_end=1119
-  _globals['_LISTEDOBJECT']._serialized_start=1121
-  _globals['_LISTEDOBJECT']._serialized_end=1200
-  _globals['_GETCHUNKREQUEST']._serialized_start=1203
-  _globals['_GETCHUNKREQUEST']._serialized_end=1394
-  _globals['_GETCHUNKRESPONSE']._serialized_start=1397
-  _globals['_GETCHUNKRESPONSE']._serialized_end=1526
-  _globals['_HOLDSREQUEST']._serialized_start=1528
-  _globals['_HOLDSREQUEST']._serialized_end=1558
-  _globals['_HOLDSRESPONSE']._serialized_start=1560
-  _globals['_HOLDSRESPONSE']._serialized_end=1592
-  _globals['_CACHE']._serialized_start=1595
-  _globals['_CACHE']._serialized_end=1851
-  _globals['_CHUNKS']._serialized_start=1854
-  _globals['_CHUNKS']._serialized_end=1994
+  _globals['_OPENREQUEST']._serialized_end=511
+  _globals['_OPENRESPONSE']._serialized_start=513
+  _globals['_OPENRESPONSE']._serialized_end=584
+  _globals['_OPENRESULT']._serialized_start=586
+  _globals['_OPENRESULT']._serialized_end=684
+  _globals['_RENEWREQUEST']._serialized_start=686
+  _globals['_RENEWREQUEST']._serialized_end=716
+  _globals['_RENEWRESPONSE']._serialized_start=718
+  _globals['_RENEWRESPONSE']._serialized_end=776
+  _globals['_READREQUEST']._serialized_start=778
+  _globals['_READREQUEST']._serialized_end=852
+  _globals['_READRESPONSE']._serialized_start=854
+  _globals['_READRESPONSE']._serialized_end=931
+  _globals['_LISTREQUEST']._serialized_start=933
+  _globals['_LISTREQUEST']._serialized_end=1034
+  _globals['_LISTRESPONSE']._serialized_start=1036
+  _globals['_LISTRESPONSE']._serialized_end=1140
+  _globals['_LISTEDOBJECT']._serialized_start=1142
+  _globals['_LISTEDOBJECT']._serialized_end=1221
+  _globals['_GETCHUNKREQUEST']._serialized_start=1224
+  _globals['_GETCHUNKREQUEST']._serialized_end=1415
+  _globals['_GETCHUNKRESPONSE']._serialized_start=1418
+  _globals['_GETCHUNKRESPONSE']._serialized_end=1547
+  _globals['_HOLDSREQUEST']._serialized_start=1549
+  _globals['_HOLDSREQUEST']._serialized_end=1579
+  _globals['_HOLDSRESPONSE']._serialized_start=1581
+  _globals['_HOLDSRESPONSE']._serialized_end=1613
+  _globals['_CACHE']._serialized_start=1616
+  _globals['_CACHE']._serialized_end=1872
+  _globals['_CHUNKS']._serialized_start=1875
+  _globals['_CHUNKS']._serialized_end=2015
 # @@protoc_insertion_point(module_scope)

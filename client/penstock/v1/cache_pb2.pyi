@@ -131,10 +131,13 @@ class OpenRequest(google.protobuf.message.Message):
     URLS_FIELD_NUMBER: builtins.int
     REFRESH_FIELD_NUMBER: builtins.int
     FORWARDED_FIELD_NUMBER: builtins.int
+    TRACEPARENT_FIELD_NUMBER: builtins.int
     refresh: builtins.bool
     """Ask the origin even if a recent answer is known."""
     forwarded: builtins.bool
     """Set between nodes: answer yourself, do not pass on."""
+    traceparent: builtins.str
+    """W3C trace context."""
     @property
     def urls(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -143,8 +146,9 @@ class OpenRequest(google.protobuf.message.Message):
         urls: collections.abc.Iterable[builtins.str] | None = ...,
         refresh: builtins.bool = ...,
         forwarded: builtins.bool = ...,
+        traceparent: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["forwarded", b"forwarded", "refresh", b"refresh", "urls", b"urls"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["forwarded", b"forwarded", "refresh", b"refresh", "traceparent", b"traceparent", "urls", b"urls"]) -> None: ...
 
 global___OpenRequest = OpenRequest
 

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from penstock.bulk_http import TRACEPARENT
 from penstock.errors import PenstockError
 from penstock.volumes import penstock_url
 from penstock_node.cluster import Cluster
@@ -32,6 +33,8 @@ from penstock_node.serve.s3.listing import BucketListing
 from penstock_node.serve.s3.listing_xml import bucket_list, bucket_location
 from penstock_node.serve.s3.objects import Answer, Objects
 from penstock_node.serve.s3.recent import RecentOpens
+from penstock_node.serve.traced import traced
+from penstock_node.traces import Traces
 from penstock_node.transport.http import HttpRequest, HttpSession
 from penstock_node.transport.reply import Outcome, Reply
 
@@ -73,6 +76,7 @@ class S3Gateway:
         listings: Listings,
         reads: ChunkReads,
         metrics: NodeMetrics,
+        traces: Traces,
         access: Access,
         domain: str,
         loop: asyncio.AbstractEventLoop,
@@ -86,6 +90,7 @@ class S3Gateway:
             listings: Lists volumes.
             reads: Chunks for this machine's readers, whoever owns them.
             metrics: What is counted.
+            traces: What requests do that are traced.
             access: Who may read.
             domain: Below which hosts are named for buckets; empty: path style alone.
             loop: Where whatever takes time runs.
@@ -93,6 +98,7 @@ class S3Gateway:
         """
         self._others = others
         self._cluster = cluster
+        self._traces = traces
         self._access = access
         self._domain = domain
         self._loop = loop
@@ -107,7 +113,12 @@ class S3Gateway:
             peer = str(sock.getpeername()[0])
         except (OSError, IndexError):  # Gone again, or of no address.
             peer = ""
-        return HttpSession(functools.partial(self._answer, peer=peer), refuse=_refuse_malformed)
+        return HttpSession(functools.partial(self._traced, peer=peer), refuse=_refuse_malformed)
+
+    def _traced(self, request: HttpRequest, *, peer: str) -> Outcome:
+        traceparent = request.headers.get(TRACEPARENT, "")
+        answer = functools.partial(self._answer, request, peer=peer)
+        return traced(self._traces, traceparent, answer, plane="s3")
 
     def _answer(self, request: HttpRequest, *, peer: str) -> Outcome:
         """Answer one request; on a worker's thread. See `transport.http.Handler`."""
