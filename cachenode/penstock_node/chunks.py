@@ -8,6 +8,7 @@ of others for this machine's own readers (`host_reads`).
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from penstock_node.ownership import Duty, duty_of
 from penstock_node.peers import Peers
 from penstock_node.store.eviction import Reason
 from penstock_node.store.store import Store, StoredChunk
+from penstock_node.traces import Traces
 
 INTERIM_S = 0.2
 """How long a reader waits for a fill before it is told that the fill is under way."""
@@ -86,6 +88,7 @@ class Chunks:
         store: Store,
         filler: Filler,
         peers: Peers,
+        traces: Traces,
         threads: Executor,
     ) -> None:
         self._cluster = cluster
@@ -93,6 +96,7 @@ class Chunks:
         self._store = store
         self._filler = filler
         self._peers = peers
+        self._traces = traces
         self._threads = threads
         self._promoting: set[bytes] = set()
         self._probing: set[asyncio.Task[None]] = set()
@@ -118,6 +122,7 @@ class Chunks:
             chunk: Which one.
             recheck: The reader got wrong bytes: look at the copies first.
         """
+        begun = time.perf_counter()
         with tracing.span("look", chunk=chunk.index) as span:
             if recheck:
                 self._store.recheck(chunk.object, chunk.index)
@@ -125,6 +130,10 @@ class Chunks:
             if stored is None:
                 return None
             span.note(source=stored.source, disk=stored.disk.path)
+        took_s = time.perf_counter() - begun
+        if self._traces.is_slow(took_s):
+            url, disk = chunk.object.key, stored.disk.path
+            self._traces.took("look", took_s, url=url, chunk=chunk.index, disk=disk)
         if stored.source == "disk" and self._store.has_memory:
             self._promote(chunk)
         return ChunkAnswer(chunk, stored, stored.source)

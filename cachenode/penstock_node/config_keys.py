@@ -263,6 +263,9 @@ class NodeKeys(SharedKeys):
     all, by name."""
     admin_open: bool = False
     """Metrics and the web page without a token."""
+    otlp_endpoint: Endpoint | None = None
+    """Of an OpenTelemetry collector, ``http://host:4318``: what is traced goes there. Needs the
+    extra ``otel``."""
     inflight_max: Size = BYTES_MAX_DEFAULT
     """Payload in this process's memory at once, on its way in or out; what is more waits. What is
     put has as much again of its own: a node that nobody puts through never uses it."""

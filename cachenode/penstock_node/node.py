@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -20,7 +19,6 @@ from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
-from penstock_node.config_keys import is_loopback
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.state import ClusterState
@@ -36,7 +34,7 @@ from penstock_node.listed_versions import ListedVersions
 from penstock_node.listing import Listings
 from penstock_node.node_file import remove_node_file, write_node_file
 from penstock_node.node_metrics import node_gauges
-from penstock_node.observing import Observing
+from penstock_node.observing import VERSION, Observing
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
@@ -60,8 +58,6 @@ STOP_GRACE_S = 5.0
 """How long requests in hand may take when the node stops."""
 CAPACITY_LOOK_S = 0.5
 """Between looks whether a disk was lost or is back."""
-
-VERSION = version("penstock")
 
 
 class Node:
@@ -128,7 +124,8 @@ class Node:
 
     def _open_store(self) -> None:
         self.inflight = Inflight(self.config.inflight_max)
-        observing = Observing(self.id, version=VERSION, inflight=self.inflight)
+        observing = Observing(self.config, self.id, inflight=self.inflight)
+        self._stack.push_async_callback(asyncio.to_thread, observing.close)
         self.observing, self.metrics, self.traces = observing, observing.metrics, observing.traces
         self.store = Store(configured.tiers(self.config))
         self._stack.callback(self.store.close)
@@ -274,7 +271,6 @@ class Node:
                 self.ports.admin,
                 operations=self.operations,
                 is_ready=lambda: self.is_ready,
-                is_open=self.config.admin_open or is_loopback(self.config.listen_host),
             )
         )
         await self.ports.grpc.start()
@@ -331,6 +327,7 @@ class Node:
             store=self.store,
             filler=self.filler,
             peers=self.peers,
+            traces=self.traces,
             threads=self.disk_threads,
         )
 

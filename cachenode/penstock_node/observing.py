@@ -6,23 +6,50 @@ Not responsible for: what is counted and traced (each part does so), the answers
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToDict
 
+from penstock.errors import InvalidConfiguration
+from penstock_node.config import NodeConfig
+from penstock_node.config_keys import is_loopback
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.operations import Operations
 from penstock_node.serve.admin import AdminServer, node_app
 from penstock_node.traces import Traces
 
+if TYPE_CHECKING:
+    from penstock.otel import Export
+
+VERSION = version("penstock")
+
 
 class Observing:
     """See the module."""
 
-    def __init__(self, node_id: str, *, version: str, inflight: Inflight) -> None:
-        self.metrics = NodeMetrics(version=version, inflight=inflight)
-        self.traces = Traces(node_id)
+    def __init__(self, config: NodeConfig, node_id: str, *, inflight: Inflight) -> None:
+        """Make the parts.
+
+        Args:
+            config: Where traces are sent to, and who is shown what.
+            node_id: Of this node.
+            inflight: The memory that payload takes.
+
+        Raises:
+            InvalidConfiguration: Traces are to be sent, and what does that is not installed.
+        """
+        self._config = config
+        self.metrics = NodeMetrics(version=VERSION, inflight=inflight)
+        endpoint = config.otlp_endpoint
+        self._export = _export(node_id, endpoint) if endpoint else None
+        self.traces = Traces(node_id, export=self._export or (lambda _trace: None))
+
+    def close(self) -> None:
+        """Send what is on its way to a collector. Blocks for a moment."""
+        if self._export is not None:
+            self._export.close()
 
     @contextlib.asynccontextmanager
     async def shown(
@@ -31,7 +58,6 @@ class Observing:
         *,
         operations: Operations,
         is_ready: Callable[[], bool],
-        is_open: bool,
     ) -> AsyncIterator[None]:
         """Answer at the admin port until the ``async with`` ends.
 
@@ -39,12 +65,12 @@ class Observing:
             server: Bound.
             operations: Know the cluster.
             is_ready: Whether the node has joined and serves.
-            is_open: Whether more than health is shown.
         """
 
         async def cluster() -> Mapping[str, Any]:
             return MessageToDict(await operations.status(), preserving_proto_field_name=True)
 
+        is_open = self._config.admin_open or is_loopback(self._config.listen_host)
         app = node_app(self.metrics.registry, is_ready=is_ready, cluster=cluster, is_open=is_open)
         answering = server.start(app)
         try:
@@ -52,3 +78,13 @@ class Observing:
         finally:
             server.stop()
             await answering
+
+
+def _export(node_id: str, endpoint: str) -> "Export":
+    try:
+        from penstock.otel import Export
+    except ImportError as error:
+        raise InvalidConfiguration(
+            "otlp_endpoint: sending traces needs pip install 'penstock[otel]'"
+        ) from error
+    return Export(service="penstock-node", instance=node_id, endpoint=endpoint)

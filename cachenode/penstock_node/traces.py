@@ -152,16 +152,15 @@ class Traces:
         return kept
 
     def took(self, name: str, duration_s: float, **notes: object) -> None:
-        """Take note of a read that was not traced and took its time."""
-        if not self._is_slow(duration_s):
-            return
+        """Take note of a read that was not traced and `is_slow`."""
         trace = Trace(node=self._node_id)
         span = trace.begin(name, ago_s=duration_s)
         span.note(**notes)
         trace.end(span)
         self._note_slow(trace)
 
-    def _is_slow(self, duration_s: float) -> bool:
+    def is_slow(self, duration_s: float) -> bool:
+        """Tell whether a read that took so long would be one of the slowest."""
         slow = self._slow
         return len(slow) < SLOW_MAX or duration_s > slow[0].duration_s
 
@@ -169,7 +168,7 @@ class Traces:
         duration_s = trace.spans[0].duration_s if trace.spans else 0.0
         with self._lock:
             self._forget_old()
-            if not self._is_slow(duration_s):
+            if not self.is_slow(duration_s):
                 return
             spans = tuple(trace.spans[:SLOW_SPANS_MAX])
             one = _Slow(duration_s, next(self._numbers), self._clock(), trace.id, spans)

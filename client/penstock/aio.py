@@ -345,13 +345,20 @@ async def connect(
     fallback: str = "error",
     token: str | None = None,
     tls: Tls | None = None,
+    trace_share: float | None = None,
 ) -> AsyncCache:
     """Connect to a cluster; the arguments are those of `penstock.connect`.
 
     Use it as ``async with await penstock.aio.connect() as cache``.
     """
     cache = await asyncio.to_thread(
-        connect_blocking, address, plane=plane, fallback=fallback, token=token, tls=tls
+        connect_blocking,
+        address,
+        plane=plane,
+        fallback=fallback,
+        token=token,
+        tls=tls,
+        trace_share=trace_share,
     )
     return AsyncCache(cache)
 

@@ -26,6 +26,7 @@ from penstock.objects import check_range
 from penstock.opens import Handle
 from penstock.put import PART_BYTES
 from penstock.ranges import RangeCalls
+from penstock.sampling import SHARE_VARIABLE, sampling_for_programs, share_from
 from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
 from penstock.trace_calls import TraceCalls
@@ -357,6 +358,7 @@ def connect(
     fallback: str = "error",
     token: str | None = None,
     tls: Tls | None = None,
+    trace_share: float | None = None,
 ) -> Cache:
     """Connect to a cluster; nothing is asked of it until the first call.
 
@@ -369,6 +371,8 @@ def connect(
         token: A bearer token; by default ``PENSTOCK_TOKEN``.
         tls: Certificates for gRPC; by default those that ``PENSTOCK_CA``, ``PENSTOCK_CERT``
             and ``PENSTOCK_KEY`` name, else plain text.
+        trace_share: Of reads, from 0 to 1, that are traced though nobody follows them: see
+            `penstock.otel`; by default ``PENSTOCK_TRACE_SHARE``, else none.
 
     Raises:
         InvalidRequest: An argument is not one of these.
@@ -379,11 +383,13 @@ def connect(
         raise InvalidRequest(f"fallback={fallback!r}: want one of {', '.join(FALLBACKS)}")
     seeds = seed_addresses(address)
     tls = tls or Tls.from_environment()
+    share = share_from(os.environ.get(SHARE_VARIABLE) if trace_share is None else trace_share)
     options = Options(
         seeds=seeds,
         plane=plane,
         falls_back=fallback == "origin",
         token=token or os.environ.get("PENSTOCK_TOKEN"),
         credentials=tls.credentials() if tls else None,
+        make_sampling=partial(sampling_for_programs, share),
     )
     return Cache(lambda: Core(options), address=",".join(seeds))

@@ -6,7 +6,7 @@ away and makes its own.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from penstock.read_ahead import Ahead
 from penstock.reader import WORKERS_MAX, Reader
 from penstock.routing import Routing
 from penstock.rpc import Channels
+from penstock.sampling import Sampling
 
 if TYPE_CHECKING:
     from penstock.origin_fallback import OriginFallback
@@ -60,6 +61,8 @@ class Options:
     """Whether this machine's node is asked first; a node does not ask itself."""
     landing: type[Landing] = Landing
     """How bytes get into place; whoever measures may have one that checks nothing."""
+    make_sampling: Callable[[], Sampling] = lambda: Sampling(0.0)
+    """Which reads are traced though nobody follows them."""
 
 
 class Core:
@@ -90,6 +93,7 @@ class Core:
         )
         self._uses_local = options.uses_local_node and options.plane in ("auto", "host")
         self.putter = Putter(self.nodes, local_id=self._local_id)
+        self.sampling = options.make_sampling()
         self.reader = Reader(
             nodes=self.nodes,
             routing=self.routing,
@@ -98,6 +102,7 @@ class Core:
             workers=options.workers,
             local=self.local_node,
             fallback=_origin_fallback() if options.falls_back else None,
+            sampling=self.sampling,
             polls=routing is None,
         )
         self.here = HereReads(self._plane_here, threads=self.pool, counters=self.reader.counters)
@@ -199,6 +204,7 @@ class Core:
 
     def close(self) -> None:
         """Stop threads and close connections."""
+        self.sampling.close()
         self.pool.shutdown(wait=True, cancel_futures=True)
         for plane in self._host_planes.values():
             plane.close()

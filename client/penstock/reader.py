@@ -28,6 +28,7 @@ from penstock.membership.view import Member
 from penstock.opens import Handle
 from penstock.planes.plane import Landed, Outcome, PieceRequest, Plane, ReadContext
 from penstock.routing import Candidate, Routing
+from penstock.sampling import Sampling
 from penstock.together import work_together
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Reader:
         workers: int = WORKERS_MAX,
         local: Callable[[], LocalNode | None] = lambda: None,
         fallback: "OriginFallback | None" = None,
+        sampling: Sampling | None = None,
         polls: bool = True,
         rng: random.Random | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Reader:
             workers: Threads that one read uses at most.
             local: Tells the node of this machine that is asked first, if there is one.
             fallback: Reads the origin when no node answers; None: that is an error.
+            sampling: Which reads are traced though nobody follows them.
             polls: Whether the view is asked for now and then; else somebody else keeps it new.
             rng: Spreads load.
         """
@@ -94,6 +97,7 @@ class Reader:
         self._local = local
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._hedges = HedgeBudget()
+        self._sampling = sampling or Sampling(0.0)
         self.counters = Counters()
 
     def read_into(
@@ -129,6 +133,12 @@ class Reader:
             ClusterUnavailable: No owner of a chunk answers.
             Cancelled: ``stop`` was set.
         """
+        with self._sampling.reading(handle.opened.url):
+            self._read_spans(handle, spans, stop)
+
+    def _read_spans(
+        self, handle: Handle, spans: Sequence[Span], stop: threading.Event | None
+    ) -> None:
         local = self._local()
         if self._routing.view is None and local is None:
             # Pieces are put together by their owners; without a view each is tried alone.

@@ -124,6 +124,7 @@ class Parts:
             store=self.store,
             filler=self.filler,
             peers=self._peers,
+            traces=self._traces,
             threads=self._threads,
         )
         self.spreading = Spreading(

@@ -26,6 +26,7 @@ FOR_EXTRAS = {
     "client/penstock/data": "data",
     "client/penstock/fsspec": "fsspec",
     "client/penstock/mount": "fuse",
+    "client/penstock/otel.py": "otel",
     "cachenode/penstock_node/catalog": "catalog",
     "cachenode/penstock_node/origin/s3_keys.py": "catalog",
 }
@@ -55,6 +56,8 @@ def declared() -> dict[str, set[str]]:
         "data": client | extras["torch"] | extras["data"],
         "fsspec": client | extras["fsspec"],
         "fuse": client | extras["fuse"],
+        # What the exporter brings: the API it is written against.
+        "otel": client | extras["otel"] | {"opentelemetry-api"},
         "catalog": node | extras["catalog"],
         "node": node,
         "demo": demo,

@@ -120,6 +120,7 @@ class Rig:
             store=self.store,
             filler=self.filler,
             peers=self.peers,
+            traces=Traces("test"),
             threads=self.threads,
         )
         self.next_in_line = next(

@@ -129,6 +129,7 @@ class Rig:
             store=self.store,
             filler=self.filler,
             peers=cast("Peers", None),
+            traces=Traces("test"),
             threads=self.threads,
         )
         self.warming = Warming(
