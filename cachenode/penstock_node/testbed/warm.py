@@ -22,6 +22,7 @@ from penstock.core import Core, Options
 from penstock.objects import CHUNK_BYTES_MAX
 from penstock.planes.landing import Landing
 from penstock.reader import WORKERS_MAX
+from penstock.sampling import Sampling
 from penstock_node.testbed.cluster import NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.contest import Sample
 from penstock_node.testbed.destination import Destination, random_file
@@ -137,7 +138,12 @@ class WarmSite:
                 (self.files / path[1:]).write_bytes(source.read(self.chunk_bytes))
 
     def connect(
-        self, *, plane: str, streams: int = WORKERS_MAX, landing: type[Landing] = Landing
+        self,
+        *,
+        plane: str,
+        streams: int = WORKERS_MAX,
+        landing: type[Landing] = Landing,
+        sampling: Sampling | None = None,
     ) -> penstock.Cache:
         """Return the library, connected to the node over one plane.
 
@@ -145,10 +151,17 @@ class WarmSite:
             plane: ``bulk``, ``host`` or ``grpc``.
             streams: Threads, and so connections, that one read uses at most.
             landing: `Unverified`, to measure what verifying costs.
+            sampling: Which reads are traced; by default none.
         """
         file = self.node.file
         address = f"unix:{file.socket}" if plane == "host" else file.grpc_address
-        options = Options(seeds=[address], plane=plane, workers=streams, landing=landing)
+        options = Options(
+            seeds=[address],
+            plane=plane,
+            workers=streams,
+            landing=landing,
+            make_sampling=lambda: sampling or Sampling(0.0),
+        )
         return penstock.Cache(lambda: Core(options), address=address)
 
     def read_over(
