@@ -259,8 +259,9 @@ class Reader:
                 self._routing.standing.asking(candidate.member.id),
                 tracing.span("ask", asks=candidate.member.id, plane=plane.name) as span,
             ):
-                told = replace(context, traceparent=tracing.traceparent())
-                found = plane.read(candidate.member, told, some, deadline=deadline)
+                if span is not tracing.NO_SPAN:
+                    context = replace(context, traceparent=tracing.traceparent())
+                found = plane.read(candidate.member, context, some, deadline=deadline)
                 _note(span, some, found)
             outcomes += found
         return outcomes

@@ -8,11 +8,13 @@ import contextlib
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from penstock import tracing
 from penstock.errors import InvalidConfiguration, InvalidRequest
 from penstock.tracing import Trace, Traceparent
 
+_NOTHING = contextlib.nullcontext()
 SHARE_VARIABLE = "PENSTOCK_TRACE_SHARE"
 _COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -44,17 +46,17 @@ class Sampling:
         self.close = close
         self._rng = rng or random.Random()  # noqa: S311 - chooses, guards nothing
 
-    @contextlib.contextmanager
-    def reading(self, url: str) -> Iterator[None]:
-        """Trace a read of ``url``, if it is one of those."""
+    def reading(self, url: str) -> AbstractContextManager[object]:
+        """Trace a read of ``url`` for as long as the ``with`` lasts, if it is one of those."""
         if tracing.current() is not None:
-            with tracing.span("load", url=url):
-                yield
-            return
+            return tracing.span("load", url=url)
         parent = self._parent()
         if parent is None and not (self._share and self._rng.random() < self._share):
-            yield
-            return
+            return _NOTHING
+        return self._traced(url, parent)
+
+    @contextlib.contextmanager
+    def _traced(self, url: str, parent: Traceparent | None) -> Iterator[None]:
         trace = Trace(parent=parent)
         try:
             with tracing.at(tracing.within(trace)), tracing.span("read", url=url):

@@ -7,8 +7,10 @@ from typing import cast
 
 import pytest
 
+from penstock import tracing
 from penstock.catalog_file import CatalogFile, FileCopy, LocatedFile
 from penstock.errors import CatalogUnavailable, ObjectChanged
+from penstock.tracing import Span, Trace
 from penstock.volumes import Volume, new_uid
 from penstock_node.origin import CataloguedOrigin, Origins
 from penstock_node.origin.catalogued import Catalog
@@ -116,3 +118,40 @@ async def test_a_copy_that_was_overwritten_is_passed_over_and_the_source_decides
 
     with pytest.raises(ObjectChanged):
         await world.read()
+
+
+# What a trace tells of it.
+
+
+async def traced(world: World) -> list[Span]:
+    trace = Trace()
+    with tracing.at(tracing.within(trace)), tracing.span("fill"):
+        assert await world.read() == DATA
+    return trace.spans
+
+
+def places(spans: list[Span]) -> list[tuple[str, bool]]:
+    """Return where it was tried, and whether in vain."""
+    told = [span for span in spans if span.name == "source"]
+    return [(span.notes["place"], "error" in span.notes) for span in told]
+
+
+async def test_a_trace_tells_which_place_was_tried_in_vain_and_why(world: World) -> None:
+    world.catalog.located = await world.locate(has_copy=True)
+    own, source = f"file://{world.own}/", f"file://{world.source}/"
+    (world.own / "x").unlink()
+
+    first, second = await traced(world), await traced(world)
+
+    assert places(first) == [(own, True), (source, False)]
+    assert "no such file" in first[1].notes["error"]
+    assert places(second) == [(source, False)]
+    assert second[0].notes["passed_over"].startswith(f"{own}x: ObjectNotFound")
+
+
+async def test_a_trace_tells_that_there_is_no_copy_yet(world: World) -> None:
+    world.catalog.located = await world.locate(has_copy=False)
+
+    spans = await traced(world)
+
+    assert spans[0].notes["copies"] == "none in this region yet"

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from penstock import tracing
 from penstock.catalog_file import FileCopy, LocatedFile
 from penstock.errors import OriginUnavailable, Overloaded, PenstockError
 
@@ -36,7 +37,7 @@ class Whereabouts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._files: OrderedDict[tuple[str, str], tuple[LocatedFile, float]] = OrderedDict()
-        self._passed_over: OrderedDict[FileCopy, float] = OrderedDict()
+        self._passed_over: OrderedDict[FileCopy, tuple[float, str]] = OrderedDict()
 
     def remember(self, located: LocatedFile) -> None:
         """Remember what the catalog has just told."""
@@ -61,11 +62,15 @@ class Whereabouts:
         self._files.pop((path, version), None)
 
     def copies(self, located: LocatedFile) -> Iterator[FileCopy]:
-        """Tell the copies that are worth to be asked."""
+        """Tell the copies that are worth to be asked; a trace is told of the others."""
+        if located.is_mirrored and not located.copies:
+            tracing.here().note(copies="none in this region yet")
         for copy in located.copies:
-            until = self._passed_over.get(copy)
-            if until is None or self._clock() >= until:
+            until, reason = self._passed_over.get(copy, (0.0, ""))
+            if not reason or self._clock() >= until:
                 yield copy
+            else:
+                tracing.here().note(passed_over=f"{copy.url}: {reason}")
 
     def pass_over(self, copy: FileCopy, error: PenstockError) -> None:
         """Ask a copy no more for a while, unless it is its store that does not answer.
@@ -74,7 +79,7 @@ class Whereabouts:
         """
         if not isinstance(error, OriginUnavailable | Overloaded):
             _log.info("a copy is passed over", url=copy.url, error=str(error))
-            self._passed_over[copy] = self._clock() + PASSED_OVER_S
+            self._passed_over[copy] = self._clock() + PASSED_OVER_S, f"{error.name}: {error}"
             _keep_to_bound(self._passed_over, key=copy)
 
 

@@ -23,7 +23,16 @@ BRIEF_PART = 0.002
 """Of the whole: what is shorter, holds nothing and failed in nothing is left out."""
 WIDTH_MAX, WIDTH_OF_FILES = 160, 120
 BAR_MIN = 16
-_TOLD = ("error", "again", "attempts", "silent", "because", "only_if_cached")
+_TOLD = (
+    "error",
+    "again",
+    "attempts",
+    "silent",
+    "because",
+    "only_if_cached",
+    "copies",
+    "passed_over",
+)
 _PARTS = " ▏▎▍▌▋▊▉█"
 
 
