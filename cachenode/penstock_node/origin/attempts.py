@@ -4,14 +4,17 @@ Responsible for: counting attempts and waiting between them, in one place for al
 Not responsible for: whether the origin is asked at all (`gate`), what a request is.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import stamina
 
 from penstock.deadline import Deadline
+from penstock.errors import PenstockError
 from penstock_node.origin.gate import Gate
-from penstock_node.origin.interface import OriginLimits
+from penstock_node.origin.interface import Operation, OriginCounters, OriginLimits
 from penstock_node.origin.outages import Unanswered
 
 T = TypeVar("T")
@@ -21,6 +24,7 @@ async def attempts(
     attempt: Callable[[], Awaitable[T]],
     path: str,
     *,
+    operation: Operation,
     gate: Gate,
     limits: OriginLimits,
     deadline: Deadline | None,
@@ -31,6 +35,7 @@ async def attempts(
     Args:
         attempt: Raises `Unanswered` where another attempt may help.
         path: What is asked for.
+        operation: Which kind of request.
         gate: Before the origin.
         limits: How often, for how long.
         deadline: When to give up.
@@ -47,5 +52,25 @@ async def attempts(
         ):
             with each:
                 await call.turn(size_bytes=size_bytes)
-                return await attempt()
+                if each.num > 1:
+                    gate.counters.retries += 1
+                with counted(gate.counters, operation):
+                    return await attempt()
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+@contextlib.contextmanager
+def counted(counters: OriginCounters, operation: Operation) -> Iterator[None]:
+    """Time the request in the ``with``, and count how it fails if it does."""
+    try:
+        with counters.took(operation).timing():
+            yield
+    except Unanswered as failure:
+        counters.failures.add(failure.kind)
+        raise
+    except PenstockError as error:
+        counters.failures.add(error.name)
+        raise
+    except asyncio.CancelledError:  # Its caller's time was over, or its caller is gone.
+        counters.failures.add("given_up")
+        raise

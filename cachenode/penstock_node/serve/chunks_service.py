@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from concurrent.futures import Executor
 
 from penstock.checksums import checksums_between
@@ -38,6 +39,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
         self._metrics = metrics
         self._threads = threads
         self._in_hand = 0
+        metrics.waits("grpc", lambda: self._in_hand)
         self._memory = inflight.sends
 
     @answers
@@ -60,6 +62,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                 retry_after_s=RETRY_AFTER_S,
             )
         self._in_hand += 1
+        begun = time.monotonic()
         try:
             answer = await self._chunks.answer(
                 ChunkRequest(
@@ -79,7 +82,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                 # Shielded: it closes the chunk, whether or not the reader is still there.
                 return await asyncio.shield(
                     asyncio.get_running_loop().run_in_executor(
-                        self._threads, self._respond, answer, request.start, request.stop
+                        self._threads, self._respond, answer, request.start, request.stop, begun
                     )
                 )
             return cache_pb2.GetChunkResponse(filling=True, epoch=self._cluster.epoch)
@@ -102,14 +105,17 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             unsent.pop_all()
         return True
 
-    def _respond(self, answer: ChunkAnswer, start: int, stop: int) -> cache_pb2.GetChunkResponse:
+    def _respond(
+        self, answer: ChunkAnswer, start: int, stop: int, begun: float
+    ) -> cache_pb2.GetChunkResponse:
         content = answer.content
         with contextlib.closing(answer):
             if isinstance(content, Payload):
                 data = bytes(content.data[start:stop])
             else:
                 data = content.read(start, stop)
-        self._metrics.served(plane="grpc", source=answer.source, length=len(data))
+        seconds = time.monotonic() - begun
+        self._metrics.served(plane="grpc", source=answer.source, length=len(data), seconds=seconds)
         return cache_pb2.GetChunkResponse(
             data=data,
             checksums=checksums_between(content.checksums, start, stop),
