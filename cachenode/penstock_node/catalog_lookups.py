@@ -56,7 +56,7 @@ class CatalogLookups:
         self._opened: Opened | None = None
         self.durations: dict[str, Durations] = {}
         """Of calls, by method, however they end."""
-        self.failures = Tally()
+        self.failures = Tally(CatalogUnavailable.__name__)
         """By the name of the error."""
 
     def ask_also(self, opened: Opened) -> None:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from penstock.errors import InvalidRequest, NodeUnavailable, NotPermitted, PenstockError
+from penstock.errors import (
+    InvalidRequest,
+    NodeUnavailable,
+    NotPermitted,
+    PenstockError,
+    TicketExpired,
+)
 from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
 from penstock.ring import Ring
@@ -87,7 +93,7 @@ class Cluster:
         starved for that long still has its chunks."""
         self._past_rings: dict[int, Ring] = {}
         """By epoch, the newest first."""
-        self.refused_tickets = Tally()
+        self.refused_tickets = Tally(TicketExpired.__name__, NotPermitted.__name__)
         """By the error that its reader got."""
         self.changed_at = 0.0
         """When this node put the placement into force, in seconds since 1970; 0: it has none."""

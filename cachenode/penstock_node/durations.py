@@ -55,8 +55,9 @@ class Durations:
 class Tally:
     """Counts by name. Thread-safe. Whoever adds takes names from a set that is bounded."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+    def __init__(self, *names: str) -> None:
+        """Begin with nothing of ``names``: Prometheus sees no rise of what was not there before."""
+        self._counts: Counter[str] = Counter(dict.fromkeys(names, 0))
         self._lock = threading.Lock()
 
     def add(self, name: str, count: int = 1) -> None:

@@ -40,7 +40,7 @@ class Warmups:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._running: list[threading.Thread] = []
-        self.brought = Tally()
+        self.brought = Tally("cold", "warm", "failed")
         """Bytes of warm-ups that are over: ``cold``, which were brought in, ``warm``, which were
         there, ``failed``."""
 

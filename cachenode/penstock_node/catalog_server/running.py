@@ -41,7 +41,7 @@ class Imports:
         """
         self._followed_s = followed_s
         self._running: dict[str, _Running] = {}
-        self.ended = Tally()
+        self.ended = Tally("done", "failed", "stopped")
         """Imports that are over: ``done``, ``failed`` or ``stopped``."""
 
     def start(self, work: Import) -> str:

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from penstock.deadline import Deadline
-from penstock.errors import Conflict, Uncacheable
+from penstock.errors import Conflict, NotPermitted, Uncacheable
 from penstock.object_info import OriginSource
 from penstock.objects import VERSION_BYTES_MAX
 from penstock.origin_limits import VolumeLimits
@@ -122,7 +122,7 @@ class OriginCounters:
     """Requests that were sent again."""
     waited_s: float = 0.0
     """What calls have waited for a slot, or for their turn in a rate, in seconds together."""
-    failures: Tally = field(default_factory=Tally)
+    failures: Tally = field(default_factory=lambda: Tally(*get_args(Kind), NotPermitted.__name__))
     """Requests by what became of them: a `Kind`, or the name of an error."""
     durations: dict[Operation, Durations] = field(default_factory=dict)
     """Of requests, those that fail among them, from when they are sent until all has come."""
