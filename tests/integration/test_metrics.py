@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from exported import Exported, of_catalog, of_node
 
 import penstock
+from penstock.v1 import cache_pb2, cache_pb2_grpc
 from penstock_node.testbed.cluster import TierSpec
 from tests.integration.monitoring import (
     DASHBOARD,
@@ -187,6 +189,79 @@ def test_no_label_grows_with_what_is_asked(node: OneNode) -> None:
 
     assert {name for name in before if "NoSuch" in name or "first" in name} == set()
     assert set(node.node.metrics()) == before
+
+
+def test_calls_are_counted_by_method_and_by_how_they_end(node: OneNode) -> None:
+    with grpc.insecure_channel(node.node.file.grpc_address) as channel:
+        chunks = cache_pb2_grpc.ChunksStub(channel)
+        with pytest.raises(grpc.RpcError):
+            chunks.Get(cache_pb2.GetChunkRequest(ticket="forged", stop=65536), timeout=10)
+        cache = cache_pb2_grpc.CacheStub(channel)
+        list(cache.Read(cache_pb2.ReadRequest(url="penstock://data/object"), timeout=10))
+
+    told = node.node.metrics()
+    requests = "penstock_grpc_requests_total"
+    assert told[f'{requests}{{code="PERMISSION_DENIED",method="Chunks.Get"}}'] == 1
+    assert told[f'{requests}{{code="OK",method="Cache.Read"}}'] == 1
+    assert told['penstock_grpc_request_duration_seconds_count{method="Cache.Read"}'] == 1
+    assert told['penstock_tickets_refused_total{error="NotPermitted"}'] >= 1
+
+
+def test_what_passes_through_a_node_is_counted_where_it_takes_time(node: OneNode) -> None:
+    url, before = node.put("timed", bytes(MIB)), node.node.metrics()
+    with node.connect("host") as cache:
+        cache.read(url)
+        cache.read(url)
+
+    told = node.node.metrics()
+
+    def rise(name: str) -> float:
+        return told[name] - before.get(name, 0.0)
+
+    disk = f'disk="{node.node.tier_paths[0]}"'
+    assert rise("penstock_fill_duration_seconds_count") == 4
+    assert rise('penstock_fill_stage_duration_seconds_count{stage="origin"}') == 4
+    got = 'penstock_origin_request_duration_seconds_count{operation="get",volume="data"}'
+    assert rise(got) == 4
+    assert rise(f'penstock_disk_operations_total{{{disk},operation="write"}}') == 4
+    assert rise(f'penstock_disk_operations_total{{{disk},operation="read"}}') >= 4
+    assert rise('penstock_read_duration_seconds_count{plane="host",source="disk"}') == 4
+    assert rise('penstock_read_duration_seconds_count{plane="host",source="origin"}') == 4
+    assert rise('penstock_opens_total{outcome="opened"}') >= 1
+    assert told["penstock_ready"] == 1
+    assert told['penstock_node_state{state="alive"}'] == 1
+
+
+def test_the_gateway_counts_operations_and_statuses(node: OneNode) -> None:
+    address = node.node.file.s3_address
+    before = node.node.metrics()
+    for method, path in (
+        ("GET", "/data/object"),
+        ("HEAD", "/data/object"),
+        ("GET", "/data?list-type=2"),
+        ("GET", "/"),
+        ("GET", "/data/none"),
+        ("DELETE", "/data/object"),
+    ):
+        ask(address, method, path)
+    ask(address, "GET", "/hf/api/models/org/name")
+
+    told = node.node.metrics()
+    rises = {
+        name: told[name] - before.get(name, 0.0)
+        for name in told
+        if re.match("penstock_(s3|hub)_requests_total", name)
+    }
+    s3, hub = "penstock_s3_requests_total", "penstock_hub_requests_total"
+    assert {name: rise for name, rise in rises.items() if rise} == {
+        f'{s3}{{operation="GetObject",status="200"}}': 1,
+        f'{s3}{{operation="HeadObject",status="200"}}': 1,
+        f'{s3}{{operation="ListObjects",status="200"}}': 1,
+        f'{s3}{{operation="ListBuckets",status="200"}}': 1,
+        f'{s3}{{operation="GetObject",status="404"}}': 1,
+        f'{s3}{{operation="Other",status="405"}}': 1,
+        f'{hub}{{operation="info",status="404"}}': 1,
+    }
 
 
 def use_oddly(node: OneNode, word: str) -> None:
