@@ -216,7 +216,7 @@ class Disk:
     def _leave(self, spent: Spent) -> None:
         thread = threading.get_ident()
         begun = self._inside.pop(thread)
-        spent.add(thread, self._awake_s() - begun)
+        spent.add(thread, self._clock() - self._paused_s - begun)
         if self._waiting:
             with self._lock:
                 self._lock.notify()
