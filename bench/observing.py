@@ -1,32 +1,39 @@
-"""Measure what it costs to be able to see: warm reads with no, some and all of them traced.
+"""Measure what watching costs those who read: a node's counting, on and off.
 
     python bench/observing.py [--quick] [--json FILE]
 
-One program reads an object in pieces of a chunk, four at once, over the bulk port and over the
-host's socket. ``off`` is the library as it comes: traces are there, and none is asked for. Of the
-others a share of the reads is traced by the library and the node alike, as a sampler would have it;
-nothing is sent to a collector. Metrics are always on. ``--quick`` reads 8 MiB.
+Two nodes hold the same object; one of them, made for this, counts neither reads nor what is done
+on its disks. They take turns, so that a busy moment hits both, with chunks of 4 MiB and, where
+counting weighs sixteen times as much, of 256 KiB. Counting alone is timed too, as the processor
+time of a call, beside what a node spends on a chunk. ``--quick`` reads 8 MiB once.
 """
 
 import contextlib
-import random
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from unittest import mock
 
-import penstock
-from penstock.sampling import Sampling
+from penstock_node.inflight import Inflight
+from penstock_node.metrics import NodeMetrics
 from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
-from penstock_node.testbed.contest import Contender, Contest, Sample
-from penstock_node.testbed.warm import MIB, URL, WarmSite, check_plane, warm_site
+from penstock_node.testbed.contest import Contender, Contest
+from penstock_node.testbed.warm import MIB, WarmSite, warm_site
 
-SHARES = {"off": 0.0, "1 % of reads": 0.01, "all reads": 1.0}
+KIB = 1024
 PLANES = ("bulk", "host")
-READERS = 4
-SEED = 9
-SPEED_MIN, CPU_MAX = 0.99, 1.01
-"""Of what it is without: at 1 % of reads."""
+COUNTED, UNCOUNTED = "counted", "not counted"
+STREAMS = 4
+LOSS_MAX = 0.01
+"""Of speed, and of processor time."""
+NO_COUNTING = """
+from penstock_node.durations import ReadCounts
+from penstock_node.store.disk import Spent
+ReadCounts.add = Spent.add = lambda *_, **__: None
+"""
+"""What a Python that finds this as ``sitecustomize`` does before all else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,72 +41,98 @@ class Size:
     """What a run measures."""
 
     object_bytes: int
-    chunk_bytes: int
+    chunks: tuple[int, ...]
     rounds: int
+    calls: int
 
 
-FULL = Size(object_bytes=1024 * MIB, chunk_bytes=4 * MIB, rounds=15)
-QUICK = Size(object_bytes=8 * MIB, chunk_bytes=MIB, rounds=1)
+FULL = Size(object_bytes=512 * MIB, chunks=(4 * MIB, 256 * KIB), rounds=15, calls=200_000)
+QUICK = Size(object_bytes=8 * MIB, chunks=(MIB,), rounds=1, calls=1_000)
 
 
-def read_in_pieces(site: WarmSite, cache: penstock.Cache, plane: str) -> Sample:
-    """Return what it takes to read the object a chunk a read."""
-    into, step = site.destination.view, site.chunk_bytes
+@contextlib.contextmanager
+def sites(size: Size, chunk_bytes: int) -> Iterator[Mapping[str, WarmSite]]:
+    """Run a node as it is, and one that does not count."""
+    site = partial(warm_site, object_bytes=size.object_bytes, chunk_bytes=chunk_bytes)
+    with contextlib.ExitStack() as stack:
+        counted = stack.enter_context(site(copies=3))
+        module = counted.directory / "sitecustomize.py"
+        module.write_text(NO_COUNTING)
+        with mock.patch.dict(os.environ, {"PYTHONPATH": str(module.parent)}):
+            uncounted = stack.enter_context(site())
+        yield {COUNTED: counted, UNCOUNTED: uncounted}
 
-    def read(at: int) -> None:
-        cache.read_into(URL, into[at : at + step], at)
 
-    with ThreadPoolExecutor(READERS) as readers:
-        sample = site.destination.timed(
-            lambda: list(readers.map(read, range(0, len(into), step))),
-            server_pid=site.node.process.pid,
+def figures(size: Size, chunk_bytes: int, call_s: float) -> Iterator[Measure]:
+    """Yield the figures with chunks of one size."""
+    group = f"chunks of {chunk_bytes // KIB:,} KiB"
+    with sites(size, chunk_bytes) as both, contextlib.ExitStack() as clients:
+        contenders: dict[str, Contender] = {}
+        for plane in PLANES:
+            for name, site in both.items():
+                cache = clients.enter_context(site.connect(plane=plane, streams=STREAMS))
+                contenders[f"{plane}, {name}"] = partial(site.read_over, cache, plane)
+        contest = Contest(contenders, work_bytes=size.object_bytes, group=group)
+        contest.run(size.rounds, what=f"metrics, {group}")
+        check_counting(both)
+    chunks = size.object_bytes // chunk_bytes
+    for plane in PLANES:
+        on, off = f"{plane}, {COUNTED}", f"{plane}, {UNCOUNTED}"
+        yield contest.speed(on)
+        yield contest.speed_ratio(on, off, bound="≥", target=1 - LOSS_MAX)
+        yield contest.server_cpu(on)
+        yield contest.server_cpu_ratio(on, off, bound="≤", target=1 + LOSS_MAX)
+        shares = [100 * call_s * chunks / sample.server_cpu_s for sample in contest.samples[off]]
+        yield Measure.of(
+            f"counting a read, of a chunk's processor time: {plane}",
+            shares,
+            "%",
+            bound="≤",
+            target=100 * LOSS_MAX,
+            group=group,
         )
-    check_plane(cache, plane)
-    return sample
 
 
-def contest(site: WarmSite, plane: str, clients: contextlib.ExitStack) -> Contest:
-    """Return the contest over one plane, whose connections ``clients`` ends."""
-    contenders: dict[str, Contender] = {}
-    for name, share in SHARES.items():
-        sampling = Sampling(share, rng=random.Random(SEED))
-        cache = clients.enter_context(site.connect(plane=plane, sampling=sampling))
-        contenders[name] = partial(read_in_pieces, site, cache, plane)
-    return Contest(contenders, work_bytes=len(site.destination.view), group=plane)
+def check_counting(both: Mapping[str, WarmSite]) -> None:
+    """Make sure that one node has counted all, and the other nothing."""
+    counts = {
+        name: sum(
+            value
+            for sample, value in site.node.metrics().items()
+            if sample.startswith("penstock_chunk_reads_total")
+        )
+        for name, site in both.items()
+    }
+    assert counts[COUNTED] > 0, counts
+    assert counts[UNCOUNTED] == 0, counts
 
 
-def measures_of(run: Contest) -> Iterator[Measure]:
-    """Yield the figures over one plane."""
-    off, some, every = SHARES
-    for name in SHARES:
-        yield run.speed(name)
-    yield run.speed_ratio(some, off, bound="≥", target=SPEED_MIN)
-    yield run.client_cpu_ratio(some, off, bound="≤", target=CPU_MAX)
-    yield run.server_cpu_ratio(some, off, bound="≤", target=CPU_MAX)
-    yield run.speed_ratio(every, off)
-    yield run.client_cpu_ratio(every, off)
-    yield run.server_cpu_ratio(every, off)
+def counting_s(calls: int) -> float:
+    """Return the processor time of counting one read, in seconds: the least of some runs."""
+    metrics = NodeMetrics(version="bench", inflight=Inflight())
+    least = float("inf")
+    for _ in range(5):
+        used = time.process_time()
+        for _ in range(calls):
+            metrics.served(plane="bulk", source="disk", length=4 * MIB, seconds=0.0003)
+        least = min(least, (time.process_time() - used) / calls)
+    return least
 
 
 def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
-    """Measure one plane after the other."""
+    """Measure with chunks of one size after another."""
     size = QUICK if is_quick else FULL
-    measures: list[Measure] = []
-    with warm_site(object_bytes=size.object_bytes, chunk_bytes=size.chunk_bytes) as site:
-        for plane in PLANES:
-            with contextlib.ExitStack() as clients:
-                run = contest(site, plane, clients)
-                run.run(size.rounds, what=plane)
-                measures += measures_of(run)
-        files_on = site.place
+    call_s = counting_s(size.calls)
+    measures = [Measure("counting a read", 1e6 * call_s, "µs", group="metrics")]
+    for chunk_bytes in size.chunks:
+        measures += figures(size, chunk_bytes, call_s)
     return {
         "object_bytes": size.object_bytes,
-        "chunk_bytes": size.chunk_bytes,
-        "readers": READERS,
+        "chunk_bytes": " and ".join(map(str, size.chunks)),
+        "streams": STREAMS,
         "rounds": size.rounds,
-        "files_on": files_on,
     }, measures
 
 
 if __name__ == "__main__":
-    run_benchmark("What it costs to be able to see", measure)
+    run_benchmark("What watching costs", measure)

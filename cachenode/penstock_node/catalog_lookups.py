@@ -20,16 +20,18 @@ from penstock.catalog_rpc import (
     file_from_proto,
     located_from_proto,
 )
-from penstock.errors import CatalogUnavailable, NotPermitted
+from penstock.errors import CatalogUnavailable, NotPermitted, PenstockError
 from penstock.object_info import OpenedObject
 from penstock.rpc import Channels, Method, Request, Response
 from penstock.v1 import catalog_pb2
 from penstock.volumes import penstock_url
 from penstock.wire import microseconds
+from penstock_node.durations import Durations, Tally
 
 Opened: TypeAlias = Callable[[str], Awaitable[OpenedObject | None]]
 
 TIMEOUT_S = 10.0
+CALL_BUCKETS_S = (0.002, 0.01, 0.05, 0.2, 1, 5, 15)
 LOOK_TIMEOUT_S = 15.0
 """The catalog asks the origin meanwhile."""
 
@@ -52,6 +54,10 @@ class CatalogLookups:
         """
         self._channels, self._address, self._threads = channels, address, threads
         self._opened: Opened | None = None
+        self.durations: dict[str, Durations] = {}
+        """Of calls, by method, however they end."""
+        self.failures = Tally(CatalogUnavailable.__name__)
+        """By the name of the error."""
 
     def ask_also(self, opened: Opened) -> None:
         """Have ``opened`` say, while the catalog is away, what the cluster has open of a url."""
@@ -122,7 +128,14 @@ class CatalogLookups:
     async def _call(
         self, method: Method[Request, Response], request: Request, *, timeout_s: float
     ) -> Response:
+        name = method.path.rpartition("/")[2]
+        durations = self.durations.setdefault(name, Durations(CALL_BUCKETS_S))
         call = partial(call_catalog, self._channels, self._address(), method, request)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, partial(call, timeout_s=timeout_s)
-        )
+        try:
+            with durations.timing():
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, partial(call, timeout_s=timeout_s)
+                )
+        except PenstockError as error:
+            self.failures.add(error.name)
+            raise

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from penstock.errors import InvalidRequest, NodeUnavailable, NotPermitted
+from penstock.errors import (
+    InvalidRequest,
+    NodeUnavailable,
+    NotPermitted,
+    PenstockError,
+    TicketExpired,
+)
 from penstock.membership.view import Member, View
 from penstock.objects import ObjectId
 from penstock.ring import Ring
@@ -26,6 +32,7 @@ from penstock_node.chunk import Chunk
 from penstock_node.cluster_copies import Copies
 from penstock_node.coordination.pin_records import Pin
 from penstock_node.coordination.state import ClusterState
+from penstock_node.durations import Tally
 
 _log = structlog.get_logger(__name__)
 
@@ -86,6 +93,10 @@ class Cluster:
         starved for that long still has its chunks."""
         self._past_rings: dict[int, Ring] = {}
         """By epoch, the newest first."""
+        self.refused_tickets = Tally(TicketExpired.__name__, NotPermitted.__name__)
+        """By the error that its reader got."""
+        self.changed_at = 0.0
+        """When this node put the placement into force, in seconds since 1970; 0: it has none."""
         self._taking = asyncio.Lock()
         self._seen_volumes: object = None
 
@@ -139,6 +150,8 @@ class Cluster:
 
     def _update(self, view: View) -> None:
         before, known = self.routing.view, dict[int, Ring]()
+        if before is None or before.placement.epoch != view.placement.epoch:
+            self.changed_at = self._clock()
         if before and before.placement.cluster_uid == view.placement.cluster_uid:
             known = self._past_rings | {before.placement.epoch: self.routing.ring}
         self.routing.update(view)
@@ -241,7 +254,11 @@ class Cluster:
     def verify(self, token: str) -> Ticket:
         """Return the ticket in ``token``; see `TicketKeys.verify`."""
         uid = self.view.placement.cluster_uid
-        return self._keys.verify(token, cluster_uid=uid, now=self._clock())
+        try:
+            return self._keys.verify(token, cluster_uid=uid, now=self._clock())
+        except PenstockError as error:
+            self.refused_tickets.add(error.name)
+            raise
 
     def renew(self, token: str) -> SignedTicket:
         """Return a new ticket for the same version of the same object."""

@@ -126,6 +126,11 @@ class Filler:
 
         return self._flights.start(chunk.id, begin)
 
+    @property
+    def flight_count(self) -> int:
+        """How many chunks are being filled, or wait for memory."""
+        return len(self._flights)
+
     async def close(self) -> None:
         """End all flights."""
         await self._flights.cancel_all()
@@ -164,7 +169,7 @@ class Filler:
     async def _memory(self, lane: Lane, chunk: Chunk) -> Loan:
         if lane.is_contended:  # What nobody kept is dropped before anyone waits for its memory.
             self._flights.forget_landed()
-        with tracing.here().queued():
+        with tracing.here().queued(), self._metrics.stage("memory"):
             return await lane.acquire(chunk.length)
 
     async def _fetch(self, chunk: Chunk, duty: Duty) -> Arrival:
@@ -209,7 +214,7 @@ class Filler:
 
     async def _from_first(self, member: Member, chunk: Chunk, *, is_guest: bool) -> Arrival:
         loan = await self._memory(self._inflight.copies, chunk)
-        with loan.unless_it_fails():
+        with loan.unless_it_fails(), self._metrics.stage("peer"):
             data = await self._peers.fetch(
                 member, chunk, only_if_cached=is_guest, timeout_s=FETCH_TIMEOUT_S
             )
@@ -231,9 +236,10 @@ class Filler:
         was_silent = self._cluster.away.is_suspected(member.id)  # It may be back since.
         for _ in range(1 if was_silent else LOOKS_MAX):
             try:
-                return await self._peers.fetch(
-                    member, chunk, only_if_cached=True, timeout_s=LOOK_TIMEOUT_S
-                )
+                with self._metrics.stage("peer"):
+                    return await self._peers.fetch(
+                        member, chunk, only_if_cached=True, timeout_s=LOOK_TIMEOUT_S
+                    )
             except NodeUnavailable as error:
                 _log.info(
                     "a node that may have a chunk is silent", node=member.id, error=str(error)
@@ -253,13 +259,14 @@ class Filler:
         location = self._cluster.location_of(chunk.volume, chunk.object.key)
         origin = self._origins.get(location.volume)
         try:
-            return await origin.read(
-                location.path,
-                chunk.object.version,
-                chunk.object.size,
-                chunk.start,
-                chunk.start + chunk.length,
-            )
+            with self._metrics.stage("origin"):
+                return await origin.read(
+                    location.path,
+                    chunk.object.version,
+                    chunk.object.size,
+                    chunk.start,
+                    chunk.start + chunk.length,
+                )
         except PenstockError as error:
             if not isinstance(error, Retryable):
                 await self._on_changed(chunk)

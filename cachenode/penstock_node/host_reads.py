@@ -22,6 +22,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.flights import Flight, Flights
 from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
+from penstock_node.metrics import NodeMetrics
 from penstock_node.store.eviction import Reason
 from penstock_node.store.store import Store
 from penstock_node.tasks import in_thread
@@ -47,6 +48,7 @@ class HostReads:
         nodes: Nodes,
         inflight: Inflight,
         traces: Traces,
+        metrics: NodeMetrics,
         threads: Executor,
     ) -> None:
         """Put the parts together.
@@ -60,6 +62,7 @@ class HostReads:
             nodes: Renews tickets, should a fetch outlast its own.
             inflight: The memory that chunks take on their way in.
             traces: What each fetch does.
+            metrics: What is counted.
             threads: Where the reader's blocking calls run.
         """
         self._cluster = cluster
@@ -68,12 +71,18 @@ class HostReads:
         self._reader = reader
         self._nodes = nodes
         self._inflight = inflight
+        self._metrics = metrics
         self._keeping = keeping
         self._traces = traces
         self._threads = threads
         self._fetches: Flights[bytes, Filled] = Flights(
             flights_max=FETCHES_MAX, lingers=lambda filled: filled.payload is not None
         )
+
+    @property
+    def fetch_count(self) -> int:
+        """How many chunks of others are being fetched, or wait for memory."""
+        return len(self._fetches)
 
     @property
     def keeps_copies(self) -> bool:
@@ -141,9 +150,9 @@ class HostReads:
 
     async def _fetch(self, chunk: Chunk) -> Arrival:
         self._make_room()
-        with tracing.here().queued():
+        with tracing.here().queued(), self._metrics.stage("memory"):
             loan = await self._inflight.peer.acquire(chunk.length)
-        with loan.unless_it_fails():
+        with loan.unless_it_fails(), self._metrics.stage("owner"):
             data = await self._in_thread(lambda: self._read(chunk))
         return Arrival(data, "peer", loan)
 

@@ -54,6 +54,11 @@ class Lane:
         """Whether somebody waits."""
         return bool(self._waiters)
 
+    @property
+    def waiting_count(self) -> int:
+        """How many wait."""
+        return len(self._waiters)
+
     async def acquire(self, size_bytes: int) -> "Loan":
         """Wait for ``size_bytes`` (at most all there are), and return them as a loan."""
         wanted = min(size_bytes, self.bytes_max)
@@ -158,6 +163,11 @@ class Inflight:
     def bytes_max(self) -> int:
         """What ``used_bytes`` never passes."""
         return sum(lane.bytes_max for lane in self._lanes)
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many wait for each kind of memory."""
+        names = ("origin", "copies", "peer", "sends")
+        return {name: lane.waiting_count for name, lane in zip(names, self._lanes, strict=True)}
 
     @property
     def _lanes(self) -> tuple[Lane, ...]:

@@ -7,7 +7,6 @@ Not responsible for: reading configuration (`config`), signals (`command`).
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -22,6 +21,7 @@ from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.state import ClusterState
+from penstock_node.durations import LoopLag
 from penstock_node.fill import Filler
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.handover import Handover
@@ -33,7 +33,6 @@ from penstock_node.keeping import Keeping
 from penstock_node.listed_versions import ListedVersions
 from penstock_node.listing import Listings
 from penstock_node.node_file import remove_node_file, write_node_file
-from penstock_node.node_metrics import node_gauges
 from penstock_node.observing import VERSION, Observing
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
@@ -42,6 +41,7 @@ from penstock_node.pace import Pace
 from penstock_node.peers import Peers
 from penstock_node.pinned import Pinned
 from penstock_node.ports import Ports
+from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.putting import Puts
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
@@ -132,9 +132,12 @@ class Node:
         self.store.open()
         self.disk_threads = self._threads(self.store.threads_wanted, "disk")
         self.call_threads = self._threads(CALL_THREADS, "call")
+        self.lag = LoopLag()
+        pools = (self.disk_threads, self.call_threads)
+        export_process(self.metrics.registry, lag=self.lag, pools=pools)
 
-    def _threads(self, count: int, name: str) -> ThreadPoolExecutor:
-        pool = ThreadPoolExecutor(count, thread_name_prefix=f"penstock-{name}")
+    def _threads(self, count: int, name: str) -> CountedThreads:
+        pool = CountedThreads(count, name=name)
         self._stack.callback(pool.shutdown, cancel_futures=True)
         return pool
 
@@ -189,15 +192,6 @@ class Node:
         self.filler = self._filler()
         self._stack.push_async_callback(self.filler.close)
         self.handover = self._handover()
-        self.metrics.scrape_from(
-            node_gauges(
-                cluster=self.cluster,
-                coordination=self.coordination,
-                store=self.store,
-                origins=self.origins,
-                handover=self.handover,
-            )
-        )
 
     def _join_openings(self) -> None:
         listed = ListedVersions()
@@ -310,6 +304,10 @@ class Node:
             operations=self.operations,
             puts=self.puts,
             calls=self.calls,
+            origins=self.origins,
+            filler=self.filler,
+            lookups=self.lookups,
+            is_ready=lambda: self.is_ready,
             inflight=self.inflight,
             metrics=self.metrics,
             traces=self.traces,
@@ -341,6 +339,7 @@ class Node:
             nodes=self.library.nodes,
             inflight=self.inflight,
             traces=self.traces,
+            metrics=self.metrics,
             threads=self.call_threads,
         )
 
@@ -349,6 +348,7 @@ class Node:
         await self.coordination.start()
         self._stack.push_async_callback(self.coordination.stop)
         await self.cluster.take(self.coordination.state)
+        self._begin("look at the event loop", self.lag.run())
         self._begin("follow the cluster", self._follow())
         self._begin("tell the owned capacity", self._tell_capacity())
         self._begin("hand over", self.handover.run(self._announce_settled))

@@ -34,12 +34,14 @@ from penstock.v1 import cache_pb2
 from penstock.volumes import Location, object_key
 from penstock.wire import error_from_proto, object_from_proto
 from penstock_node.cluster import Cluster
+from penstock_node.durations import Durations, Tally
 from penstock_node.flights import Flights
 from penstock_node.listed_versions import ListedVersions
 from penstock_node.origin import OriginMeta, Origins
 
 REMEMBERED_MAX = 100_000
 LOOK_UPS_MAX = 4096
+OPEN_BUCKETS_S = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 30)
 # A slow origin is waited for; a frozen node is told from that by pings, within seconds. The
 # one who waits for the other has a little longer: see also the client's `OPEN_TIMEOUT_S`.
 LOOK_UP_TIMEOUT_S = 20.0
@@ -85,6 +87,10 @@ class Opener:
         self._nodes = nodes
         self._threads = threads
         self._clock = clock
+        self.outcomes = Tally()
+        """Of opens: ``opened``, or the name of the error that was told."""
+        self.durations = Durations(OPEN_BUCKETS_S)
+        """Of requests to open, of however many objects."""
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._look_ups: Flights[str, _Answer] = Flights(
             flights_max=LOOK_UPS_MAX, lingers=lambda _answer: False
@@ -102,7 +108,11 @@ class Opener:
             NodeUnavailable: This node is still starting: another may answer.
         """
         assert self._cluster.view
-        return list(await asyncio.gather(*(self._open(url, refresh, forwarded) for url in urls)))
+        with self.durations.timing():
+            opened = await asyncio.gather(*(self._open(url, refresh, forwarded) for url in urls))
+        for each in opened:
+            self.outcomes.add(each.name if isinstance(each, PenstockError) else "opened")
+        return list(opened)
 
     async def known_to_cluster(self, url: str) -> OpenedObject | None:
         """Return an object as some node of the cluster knows it; None: none does."""

@@ -19,10 +19,12 @@ from penstock.v1 import (
     trace_pb2_grpc,
     warmup_pb2_grpc,
 )
+from penstock_node.catalog_lookups import CatalogLookups
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
+from penstock_node.fill import Filler
 from penstock_node.handover.handover import Handover
 from penstock_node.handover.spreading import Spreading
 from penstock_node.host_reads import HostReads
@@ -30,8 +32,10 @@ from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.models import Models
+from penstock_node.node_metrics import Parts, collect, warming_metrics
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
+from penstock_node.origin import Origins
 from penstock_node.pinned import Pinned
 from penstock_node.pinning import Pinning
 from penstock_node.ports import Ports
@@ -79,6 +83,10 @@ class Services:
     operations: Operations
     puts: Puts
     calls: Calls
+    origins: Origins
+    filler: Filler
+    lookups: CatalogLookups
+    is_ready: Callable[[], bool]
     inflight: Inflight
     metrics: NodeMetrics
     traces: Traces
@@ -133,13 +141,15 @@ class Services:
         )
 
     def _warming(self) -> Warming:
-        return Warming(
+        warming = Warming(
             node_id=self.cluster.node_id,
             chunks=self.chunks,
             host_reads=self.host_reads,
             store=self.store,
             threads=self.disk_threads,
         )
+        self.metrics.scrape_from(lambda: warming_metrics(warming, self.warmups))
+        return warming
 
     def _pinning(self) -> Pinning:
         return Pinning(
@@ -160,13 +170,32 @@ class Services:
         """Serve the bulk port, the S3 port and the socket; on the event loop's thread."""
         engine, loop = Engine(), asyncio.get_running_loop()
         bulk = self._bulk(engine, loop)
-        engine.listen(self.ports.bulk, lambda _: HttpSession(bulk, interim=WORKING))
+        engine.listen(self.ports.bulk, lambda _: HttpSession(bulk, interim=WORKING), name="bulk")
         if self.ports.s3 is not None:
-            engine.listen(self.ports.s3, self._s3(loop).open_session)
+            engine.listen(self.ports.s3, self._s3(loop).open_session, name="s3")
         if self.ports.socket is not None:
-            engine.listen(self.ports.socket.socket, self._host(loop).open_session)
+            engine.listen(self.ports.socket.socket, self._host(loop).open_session, name="host")
         engine.start()
+        self._export(engine)
         return engine
+
+    def _export(self, engine: Engine) -> None:
+        parts = Parts(
+            cluster=self.cluster,
+            coordination=self.coordination,
+            store=self.store,
+            origins=self.origins,
+            opener=self.opener,
+            lookups=self.lookups,
+            handover=self.handover,
+            filler=self.filler,
+            host_reads=self.host_reads,
+            pinned=self.pinned,
+            engine=engine,
+            is_ready=self.is_ready,
+        )
+        self.metrics.scrape_from(lambda: collect(parts))
+        self.metrics.scrape_from(self.ports.grpc.calls.collect)
 
     def _bulk(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> BulkService:
         return BulkService(

@@ -83,6 +83,11 @@ class Warming:
         self._begun: set[bytes] = set()
         """Ids alone: a flight may have its chunk's bytes, and somebody waits for that memory."""
 
+    @property
+    def begun_count(self) -> int:
+        """How many chunks are on their way because of warm-ups."""
+        return len(self._begun)
+
     async def warm(self, wanted: WarmWanted) -> list[Warmed]:
         """Have chunks brought in; return how far each is, as soon as there is any news.
 

@@ -15,6 +15,7 @@ from penstock.errors import InvalidRequest, Overloaded, PenstockError
 from penstock.warm_calls import URLS_MAX
 from penstock.warming import Warming
 from penstock.warmup import Target, WarmupReport
+from penstock_node.durations import Tally
 
 JOBS_MAX = 8
 STOP_TIMEOUT_S = 2.0
@@ -39,6 +40,9 @@ class Warmups:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._running: list[threading.Thread] = []
+        self.brought = Tally("cold", "warm", "failed")
+        """Bytes of warm-ups that are over: ``cold``, which were brought in, ``warm``, which were
+        there, ``failed``."""
 
     def start(self, urls: Sequence[str], target: str) -> None:
         """Begin to warm what is at ``urls``.
@@ -67,6 +71,11 @@ class Warmups:
             running.start()
             self._running.append(running)
 
+    @property
+    def running_count(self) -> int:
+        """How many are under way."""
+        return sum(each.is_alive() for each in list(self._running))
+
     def _run(self, urls: Sequence[str], target: Target) -> None:
         warming = Warming(
             self._core,
@@ -84,6 +93,9 @@ class Warmups:
             self._tell(report, urls, target)
 
     def _tell(self, report: WarmupReport, urls: Sequence[str], target: Target) -> None:
+        self.brought.add("cold", report.cold_bytes)
+        self.brought.add("warm", report.warm_bytes)
+        self.brought.add("failed", report.failed_bytes)
         tell = _log.warning if report.failed_objects or not report.is_complete else _log.info
         tell(
             "a warm-up is over" if report.is_complete else "a warm-up was stopped",

@@ -38,6 +38,11 @@ class Bringing:
         self.trouble: dict[str, str] = {}
         """By volume, why it does not get on; under no name, why none does."""
 
+    @property
+    def volumes(self) -> set[str]:
+        """Those that something is to be brought of, while it is this process's turn."""
+        return {volume for volume, _rules in self._tasks}
+
     async def rules(self) -> dict[str, MirrorRules]:
         """Return what is to be brought of which volume.
 

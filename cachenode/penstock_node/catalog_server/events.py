@@ -70,6 +70,8 @@ class Events:
             labelnames=("outcome",),
             registry=registry,
         )
+        for outcome in _TELLING:  # Prometheus sees no rise of what was not there before.
+            self._counter.labels(outcome=outcome)
 
     async def take(self, body: bytes) -> EventCounts:
         """Look at what a body names; returns when all of it is noted.

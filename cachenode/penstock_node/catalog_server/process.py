@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -26,6 +27,7 @@ from penstock_node.catalog.watched import Watched
 from penstock_node.catalog_server.admin import EVENTS_PATH, EventsEndpoint, catalog_app
 from penstock_node.catalog_server.bringing import Bringing
 from penstock_node.catalog_server.bringing_volume import BroughtCounters, Region
+from penstock_node.catalog_server.catalog_metrics import export_catalog
 from penstock_node.catalog_server.events import Events
 from penstock_node.catalog_server.looking import Looking
 from penstock_node.catalog_server.mirror_metrics import MirrorMetrics
@@ -41,9 +43,12 @@ from penstock_node.catalog_server.watching import Watching
 from penstock_node.config_catalog import CatalogConfig
 from penstock_node.config_keys import is_loopback
 from penstock_node.coordination.records import CatalogRecord
+from penstock_node.durations import LoopLag
 from penstock_node.identity import lock_directory, node_id
+from penstock_node.metrics import build_info, scrape
 from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
+from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.serve.admin import AdminServer
 from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
 from penstock_node.tasks import cancel
@@ -68,6 +73,8 @@ class Catalog:
         self._stack = contextlib.AsyncExitStack()
         self._bringing: Bringing | None = None
         """Of a mirror with a cluster."""
+        self._registration: Registration | None = None
+        """With etcd, and from when it serves."""
 
     async def __aenter__(self) -> "Catalog":
         try:
@@ -94,8 +101,9 @@ class Catalog:
         self._admin = AdminServer(config.listen_host, [config.admin_port])
         self._stack.callback(self._admin.stop)
         self.admin_address = configured.address(config.advertise_host, self._admin.port)
-        self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix="penstock-database")
+        self._threads = CountedThreads(CONNECTIONS_MAX, name="database")
         self._stack.callback(self._threads.shutdown, cancel_futures=True)
+        self._export_process()
         files = await self._open_database()
         places = self._places()
         mirror = await self._mirrored(files, places) if config.mirror_of else None
@@ -104,10 +112,18 @@ class Catalog:
         await server.start()
         self._stack.push_async_callback(server.stop)
         await server.serving(is_ready=True)
+        scrape(self.registry, server.calls.collect)
         self.address = configured.address(config.advertise_host, server.port)
         self._serve_admin(mirror)
         self._register()
         self._tell()
+
+    def _export_process(self) -> None:
+        build_info(self.registry, version=version("penstock"))
+        lag = LoopLag()
+        export_process(self.registry, lag=lag, pools=[self._threads])
+        task = asyncio.create_task(lag.run(), name="look at the event loop")
+        self._stack.push_async_callback(cancel, task)
 
     async def _open_database(self) -> Files:
         database = Database(self.config.database_url)
@@ -127,6 +143,7 @@ class Catalog:
             allow_file_roots=config.allow_file_roots,
             s3_keys=S3Keys,
         )
+        self._origins = origins
         self._stack.callback(origins.close)
         return Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)
 
@@ -140,7 +157,7 @@ class Catalog:
             region = Region(files, copies, places, nearby, warmer, self._threads, counters)
             self._bringing = Bringing(region, self._coordinator)
         following = await self._follow(files)
-        MirrorMetrics(following, counters, registry=self.registry)
+        MirrorMetrics(following, counters, bringing=self._bringing, registry=self.registry)
         return Mirrored(
             following,
             nearby=nearby,
@@ -173,6 +190,12 @@ class Catalog:
     def _service(self, files: Files, places: Places, mirror: Mirrored | None) -> CatalogService:
         imports = Imports()
         self._stack.push_async_callback(imports.close)
+        export_catalog(
+            self.registry,
+            imports=imports,
+            origins=self._origins,
+            is_found=lambda: self._registration is None or self._registration.is_held,
+        )
         self._looking = Looking(files, places=places, threads=self._threads)
         self._stack.push_async_callback(self._looking.close)
         self._watched = Watched(self._database)
@@ -218,6 +241,7 @@ class Catalog:
         record = CatalogRecord(node_id(self.config.state_dir), self.address)
         turn = self._bringing.run if self._bringing else None
         registration = Registration(self._coordinator, record, turn=turn)
+        self._registration = registration
         task = asyncio.create_task(registration.run(), name="register the catalog")
         self._stack.push_async_callback(registration.leave)
         self._stack.push_async_callback(cancel, task)

@@ -47,6 +47,8 @@ class Registration:
         """
         self._coordinator, self._record, self._turn = coordinator, record, turn
         self._lease: Lease | None = None
+        self.is_held = False
+        """Whether it is this catalog that is found."""
 
     async def run(self) -> None:
         """Hold the key, again and again, for ever."""
@@ -71,8 +73,10 @@ class Registration:
             )
             if held is not None:
                 _log.info("the catalog is registered")
+                self.is_held = True
                 await self._take_turn(held, until=self._lease.lost)
         finally:
+            self.is_held = False
             await self.leave()
 
     async def _take_turn(self, token: int, *, until: asyncio.Event) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from penstock.errors import InvalidRequest, Overloaded
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
+from penstock_node.durations import Tally
 from penstock_node.tasks import cancel
 
 IMPORTS_MAX = 16
@@ -40,6 +41,8 @@ class Imports:
         """
         self._followed_s = followed_s
         self._running: dict[str, _Running] = {}
+        self.ended = Tally("done", "failed", "stopped")
+        """Imports that are over: ``done``, ``failed`` or ``stopped``."""
 
     def start(self, work: Import) -> str:
         """Begin one, and return its name.
@@ -51,8 +54,20 @@ class Imports:
             raise Overloaded(f"{IMPORTS_MAX} imports are under way", retry_after_s=5.0)
         name = secrets.token_hex(8)
         task = asyncio.create_task(work.run(), name=f"import {name}")
+        task.add_done_callback(self._note_end)
         self._running[name] = _Running(work, task, self._ends_later(name))
         return name
+
+    @property
+    def running_count(self) -> int:
+        """How many are under way."""
+        return sum(not each.task.done() for each in self._running.values())
+
+    def _note_end(self, task: "asyncio.Task[ImportReport]") -> None:
+        if task.cancelled():
+            self.ended.add("stopped")
+        else:
+            self.ended.add("failed" if task.exception() else "done")
 
     def _ends_later(self, name: str) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._followed_s, self._forget, name)

@@ -4,15 +4,18 @@ Responsible for: counting attempts and waiting between them, in one place for al
 Not responsible for: whether the origin is asked at all (`gate`), what a request is.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import stamina
 
 from penstock import tracing
 from penstock.deadline import Deadline
+from penstock.errors import PenstockError
 from penstock_node.origin.gate import Gate
-from penstock_node.origin.interface import OriginLimits
+from penstock_node.origin.interface import Operation, OriginCounters, OriginLimits
 from penstock_node.origin.outages import Unanswered
 
 T = TypeVar("T")
@@ -22,6 +25,7 @@ async def attempts(
     attempt: Callable[[], Awaitable[T]],
     path: str,
     *,
+    operation: Operation,
     gate: Gate,
     limits: OriginLimits,
     deadline: Deadline | None,
@@ -32,6 +36,7 @@ async def attempts(
     Args:
         attempt: Raises `Unanswered` where another attempt may help.
         path: What is asked for.
+        operation: Which kind of request.
         gate: Before the origin.
         limits: How often, for how long.
         deadline: When to give up.
@@ -48,19 +53,30 @@ async def attempts(
         ):
             with each:
                 await call.turn(size_bytes=size_bytes)
-                found = await _noted(attempt, each.num)
-                tracing.here().add_bytes(size_bytes)
+                span = tracing.here()
+                if each.num > 1:
+                    gate.counters.retries += 1
+                    span.note(attempts=each.num)
+                with counted(gate.counters, operation):
+                    found = await attempt()
+                span.add_bytes(size_bytes)
                 return found
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def _noted(attempt: Callable[[], Awaitable[T]], number: int) -> T:
-    """Make an attempt; what comes of it is noted where the call is traced."""
-    span = tracing.here()
-    if number > 1:
-        span.note(attempts=number)
+@contextlib.contextmanager
+def counted(counters: OriginCounters, operation: Operation) -> Iterator[None]:
+    """Time the request in the ``with``, and count how it fails if it does."""
     try:
-        return await attempt()
+        with counters.took(operation).timing():
+            yield
     except Unanswered as failure:
-        span.note(again=failure.reason)
+        tracing.here().note(again=failure.reason)
+        counters.failures.add(failure.kind)
+        raise
+    except PenstockError as error:
+        counters.failures.add(error.name)
+        raise
+    except asyncio.CancelledError:  # Its caller's time was over, or its caller is gone.
+        counters.failures.add("given_up")
         raise

@@ -31,7 +31,7 @@ from penstock.errors import (
     Uncacheable,
 )
 from penstock.volumes import Volume
-from penstock_node.origin.interface import describe
+from penstock_node.origin.interface import Kind, describe, kind_of_status
 
 CAUSE_CHARACTERS_MAX = 300
 
@@ -110,6 +110,19 @@ def reason_of(error: BaseException) -> str:
         return "its answers end early"
     kind = _KIND.search(str(error))
     return _REASONS[kind[1]] if kind else first_line(error).rpartition(" - ")[2]
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Return what a failure that another attempt may mend is counted as."""
+    status = status_of(error)
+    if status is not None:
+        return kind_of_status(status)
+    if isinstance(error, ShortBody):
+        return "short"
+    found = _KIND.search(str(error))
+    if found is None:
+        return "timeout" if isinstance(error, TimeoutError) else "other"
+    return "timeout" if found[1] == "Timeout" else "connection"
 
 
 def first_line(error: BaseException) -> str:

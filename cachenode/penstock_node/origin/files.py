@@ -24,6 +24,7 @@ from penstock.errors import (
     OriginUnavailable,
 )
 from penstock.volumes import Volume
+from penstock_node.origin.attempts import counted
 from penstock_node.origin.file_tree import FileTree
 from penstock_node.origin.gate import Gate
 from penstock_node.origin.interface import (
@@ -31,6 +32,7 @@ from penstock_node.origin.interface import (
     Buffer,
     ListedObject,
     ListPage,
+    Operation,
     OriginCounters,
     OriginLimits,
     OriginMeta,
@@ -113,7 +115,7 @@ class FileOrigin:
     async def head(self, path: str, *, deadline: Deadline | None = None) -> OriginMeta:
         """See `Origin`."""
         self._counters.head_requests += 1
-        return await self._run(lambda: self._head(path), path, self._soon(deadline))
+        return await self._run(lambda: self._head(path), "head", path, self._soon(deadline))
 
     async def read(
         self,
@@ -130,6 +132,7 @@ class FileOrigin:
         self._counters.get_requests += 1
         data = await self._run(
             lambda: self._read(path, version, size, start, stop),
+            "get",
             path,
             self._soon(deadline),
             size_bytes=stop - start,
@@ -144,7 +147,7 @@ class FileOrigin:
         assert 0 < limit <= LIST_PAGE_MAX, f"a page of {limit}"
         self._counters.list_requests += 1
         return await self._run(
-            lambda: self._list(prefix.strip("/"), after, limit), prefix, deadline
+            lambda: self._list(prefix.strip("/"), after, limit), "list", prefix, deadline
         )
 
     async def put(
@@ -152,13 +155,14 @@ class FileOrigin:
     ) -> str:
         """See `Origin`."""
         made = partial(NewFile, self._volume, self._tree, path, if_absent=if_absent)
-        new = await self._run(made, path, None)
+        new = await self._run(made, "put", path, None)
         try:
             async for part in parts:
                 self._counters.put_requests += 1
                 self._counters.bytes_written += len(part)
-                await self._run(partial(new.write, part), path, None, size_bytes=len(part))
-            return _meta(await self._run(new.publish, path, None)).version
+                write = partial(new.write, part)
+                await self._run(write, "put", path, None, size_bytes=len(part))
+            return _meta(await self._run(new.publish, "put", path, None)).version
         finally:
             # The loop's own threads: these may be closed, as the volume has changed meanwhile.
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, new.close))
@@ -200,11 +204,18 @@ class FileOrigin:
         return Deadline.after(min(timeout_s, deadline.remaining_s) if deadline else timeout_s)
 
     async def _run(
-        self, work: Callable[[], T], path: str, deadline: Deadline | None, *, size_bytes: int = 0
+        self,
+        work: Callable[[], T],
+        operation: Operation,
+        path: str,
+        deadline: Deadline | None,
+        *,
+        size_bytes: int = 0,
     ) -> T:
         async with self._gate.call(path, deadline=deadline) as call:
             await call.turn(size_bytes=size_bytes)
-            found = await self._in_thread(work, path)
+            with counted(self._counters, operation):
+                found = await self._in_thread(work, path)
             tracing.here().add_bytes(size_bytes)
             return found
 

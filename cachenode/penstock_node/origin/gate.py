@@ -61,6 +61,7 @@ class Gate:
             clock: Monotonic seconds, of the circuit breakers.
             rng: For the length of its pauses.
         """
+        self.counters = counters
         self._volume = volume
         self._limits = limits
         self._outages = Outages(
@@ -153,12 +154,14 @@ class Gate:
     def _waits(self, call: Call) -> Iterator[None]:
         self._waiting += 1
         call.is_waiting = True
+        begun = time.monotonic()
         try:
             with tracing.here().queued():
                 yield
             call.is_waiting = False  # Else it is known that it waited when its time was over.
         finally:
             self._waiting -= 1
+            self.counters.waited_s += time.monotonic() - begun
 
     def _late(self, call: Call) -> PenstockError:
         """Return what a call that ran out of time is told: whether it ever had its turn."""

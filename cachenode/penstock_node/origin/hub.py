@@ -127,7 +127,7 @@ class HubOrigin:
             return await self._in_thread(lambda: self._head(path))
 
         return await attempts(
-            attempt, path, gate=self._gate, limits=self._limits, deadline=deadline
+            attempt, path, operation="head", gate=self._gate, limits=self._limits, deadline=deadline
         )
 
     async def read(
@@ -152,6 +152,7 @@ class HubOrigin:
         return await attempts(
             attempt,
             path,
+            operation="get",
             gate=self._gate,
             limits=self._limits,
             deadline=deadline,
@@ -169,7 +170,12 @@ class HubOrigin:
             return await self._in_thread(self._trees.newest)
 
         files = await attempts(
-            attempt, prefix, gate=self._gate, limits=self._limits, deadline=deadline
+            attempt,
+            prefix,
+            operation="list",
+            gate=self._gate,
+            limits=self._limits,
+            deadline=deadline,
         )
         top = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
         found = [file for file in files if file.path.startswith(top) and file.path > after]
@@ -261,7 +267,7 @@ class HubOrigin:
             raise ObjectChanged(f"{what} is shorter than it was; open it again")
         if len(answer.body) != stop - start or (span and span[:2] != (start, stop)):
             error = self._requests.bad_answer(path, BadAnswer("other bytes than were asked for"))
-            raise Unanswered(error, "it answers other bytes", of_object=True)
+            raise Unanswered(error, "it answers other bytes", of_object=True, kind="short")
         return answer.body
 
     def _file_url(self, path: str, revision: str) -> str:

@@ -29,7 +29,7 @@ from penstock_node.origin.hub_http import (
     ShortBody,
     Timeouts,
 )
-from penstock_node.origin.interface import OriginLimits, describe
+from penstock_node.origin.interface import Kind, OriginLimits, describe, kind_of_status
 from penstock_node.origin.outages import Unanswered
 from penstock_node.origin.stores import matches, origin_host
 
@@ -89,7 +89,8 @@ class HubRequests:
             if not is_elsewhere:
                 facts = facts.or_else(file_facts(answer.status, answer.headers))
             if hop and _has_moved(answer):
-                raise self._unanswered(path, "the revision has just moved", of_object=True)
+                moved = "the revision has just moved"
+                raise self._unanswered(path, moved, of_object=True, kind="other")
             if answer.status not in REDIRECTS:
                 self._check(answer, path, is_elsewhere=is_elsewhere)
                 return Followed(answer, url, facts, is_elsewhere)
@@ -136,7 +137,10 @@ class HubRequests:
         except _FAILURES as error:
             # Not chained: urls of other hosts are signed.
             raise self._unanswered(
-                path, _reason_of(error), of_object=isinstance(error, ShortBody)
+                path,
+                _reason_of(error),
+                of_object=isinstance(error, ShortBody),
+                kind=_kind_of(error),
             ) from None
 
     def _next(self, url: str, answer: Answer, path: str) -> str:
@@ -165,7 +169,8 @@ class HubRequests:
         if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRIED:
-            raise self._unanswered(path, f"it answers {status}", of_object=True)
+            kind = kind_of_status(status)
+            raise self._unanswered(path, f"it answers {status}", of_object=True, kind=kind)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise self._refused(path, status)
         if status == HTTPStatus.NOT_FOUND:
@@ -187,11 +192,11 @@ class HubRequests:
             f"the model is private, gated, or not there; {check}"
         )
 
-    def _unanswered(self, path: str, reason: str, *, of_object: bool) -> Unanswered:
+    def _unanswered(self, path: str, reason: str, *, of_object: bool, kind: Kind) -> Unanswered:
         error = OriginUnavailable(
             f"{self._what(path)}: volume {self._volume.name!r}: {self._host}: {reason}"
         )
-        return Unanswered(error, reason, of_object=of_object)
+        return Unanswered(error, reason, of_object=of_object, kind=kind)
 
     def bad_answer(self, path: str, error: BadAnswer) -> PenstockError:
         """Return what is told of an answer that no hub gives."""
@@ -223,6 +228,12 @@ def _missing(answer: Answer) -> str:
         case "RevisionNotFound":
             return "the model has no such revision"
     return "the model has no such file at this revision"
+
+
+def _kind_of(error: Exception) -> Kind:
+    if isinstance(error, ShortBody):
+        return "short"
+    return "timeout" if isinstance(error, TimeoutError) else "connection"
 
 
 def _reason_of(error: Exception) -> str:

@@ -9,14 +9,16 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol, TypeAlias
+from http import HTTPStatus
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from penstock.deadline import Deadline
-from penstock.errors import Conflict, Uncacheable
+from penstock.errors import Conflict, NotPermitted, Uncacheable
 from penstock.object_info import OriginSource
 from penstock.objects import VERSION_BYTES_MAX
 from penstock.origin_limits import VolumeLimits
 from penstock.volumes import Volume
+from penstock_node.durations import Durations, Tally
 
 LIST_PAGE_MAX = 5000
 
@@ -95,6 +97,13 @@ class OriginLimits:
         return replace(self, **limits.to_json())
 
 
+Kind: TypeAlias = Literal["timeout", "connection", "throttled", "server_error", "short", "other"]
+"""Of a request that another attempt may mend: no answer in time, no connection, 429 or 503, another
+status of 500 and more, an answer that ends early."""
+Operation: TypeAlias = Literal["get", "head", "list", "put"]
+REQUEST_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
 @dataclass(slots=True)
 class OriginCounters:
     """What one origin was asked since the node started; only ever grows."""
@@ -109,6 +118,18 @@ class OriginCounters:
     """Payload given to be written, whether or not it was published."""
     refused_calls: int = 0
     """Not made, as the origin did not answer."""
+    retries: int = 0
+    """Requests that were sent again."""
+    waited_s: float = 0.0
+    """What calls have waited for a slot, or for their turn in a rate, in seconds together."""
+    failures: Tally = field(default_factory=lambda: Tally(*get_args(Kind), NotPermitted.__name__))
+    """Requests by what became of them: a `Kind`, or the name of an error."""
+    durations: dict[Operation, Durations] = field(default_factory=dict)
+    """Of requests, those that fail among them, from when they are sent until all has come."""
+
+    def took(self, operation: Operation) -> Durations:
+        """Return the durations of one kind of request."""
+        return self.durations.setdefault(operation, Durations(REQUEST_BUCKETS_S))
 
     @property
     def requests(self) -> int:
@@ -211,6 +232,13 @@ class Origin(Protocol):
 
     def close(self) -> None:
         """Release threads. Calls in flight may still end well; no new ones."""
+
+
+def kind_of_status(status: int) -> Kind:
+    """Return what an answer is counted as that says that the origin cannot."""
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        return "throttled"
+    return "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "other"
 
 
 def microseconds(moment: datetime) -> int:

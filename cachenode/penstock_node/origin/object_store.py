@@ -23,6 +23,7 @@ from penstock_node.origin.errors import (
     first_line,
     is_answer,
     is_transient,
+    kind_of,
     panics_as_errors,
     reason_of,
     translate,
@@ -33,6 +34,7 @@ from penstock_node.origin.interface import (
     Buffer,
     ListedObject,
     ListPage,
+    Operation,
     OriginCounters,
     OriginLimits,
     OriginMeta,
@@ -101,7 +103,7 @@ class ObjectStoreOrigin:
                 path, await obstore.head_async(self._store, store_path(self._volume, path))
             )
 
-        return await self._attempts(request, path, deadline)
+        return await self._attempts(request, "head", path, deadline)
 
     async def read(
         self,
@@ -127,7 +129,7 @@ class ObjectStoreOrigin:
             self._compare(path, answer, version=version, size=size, start=start, stop=stop)
             return await self._body(answer, stop - start)
 
-        return await self._attempts(request, path, deadline, size_bytes=stop - start)
+        return await self._attempts(request, "get", path, deadline, size_bytes=stop - start)
 
     async def put(
         self, path: str, parts: AsyncIterator[bytes], *, size: int | None, if_absent: bool
@@ -149,7 +151,7 @@ class ObjectStoreOrigin:
             self._counters.list_requests += 1
             return await self._list_page(prefix.rstrip("/"), after, limit)
 
-        page = await self._attempts(request, prefix, deadline)
+        page = await self._attempts(request, "list", prefix, deadline)
         return await without_markers(page, partial(self.head, deadline=deadline))
 
     async def _list_page(self, prefix: str, after: str, limit: int) -> ListPage:
@@ -245,6 +247,7 @@ class ObjectStoreOrigin:
     async def _attempts(
         self,
         request: Callable[[], Awaitable[T]],
+        operation: Operation,
         path: str,
         deadline: Deadline | None,
         *,
@@ -253,6 +256,7 @@ class ObjectStoreOrigin:
         return await attempts(
             lambda: self._attempt(request, path),
             path,
+            operation=operation,
             gate=self._gate,
             limits=self._limits,
             deadline=deadline,
@@ -268,7 +272,8 @@ class ObjectStoreOrigin:
             translated = self._translate(error, path)
             if is_transient(error):
                 reason, of_object = reason_of(error), is_answer(error)
-                raise Unanswered(translated, reason, of_object=of_object) from None
+                kind = kind_of(error)
+                raise Unanswered(translated, reason, of_object=of_object, kind=kind) from None
             raise translated from None
 
     def _translate(self, error: Exception, path: str) -> PenstockError:

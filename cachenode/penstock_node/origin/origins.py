@@ -23,6 +23,9 @@ from penstock_node.origin.stores import Store, check_secret, credentials_of, ope
 if TYPE_CHECKING:
     from penstock_node.origin.s3_keys import S3Keys
 
+GONE_MAX = 64
+"""Volumes that are gone, and whose counters go on should they come back."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
@@ -130,9 +133,12 @@ class Origins:
         )
 
     def retain(self, names: Iterable[str]) -> None:
-        """Forget the origins of volumes that are gone; their counters stay."""
+        """Forget the origins of volumes that are gone; counters of the latest ones stay."""
         for name in self._opened.keys() - set(names):
             self._opened.pop(name).origin.close()
+        gone = [name for name in self._counters if name not in self._opened]
+        for name in gone[:-GONE_MAX]:
+            del self._counters[name]
 
     def close(self) -> None:
         """Forget all origins and release what they hold."""

@@ -20,7 +20,7 @@ import structlog
 from penstock.errors import OriginUnavailable, PenstockError
 from penstock.volumes import Volume
 from penstock_node.origin.breaker import Breaker, Permit
-from penstock_node.origin.interface import OriginCounters, describe
+from penstock_node.origin.interface import Kind, OriginCounters, describe
 from penstock_node.origin.stores import origin_host
 
 _log = structlog.get_logger(__name__)
@@ -32,18 +32,22 @@ OBJECTS_MAX = 1024
 class Unanswered(Exception):
     """The origin did not answer, or said that it cannot: another attempt may help."""
 
-    def __init__(self, error: PenstockError, reason: str, *, of_object: bool) -> None:
+    def __init__(
+        self, error: PenstockError, reason: str, *, of_object: bool, kind: Kind = "other"
+    ) -> None:
         """Keep what the caller is told if no other attempt helps.
 
         Args:
             error: That.
             reason: In a few words, of no object in particular.
             of_object: The origin answers: the failure may be this object's alone.
+            kind: What it is counted as.
         """
         super().__init__(str(error))
         self.error = error
         self.reason = reason
         self.of_object = of_object
+        self.kind = kind
 
 
 @dataclass(slots=True)

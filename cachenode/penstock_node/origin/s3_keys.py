@@ -32,12 +32,14 @@ from penstock.units import parse_duration
 from penstock.volumes import Volume
 from penstock_node.origin.errors import RETRIED_STATUS, refused
 from penstock_node.origin.interface import (
+    Kind,
     ListedObject,
     ListPage,
     OriginLimits,
     SecretSettings,
     describe,
     is_strong,
+    kind_of_status,
     microseconds,
 )
 from penstock_node.origin.outages import Unanswered
@@ -118,14 +120,16 @@ class S3Keys:
             async with asyncio.timeout(self._limits.request_timeout_s):
                 return await asyncio.to_thread(self._request, wanted)
         except TimeoutError:
-            raise self._unanswered(prefix, "did not answer in time", of_object=False) from None
+            late = "did not answer in time"
+            raise self._unanswered(prefix, late, of_object=False, kind="timeout") from None
         except ClientError as error:
             raise self._as_ours(prefix, error) from None
         except NoCredentialsError:
             raise refused(self._volume, describe(self._volume, prefix), self._host) from None
         except (NoConnection, HTTPClientError) as error:
             # Not chained, nor told: their texts quote urls.
-            raise self._unanswered(prefix, type(error).__name__, of_object=False) from None
+            name = type(error).__name__
+            raise self._unanswered(prefix, name, of_object=False, kind="connection") from None
         except BotoCoreError as error:
             what = describe(self._volume, prefix)
             raise OriginUnavailable(f"{what}: {self._host}: {type(error).__name__}") from None
@@ -147,15 +151,16 @@ class S3Keys:
         if status == HTTPStatus.NOT_FOUND:
             return ObjectNotFound(f"{what}: the origin has no such bucket")
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in RETRIED_STATUS:
-            return self._unanswered(prefix, told, of_object=True)
+            kind = kind_of_status(status)
+            return self._unanswered(prefix, told, of_object=True, kind=kind)
         if status < HTTPStatus.BAD_REQUEST:
             return NotPermitted(f"{what}: {self._host} sends to another host, which is refused")
         return OriginUnavailable(f"{what}: {self._host} {told}")
 
-    def _unanswered(self, prefix: str, told: str, *, of_object: bool) -> Unanswered:
+    def _unanswered(self, prefix: str, told: str, *, of_object: bool, kind: Kind) -> Unanswered:
         what = describe(self._volume, prefix)
         error = OriginUnavailable(f"{what}: volume {self._volume.name!r}: {self._host} {told}")
-        return Unanswered(error, told, of_object=of_object)
+        return Unanswered(error, told, of_object=of_object, kind=kind)
 
     def close(self) -> None:
         """Close connections that are not in use."""

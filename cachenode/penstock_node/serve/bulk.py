@@ -7,6 +7,7 @@ Not responsible for: HTTP itself (`transport.http`), the decision (`chunks`).
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -106,6 +107,7 @@ class BulkService:
         self._loop = loop
         self._opens_here = opens_here
         self._waiting = 0
+        metrics.waits(PLANE, lambda: self._waiting)
 
     def __call__(self, request: HttpRequest) -> Outcome:
         """Answer one request; see `transport.http.Handler`."""
@@ -133,19 +135,20 @@ class BulkService:
     # Chunks.
 
     def _chunk(self, request: ChunkRequest, *, may_be_sent_on: bool) -> Outcome:
+        begun = time.monotonic()
         chunk = self._chunks.requested(request)
         if may_be_sent_on:
             start, stop = request.span(chunk)
             self._spreading.check(chunk, stop - start)
         answer = self._chunks.at_hand(chunk, recheck=request.recheck)
         if answer is not None:
-            return self._send(answer, request)
+            return self._send(answer, request, begun)
         self._chunks.check_handed_over(chunk, request)
-        return asyncio.run_coroutine_threadsafe(self._filled(chunk, request), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._filled(chunk, request, begun), self._loop)
 
-    async def _filled(self, chunk: Chunk, request: ChunkRequest) -> Reply:
+    async def _filled(self, chunk: Chunk, request: ChunkRequest, begun: float) -> Reply:
         try:
-            return self._send(await self._fill(chunk, request), request)
+            return self._send(await self._fill(chunk, request), request, begun)
         except PenstockError as error:
             return self._refuse(error)
 
@@ -163,12 +166,17 @@ class BulkService:
         finally:
             self._waiting -= 1
 
-    def _send(self, answer: ChunkAnswer, request: ChunkRequest) -> Reply:
+    def _send(self, answer: ChunkAnswer, request: ChunkRequest, begun: float) -> Reply:
         start, stop = request.span(answer.chunk)
         content = answer.content
         copies = self._spreading.served(answer.chunk, stop - start)
         self._guests.asked(answer.chunk.id)
-        self._metrics.served(plane=PLANE, source=answer.source, length=stop - start)
+        self._metrics.served(
+            plane=PLANE,
+            source=answer.source,
+            length=stop - start,
+            seconds=time.monotonic() - begun,
+        )
         here = tracing.here()
         here.note(url=answer.chunk.object.key, chunk=answer.chunk.index, source=answer.source)
         here.add_bytes(stop - start)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 
@@ -111,6 +112,7 @@ class CacheService(cache_pb2_grpc.CacheServicer):
 
         A bad copy is brought in anew, once.
         """
+        begun = time.monotonic()
         for _ in range(2):
             answer, loan = await self._answer_with_memory(chunk, piece.length)
             try:
@@ -118,7 +120,7 @@ class CacheService(cache_pb2_grpc.CacheServicer):
                     # Shielded: it closes the chunk, whether or not the reader is still there.
                     data = await asyncio.shield(
                         asyncio.get_running_loop().run_in_executor(
-                            self._threads, self._take, answer, piece
+                            self._threads, self._take, answer, piece, begun
                         )
                     )
             except CorruptData:
@@ -155,7 +157,7 @@ class CacheService(cache_pb2_grpc.CacheServicer):
 
         await asyncio.get_running_loop().run_in_executor(self._threads, look)
 
-    def _take(self, answer: ChunkAnswer, piece: Piece) -> memoryview:
+    def _take(self, answer: ChunkAnswer, piece: Piece, begun: float) -> memoryview:
         content = answer.content
         with contextlib.closing(answer):
             first, last = cover_blocks(piece.start, piece.stop, answer.chunk.length)
@@ -164,5 +166,8 @@ class CacheService(cache_pb2_grpc.CacheServicer):
             else:
                 blocks = memoryview(content.read(first, last))
                 verify_blocks(blocks, checksums_between(content.checksums, first, last))
-        self._metrics.served(plane="grpc", source=answer.source, length=piece.length)
+        seconds = time.monotonic() - begun
+        self._metrics.served(
+            plane="grpc", source=answer.source, length=piece.length, seconds=seconds
+        )
         return blocks[piece.start - first : piece.stop - first]

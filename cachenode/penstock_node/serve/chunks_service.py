@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from concurrent.futures import Executor
 from functools import partial
 
@@ -43,6 +44,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
         self._traces = traces
         self._threads = threads
         self._in_hand = 0
+        metrics.waits("grpc", lambda: self._in_hand)
         self._memory = inflight.sends
 
     @answers
@@ -67,6 +69,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                 retry_after_s=RETRY_AFTER_S,
             )
         self._in_hand += 1
+        begun = time.monotonic()
         try:
             answer = await self._chunks.answer(
                 ChunkRequest(
@@ -88,7 +91,7 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                     asyncio.get_running_loop().run_in_executor(
                         self._threads,
                         tracing.carried(
-                            partial(self._respond, answer, request.start, request.stop)
+                            partial(self._respond, answer, request.start, request.stop, begun)
                         ),
                     )
                 )
@@ -112,7 +115,9 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             unsent.pop_all()
         return True
 
-    def _respond(self, answer: ChunkAnswer, start: int, stop: int) -> cache_pb2.GetChunkResponse:
+    def _respond(
+        self, answer: ChunkAnswer, start: int, stop: int, begun: float
+    ) -> cache_pb2.GetChunkResponse:
         content = answer.content
         with contextlib.closing(answer):
             if isinstance(content, Payload):
@@ -120,9 +125,10 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             else:
                 with tracing.span("disk", disk=content.disk.path):
                     data = content.read(start, stop)
+        seconds = time.monotonic() - begun
+        self._metrics.served(plane="grpc", source=answer.source, length=len(data), seconds=seconds)
         tracing.here().note(source=answer.source)
         tracing.here().add_bytes(len(data))
-        self._metrics.served(plane="grpc", source=answer.source, length=len(data))
         return cache_pb2.GetChunkResponse(
             data=data,
             checksums=checksums_between(content.checksums, start, stop),

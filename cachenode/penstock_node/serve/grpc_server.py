@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from penstock.errors import InvalidConfiguration
 from penstock.wire import MESSAGE_BYTES_MAX
 from penstock_node.config_keys import TlsSection
+from penstock_node.serve.grpc_calls import Calls, Counted
 
 STOP_GRACE_S = 10.0
 """How long requests in flight may still take when the process stops."""
@@ -49,6 +50,8 @@ class GrpcServer:
         self._server = grpc.aio.server(options=_OPTIONS)
         credentials = server_credentials(tls) if tls else None
         self.port = self._bind(host, ports, credentials)
+        self.calls = Calls()
+        """Those of the services, as they were answered."""
         self._health = health.aio.HealthServicer()
         self._names: list[str] = []
 
@@ -73,7 +76,8 @@ class GrpcServer:
         """Put the services on the port, with health and reflection."""
         self._names = [f"penstock.v1.{service.name}" for service in services]
         for service in services:
-            service.add(service.servicer, self._server)
+            counted = Counted(service.servicer, name=service.name, calls=self.calls)
+            service.add(counted, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server

@@ -10,12 +10,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
+from prometheus_client.core import Metric
 
 from penstock import tracing, wire
 from penstock.errors import InvalidRequest, Overloaded, PenstockError
@@ -31,7 +32,7 @@ from penstock.ticket import Ticket
 from penstock.v1 import cache_pb2, host_pb2
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
-from penstock_node.metrics import NodeMetrics
+from penstock_node.metrics import NodeMetrics, gauge
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.host_chunks import Found, Given, HostChunks, Wanted
 from penstock_node.serve.peer_process import peer_process, sees_our_files
@@ -97,11 +98,17 @@ class HostService:
         self.tickets = _Tickets(cluster)
         self._lock = threading.Lock()
         self._held = 0
+        metrics.waits(PLANE, lambda: chunks.waiting)
+        metrics.scrape_from(self._collect)
 
     @property
     def held(self) -> int:
         """How many chunks count as in use by readers of the host plane."""
         return self._held
+
+    def _collect(self) -> Iterable[Metric]:
+        text = "Chunks that readers of the host plane have in use."
+        yield gauge("penstock_host_held_chunks", text, [((), self._held)])
 
     def hold(self, change: int) -> None:
         """Count chunks as in use, or as no longer so."""
@@ -126,6 +133,8 @@ class HostSession:
         self.interim = b""
         """See `Session.interim`: of the request in hand."""
         self._is_greeted = False
+        self._begun = 0.0
+        """When the request in hand was there, or its next part was begun with."""
         self._holds: list[Callable[[], None]] = []
 
     def step(self, inbox: bytearray) -> Outcome | None:
@@ -189,6 +198,7 @@ class HostSession:
     # Chunks.
 
     def _read(self, read: host_pb2.HostRead) -> Outcome:
+        self._begun = time.monotonic()
         self._check(read)
         if not read.ticket:
             return self._later(self._read_url(read))
@@ -205,8 +215,12 @@ class HostSession:
         reply = self._chunks(part, found, more=bool(rest.chunks))
         if rest.chunks:
             next_count = min(PART_CHUNKS_MAX, count * PART_GROWTH)
-            reply.then = lambda: self._read_next(rest, next_count)
+            reply.then = lambda: self._go_on(rest, next_count)
         return reply
+
+    def _go_on(self, wanted: Wanted, count: int) -> Outcome:
+        self._begun = time.monotonic()
+        return self._read_next(wanted, count)
 
     def _check(self, read: host_pb2.HostRead) -> None:
         count = len(read.indexes)
@@ -292,9 +306,15 @@ class HostSession:
         for one, length in given:
             reads[one.source] += 1
             read_bytes[one.source] += length
+        seconds = time.monotonic() - self._begun
         for source, count in reads.items():
-            length = read_bytes[source]
-            self._service.metrics.served(plane=PLANE, source=source, length=length, reads=count)
+            self._service.metrics.served(
+                plane=PLANE,
+                source=source,
+                length=read_bytes[source],
+                seconds=seconds,
+                reads=count,
+            )
 
     def _hold(self, release: Callable[[], None]) -> None:
         self._holds.append(release)

@@ -107,6 +107,11 @@ class HostChunks:
         self._threads = threads
         self._waiting = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many chunks are waited for."""
+        return self._waiting
+
     def at_hand(self, wanted: Wanted) -> list[Found]:
         """Return what is here, in order. Blocks; for threads."""
         found: list[Found] = []

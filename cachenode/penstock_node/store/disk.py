@@ -59,14 +59,40 @@ OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _log = structlog.get_logger("penstock.store")
 
 
+class Spent:
+    """Operations on a disk, and the seconds that threads were inside it for them. Thread-safe.
+
+    Each thread counts for itself, so that none waits for another.
+    """
+
+    __slots__ = ("_of_threads",)
+
+    def __init__(self) -> None:
+        self._of_threads: dict[int, list[float]] = {}
+
+    def add(self, thread: int, seconds: float) -> None:
+        """Count an operation of this thread's."""
+        mine = self._of_threads.get(thread)
+        if mine is None:
+            mine = self._of_threads[thread] = [0.0, 0.0]
+        mine[0] += 1
+        mine[1] += seconds
+
+    def now(self) -> tuple[int, float]:
+        """Return how many there were, and their seconds."""
+        of_threads = list(self._of_threads.values())
+        return round(sum(each[0] for each in of_threads)), sum(each[1] for each in of_threads)
+
+
 class _Mark:
     """A ``with`` that marks its thread as inside. One serves all threads; it does not nest."""
 
-    __slots__ = ("_disk", "_is_bounded")
+    __slots__ = ("_disk", "_is_bounded", "_spent")
 
-    def __init__(self, disk: "Disk", *, is_bounded: bool) -> None:
+    def __init__(self, disk: "Disk", *, is_bounded: bool, spent: "Spent") -> None:
         self._disk = disk
         self._is_bounded = is_bounded
+        self._spent = spent
 
     def __enter__(self) -> None:
         self._disk._enter(is_bounded=self._is_bounded)  # noqa: SLF001 - its other half
@@ -77,7 +103,7 @@ class _Mark:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._disk._leave()  # noqa: SLF001 - its other half
+        self._disk._leave(self._spent)  # noqa: SLF001 - its other half
 
 
 class Disk:
@@ -100,8 +126,11 @@ class Disk:
         self._errors: deque[float] = deque(maxlen=ERRORS_MAX)
         self._rest_s = 0.0
         self._changed_at = clock()
-        self._busy = _Mark(self, is_bounded=False)
-        self._use = _Mark(self, is_bounded=True)
+        self.reads, self.writes, self._others = Spent(), Spent(), Spent()
+        self._read = _Mark(self, is_bounded=False, spent=self.reads)
+        self._write = _Mark(self, is_bounded=False, spent=self.writes)
+        self._busy = _Mark(self, is_bounded=False, spent=self._others)
+        self._use = _Mark(self, is_bounded=True, spent=self.reads)
 
     def __repr__(self) -> str:
         return f"<Disk {self.path}: {self.reason or 'well'}, {len(self._inside)} threads inside>"
@@ -121,9 +150,22 @@ class Disk:
         """Whether any thread is inside."""
         return bool(self._inside)
 
+    @property
+    def inside_count(self) -> int:
+        """How many threads are inside."""
+        return len(self._inside)
+
     def busy(self) -> _Mark:
-        """Return a ``with`` around one operation on an open file, so that a stall is seen."""
+        """Return a ``with`` around one operation, so that a stall is seen."""
         return self._busy
+
+    def reading(self) -> _Mark:
+        """Return the same around one that reads an open file."""
+        return self._read
+
+    def writing(self) -> _Mark:
+        """Return the same around one that writes a chunk."""
+        return self._write
 
     def use(self) -> _Mark:
         """Return a ``with`` around work on the disk. It says nothing of whether the disk is well.
@@ -132,9 +174,12 @@ class Disk:
         """
         return self._use
 
-    def progress(self) -> None:
+    def progress(self, *, is_reading: bool = False) -> None:
         """Say that this thread, which is inside, has come back from one operation to the next."""
-        self._inside[threading.get_ident()] = self._awake_s()
+        now, thread = self._awake_s(), threading.get_ident()
+        if is_reading:
+            self.reads.add(thread, now - self._inside[thread])
+        self._inside[thread] = now
 
     def _awake_s(self) -> float:
         """Return the time, what this process was paused taken off."""
@@ -168,8 +213,10 @@ class Disk:
             finally:
                 self._waiting -= 1
 
-    def _leave(self) -> None:
-        del self._inside[threading.get_ident()]
+    def _leave(self, spent: Spent) -> None:
+        thread = threading.get_ident()
+        begun = self._inside.pop(thread)
+        spent.add(thread, self._clock() - self._paused_s - begun)
         if self._waiting:
             with self._lock:
                 self._lock.notify()

@@ -19,7 +19,7 @@ from penstock.errors import CorruptData, Overloaded
 from penstock.objects import ObjectId
 from penstock_node.store.choice import tier_for
 from penstock_node.store.chunk_file import ChunkFile
-from penstock_node.store.disk import INSIDE_MAX
+from penstock_node.store.disk import INSIDE_MAX, Disk
 from penstock_node.store.disk_watch import DiskWatch
 from penstock_node.store.eviction import Reason
 from penstock_node.store.open_tier import Payload
@@ -49,6 +49,14 @@ class TierUsage:
     """Nothing while its disk is out."""
     is_healthy: bool
     """Whether its disk is in use."""
+    is_scanned: bool
+    """Whether it knows every chunk that it has."""
+    chunk_count: int
+    """As far as it has been scanned."""
+    evicted_bytes: int
+    """Since the start."""
+    disk: Disk
+    """What is done there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +258,10 @@ class Store:
                 used_bytes=tier.used_bytes,
                 capacity_bytes=tier.capacity_bytes,
                 is_healthy=tier.disk.is_healthy,
+                is_scanned=tier.is_scanned,
+                chunk_count=tier.chunk_count,
+                evicted_bytes=tier.statistics.evicted_bytes,
+                disk=tier.disk,
             )
             for tier in self._tiers
         ]

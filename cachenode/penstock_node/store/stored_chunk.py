@@ -42,7 +42,7 @@ class StoredChunk:
         """Of the payload's blocks, joined: see `penstock.checksums`."""
         self.source: Literal["memory", "disk"] = source
         self.disk = disk
-        """Where it lies: who works on the descriptor is inside (``with stored.disk.busy()``),
+        """Where it lies: who works on the descriptor is inside (``with stored.disk.reading()``),
         and tells it of errors (`Disk.note`)."""
         self.is_passable = is_passable
         """Whether the descriptor may go to another process: nobody can open it for writing."""
@@ -67,7 +67,7 @@ class StoredChunk:
 
     def working(self) -> AbstractContextManager[None]:
         """Return a ``with`` around an operation on `fileno`: its disk sees a stall."""
-        return self.disk.busy()
+        return self.disk.reading()
 
     def failed(self, error: OSError) -> None:
         """Have the disk judge an error that reading `fileno` met."""
@@ -81,7 +81,7 @@ class StoredChunk:
         """
         assert 0 <= start <= stop <= self.length, f"{start}…{stop} of {self.length}"
         try:
-            with self.disk.busy():
+            with self.disk.reading():
                 return self._read(start, stop)
         except OSError as error:
             self.disk.note(error)
@@ -114,7 +114,7 @@ class StoredChunk:
             first, last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
             checksums = self.checksums[first * CHECKSUM_BYTES : last * CHECKSUM_BYTES]
             verify_blocks(self._read(start, stop), checksums)
-            self.disk.progress()
+            self.disk.progress(is_reading=True)
 
     def detach(self) -> Callable[[], None]:
         """Close the file; return what ends this reader's hold on the chunk, to be called once.

@@ -329,7 +329,7 @@ class Tier:
     ) -> bool:
         if self.holds_id(chunk.chunk_id):
             return True
-        with self.disk.busy():
+        with self.disk.writing():
             opened = self._usable
             if opened is None:
                 return False

@@ -52,6 +52,11 @@ class Writers:
         self._threads = self._idle = 0
         self._is_stopped = False
 
+    @property
+    def waiting_count(self) -> int:
+        """How many writes are in line, those in hand aside."""
+        return len(self._line)
+
     def submit(self, write: Write) -> Future[bool]:
         """Have ``write`` called by a thread; return what it will return, False if it is not."""
         job = _Job(write)

@@ -78,14 +78,17 @@ class Connection:
         "_then",
         "_told_at",
         "_work_since",
+        "name",
         "since",
         "socket",
         "waiting",
         "wants",
     )
 
-    def __init__(self, sock: socket.socket, session: Session) -> None:
+    def __init__(self, sock: socket.socket, session: Session, *, name: str = "") -> None:
         self.socket = sock
+        self.name = name
+        """Of the listener that it came by."""
         self.waiting: Future[Reply] | None = None
         """The answer that the connection is parked for."""
         self.wants = Wants.INPUT

@@ -18,6 +18,7 @@ import select
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ _log = structlog.get_logger("penstock.transport")
 class _Listener:
     bound: socket.socket
     open_session: Callable[[socket.socket], Session]
+    name: str
     is_paused: bool = False
     """It is not armed, for lack of room or a failure: the overseer arms it in its next round."""
 
@@ -95,6 +97,21 @@ class Engine:
         """How many connections are open."""
         return len(self._connections)
 
+    def connections_by_name(self) -> dict[str, int]:
+        """Return how many are open of each listener, by its name."""
+        names = {listener.name: 0 for listener in self._listeners.values()}
+        return names | Counter(each.name for each in list(self._connections.values()))
+
+    @property
+    def connections_max(self) -> int:
+        """How many may be open: beyond it none is accepted."""
+        return self._connections_max
+
+    @property
+    def held_count(self) -> int:
+        """How many workers a disk has held for `HELD_S` or longer."""
+        return sum(map(_held, list(self._workers)))
+
     @property
     def busy_count(self) -> int:
         """How many have a request in hand, or an answer that is not through."""
@@ -106,17 +123,22 @@ class Engine:
         return len(self._workers)
 
     def listen(
-        self, listener: socket.socket, open_session: Callable[[socket.socket], Session]
+        self,
+        listener: socket.socket,
+        open_session: Callable[[socket.socket], Session],
+        *,
+        name: str = "",
     ) -> None:
         """Accept connections of ``listener``, which is the engine's from now on.
 
         Args:
             listener: A bound socket.
             open_session: Called for each connection.
+            name: What its connections are counted under.
         """
         listener.setblocking(False)
         listener.listen(4096)
-        self._listeners[listener.fileno()] = _Listener(listener, open_session)
+        self._listeners[listener.fileno()] = _Listener(listener, open_session, name)
         self._epoll.register(listener.fileno(), _INPUT)
 
     def start(self) -> None:
@@ -270,7 +292,7 @@ class Engine:
     def _open(self, sock: socket.socket, listener: _Listener) -> None:
         try:
             _set_up(sock)
-            connection = Connection(sock, listener.open_session(sock))
+            connection = Connection(sock, listener.open_session(sock), name=listener.name)
         except Exception as error:  # noqa: BLE001 - one reader's trouble ends no worker
             _log.error("a connection could not be opened", exc_info=error)
             sock.close()

@@ -45,6 +45,10 @@ class Octets:
         self._flags = socket.MSG_MORE if more else 0
         self._holds = holds
 
+    def peek(self, part: slice) -> bytes:
+        """Return some of the bytes that are still to be sent."""
+        return bytes(self._rest[part])
+
     def send_to(self, target: socket.socket) -> bool:
         """See `Part.send_to`."""
         while self._rest:

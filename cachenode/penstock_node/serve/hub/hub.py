@@ -20,6 +20,7 @@ from penstock_node.config import NodeConfig
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
+from penstock_node.serve.http_counts import HttpCounts
 from penstock_node.serve.hub.access import hub_access_of
 from penstock_node.serve.hub.documents import model_info, tree_entry
 from penstock_node.serve.hub.errors import HubError, bad_request, entry_not_found, in_hub_words
@@ -71,6 +72,7 @@ class Hub:
             loop: Where whatever takes time runs.
         """
         self._access = hub_access_of(config)
+        self._counts = HttpCounts("hub", registry=metrics.registry)
         self._loop = loop
         self._repositories = Repositories(
             cluster=cluster, listings=listings, order=config.hub_volumes
@@ -95,9 +97,11 @@ class Hub:
             wanted, target = parse_request(request)
             caller = self._access.admit(request, target, peer=peer)
         except (HubError, S3Error) as error:
-            return _refused(error, request, request_id)
+            refused = _refused(error, request, request_id)
+            return self._counts.counted(refused, operation="other")
         exchange = HubExchange(request, wanted, target, caller, request_id)
-        return asyncio.run_coroutine_threadsafe(self._finished(exchange), self._loop)
+        outcome = asyncio.run_coroutine_threadsafe(self._finished(exchange), self._loop)
+        return self._counts.counted(outcome, operation=wanted.operation)
 
     async def _finished(self, exchange: HubExchange) -> Reply:
         try:

@@ -10,6 +10,7 @@ takes, and what was asked for goes to the store.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
@@ -105,11 +106,14 @@ class Body:
         self._pieces = pieces(opened.id.chunk_size, start, stop - start)
         self._piece = next(self._pieces)
         self._last_index = (stop - 1) // opened.id.chunk_size
+        self._begun = 0.0
+        """When the chunk in hand was asked for."""
         self._asked_index = -1
         """The highest that was asked for ahead."""
 
     def first_at_hand(self) -> Part | None:
         """Return the first part if its chunk is here. Blocks briefly."""
+        self._begun = time.monotonic()
         found = self._sending.reads.at_hand(self._chunk(self._piece.index))
         return None if found is None else self._part(found)
 
@@ -119,6 +123,7 @@ class Body:
         Raises:
             PenstockError: It does not come.
         """
+        self._begun = time.monotonic()
         self._ask_ahead(self._piece.index)
         return self._part(await self._come(is_promised=False))
 
@@ -131,6 +136,7 @@ class Body:
         return self._next
 
     def _next(self) -> Outcome:
+        self._begun = time.monotonic()
         found = self._sending.reads.at_hand(self._chunk(self._piece.index))
         if found is None:
             return self._sending.on_loop(self._landed())
@@ -189,7 +195,10 @@ class Body:
     def _part(self, answer: ChunkAnswer) -> Part:
         piece = self._piece
         self._sending.metrics.served(
-            plane=self._sending.plane, source=answer.source, length=piece.length
+            plane=self._sending.plane,
+            source=answer.source,
+            length=piece.length,
+            seconds=time.monotonic() - self._begun,
         )
         content = answer.content
         if isinstance(content, Payload):

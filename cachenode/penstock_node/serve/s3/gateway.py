@@ -23,6 +23,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
+from penstock_node.serve.http_counts import HttpCounts
 from penstock_node.serve.s3.access import Access
 from penstock_node.serve.s3.addressing import Target, bucket_in_host, parse_target
 from penstock_node.serve.s3.body import ChunkReads, Sending
@@ -47,6 +48,8 @@ SERVED = (
     "GetBucketLocation"
 )
 
+OTHER: Final = "Other"
+"""What all operations are counted under that are not served."""
 _METHODS = ("GET", "HEAD")
 # A query that names one of these asks for something else than the object or the list of keys.
 _OTHER_OPERATIONS = (
@@ -96,6 +99,7 @@ class S3Gateway:
             loop: Where whatever takes time runs.
             others: Asked first, but where the host names a bucket: answers what is not S3's.
         """
+        self._counts = HttpCounts("s3", registry=metrics.registry)
         self._others = others
         self._cluster = cluster
         self._traces = traces
@@ -126,9 +130,20 @@ class S3Gateway:
             other = self._others(request, peer)
             if other is not None:
                 return other
-        request_id = new_request_id()
+        request_id, host = new_request_id(), request.headers.get("host", "")
         try:
-            answer = self._begin(request, peer=peer, request_id=request_id)
+            target = parse_target(request.target, host=host, domain=self._domain)
+        except (S3Error, PenstockError) as error:
+            refused = self._refused(error, request, request_id)
+            return self._counts.counted(refused, operation=OTHER)
+        outcome = self._answered(request, target, peer=peer, request_id=request_id)
+        return self._counts.counted(outcome, operation=_operation(request.method, target))
+
+    def _answered(
+        self, request: HttpRequest, target: Target, *, peer: str, request_id: str
+    ) -> Outcome:
+        try:
+            answer = self._begin(request, target, peer=peer, request_id=request_id)
         except (S3Error, PenstockError) as error:
             return self._refused(error, request, request_id)
         if isinstance(answer, Reply):
@@ -152,9 +167,7 @@ class S3Gateway:
             )
             return self._refused(late, request, request_id)
 
-    def _begin(self, request: HttpRequest, *, peer: str, request_id: str) -> Answer:
-        host = request.headers.get("host", "")
-        target = parse_target(request.target, host=host, domain=self._domain)
+    def _begin(self, request: HttpRequest, target: Target, *, peer: str, request_id: str) -> Answer:
         if request.method not in _METHODS:
             raise _read_only(request.method)
         caller = self._access.admit(request, target, peer=peer)
@@ -197,6 +210,25 @@ class S3Gateway:
         )
 
 
+def _operation(method: str, target: Target) -> str:
+    """Return what S3 calls the operation that is asked for, if it is one that is served."""
+    is_head = method == "HEAD"
+    if method not in _METHODS or _asked_otherwise(target):
+        return OTHER
+    if not target.bucket:
+        return "ListBuckets"
+    if target.key:
+        return "HeadObject" if is_head else "GetObject"
+    if is_head:
+        return "HeadBucket"
+    return "GetBucketLocation" if "location" in target else "ListObjects"
+
+
+def _asked_otherwise(target: Target) -> list[str]:
+    """Return what of a query asks for an operation that is not served."""
+    return sorted(_SUBRESOURCES.intersection(name for name, _ in target.query))
+
+
 def _refuse_keys_of_no_bucket(target: Target) -> None:
     """Refuse a client that puts its bucket into a host that is not below ``s3_domain``.
 
@@ -212,7 +244,7 @@ def _refuse_keys_of_no_bucket(target: Target) -> None:
 
 
 def _refuse_other_operations(target: Target) -> None:
-    other = sorted(_SUBRESOURCES.intersection(name for name, _ in target.query))
+    other = _asked_otherwise(target)
     if other:
         raise not_implemented(f"?{other[0]} is not served here; this gateway serves {SERVED}")
 
