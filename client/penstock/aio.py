@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from penstock.cache import Cache
 from penstock.cache import connect as connect_blocking
+from penstock.counters import Stats
 from penstock.errors import PenstockError
 from penstock.host_view import Verify
 from penstock.listing import DirectoryEntry
@@ -362,7 +363,7 @@ class AsyncCache:
         """See `Cache.start_warmup`."""
         return await self._run(lambda: self._cache.start_warmup(urls, to=to))
 
-    def stats(self) -> dict[str, dict[str, int]]:
+    def stats(self) -> Stats:
         """See `Cache.stats`."""
         return self._cache.stats()
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from penstock.counters import Counters
 from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.nodes import Nodes
 from penstock.object_info import OpenedObject
@@ -61,8 +62,9 @@ class Handle:
 class Opens:
     """Opens objects through any node, and remembers each for as long as it is fresh."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, *, counters: Counters | None = None) -> None:
         self._nodes = nodes
+        self._counters = counters or Counters()
         self.ahead = OpenAhead()
         self._lock = threading.Lock()
         self._remembered: OrderedDict[str, tuple[float, OpenedObject]] = OrderedDict()
@@ -76,12 +78,14 @@ class Opens:
             OriginUnavailable: The origin does not answer and nothing is known of it.
             ClusterUnavailable: No node answers.
         """
+        self._counters.add("opens")
         known = None if refresh else self._recall(url)
         if known is not None:
             return Handle(known, self._nodes)
         urls = [url] if refresh else self.ahead.from_here(url)
         result, *_ = self._ask(urls, refresh=refresh)
         if isinstance(result, PenstockError):
+            self._counters.add("errors", result.name)
             raise result
         return Handle(result, self._nodes)
 
@@ -97,6 +101,10 @@ class Opens:
             dict(zip(missing, self._ask(missing, refresh=False), strict=True)) if missing else {}
         )
         results = [known[url] or asked[url] for url in urls]
+        self._counters.add("opens", by=len(urls))
+        for result in results:
+            if isinstance(result, PenstockError):
+                self._counters.add("errors", result.name)
         return [
             result if isinstance(result, PenstockError) else Handle(result, self._nodes)
             for result in results
@@ -111,11 +119,18 @@ class Opens:
         if len(urls) > URLS_MAX:
             raise InvalidRequest(f"{len(urls)} urls in one request: at most {URLS_MAX}")
         asked_at = time.monotonic()
-        response = self._nodes.call(
-            OPEN,
-            cache_pb2.OpenRequest(urls=urls, refresh=refresh),
-            timeout_s=OPEN_TIMEOUT_S,
-        )
+        try:
+            response = self._nodes.call(
+                OPEN,
+                cache_pb2.OpenRequest(urls=urls, refresh=refresh),
+                timeout_s=OPEN_TIMEOUT_S,
+            )
+        except PenstockError as error:
+            self._counters.add("errors", error.name)
+            raise
+        finally:
+            self._counters.add("open_requests")
+            self._counters.add("open_s", by=time.monotonic() - asked_at)
         assert len(response.results) == len(urls), "one result per url"
         return [
             self._take(url, result, asked_at)

@@ -10,15 +10,15 @@ import contextlib
 import os
 import random
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.attempt import PIECE_TIMEOUT_S, Attempt
+from penstock.counters import Counters, add_to_all
 from penstock.deadline import Deadline
-from penstock.errors import ClusterUnavailable
+from penstock.errors import ClusterUnavailable, PenstockError
 from penstock.hedging import HedgeBudget
 from penstock.load import BATCH_LOCAL_MAX, BATCH_MAX, Load, Span, cut
 from penstock.local_node import LocalNode
@@ -41,19 +41,6 @@ Measured on 16 processors: 9.7 GB/s with 4, 6.1 with 16."""
 _Load: TypeAlias = Load[Candidate | None]
 
 
-@dataclass
-class Counters:
-    """What was read, by plane and by where the node had it from; in bytes."""
-
-    bytes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, plane: str, source: str, length: int) -> None:
-        """Count ``length`` bytes."""
-        with self.lock:
-            self.bytes[plane, source] += length
-
-
 class Reader:
     """Reads ranges of opened objects from whoever has their chunks. Thread-safe."""
 
@@ -67,6 +54,7 @@ class Reader:
         workers: int = WORKERS_MAX,
         local: Callable[[], LocalNode | None] = lambda: None,
         fallback: "OriginFallback | None" = None,
+        counters: Counters | None = None,
         polls: bool = True,
         rng: random.Random | None = None,
     ) -> None:
@@ -80,6 +68,7 @@ class Reader:
             workers: Threads that one read uses at most.
             local: Tells the node of this machine that is asked first, if there is one.
             fallback: Reads the origin when no node answers; None: that is an error.
+            counters: Count what is read.
             polls: Whether the view is asked for now and then; else somebody else keeps it new.
             rng: Spreads load.
         """
@@ -93,7 +82,7 @@ class Reader:
         self._local = local
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._hedges = HedgeBudget()
-        self.counters = Counters()
+        self._counters = counters or Counters()
 
     def read_into(
         self,
@@ -102,9 +91,10 @@ class Reader:
         offset: int,
         *,
         stop: threading.Event | None = None,
+        tally: Counters | None = None,
     ) -> None:
         """Fill ``buffer`` with the object's bytes from ``offset``: see `read_spans`."""
-        self.read_spans(handle, [(buffer, offset)], stop=stop)
+        self.read_spans(handle, [(buffer, offset)], stop=stop, tally=tally)
 
     def read_spans(
         self,
@@ -112,6 +102,7 @@ class Reader:
         spans: Sequence[Span],
         *,
         stop: threading.Event | None = None,
+        tally: Counters | None = None,
     ) -> None:
         """Fill each span's memory with the object's bytes from its offset, all at once.
 
@@ -121,6 +112,7 @@ class Reader:
             handle: The object; the spans lie within it.
             spans: Writable, contiguous, of bytes; and the offset of the first within the object.
             stop: Set from another thread to give up early.
+            tally: Counts this read too.
 
         Raises:
             ObjectChanged: The object was overwritten and this version is no longer to be had.
@@ -128,6 +120,24 @@ class Reader:
             ClusterUnavailable: No owner of a chunk answers.
             Cancelled: ``stop`` was set.
         """
+        counters = (self._counters,) if tally is None else (self._counters, tally)
+        begun_at = time.monotonic()
+        try:
+            self._read_spans(handle, spans, stop, counters)
+        except PenstockError as error:
+            add_to_all(counters, "errors", error.name)
+            raise
+        finally:
+            add_to_all(counters, "reads")
+            add_to_all(counters, "read_s", by=time.monotonic() - begun_at)
+
+    def _read_spans(
+        self,
+        handle: Handle,
+        spans: Sequence[Span],
+        stop: threading.Event | None,
+        counters: Sequence[Counters],
+    ) -> None:
         local = self._local()
         if self._routing.view is None and local is None:
             # Pieces are put together by their owners; without a view each is tried alone.
@@ -147,6 +157,7 @@ class Reader:
             group_of=lambda request: self._first_candidate(handle, request),
             batch_max=BATCH_LOCAL_MAX if is_local else BATCH_MAX,
             are_even=is_local,
+            counters=counters,
         )
         work_together(self._pool, lambda: self._work(load), threads=workers, give_up=load.fail)
         load.check()
@@ -225,6 +236,7 @@ class Reader:
                 if self._settles(load, attempt, candidate, context, request, outcome):
                     return
             elif self._fallback is not None:
+                load.count("fallbacks")
                 self._fallback.read(load.handle.opened, request)
                 self._landed(load, "origin", "origin", request)
                 return
@@ -263,5 +275,5 @@ class Reader:
         return True
 
     def _landed(self, load: _Load, plane: str, source: str, request: PieceRequest) -> None:
-        self.counters.add(plane, source, request.stop - request.start)
+        load.count("bytes", plane, source, by=request.stop - request.start)
         load.landed()

@@ -21,6 +21,7 @@ from penstock.v1 import (
     operator_pb2,
     placement_pb2,
     put_pb2,
+    support_pb2,
     warmup_pb2,
 )
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
@@ -170,6 +171,9 @@ START_WARMUP = Method(
     "/penstock.v1.Warmup/Start", warmup_pb2.StartRequest, warmup_pb2.StartResponse
 )
 WARM = Method("/penstock.v1.Warmup/Warm", warmup_pb2.WarmRequest, warmup_pb2.WarmResponse)
+GATHER = Method(
+    "/penstock.v1.Support/Gather", support_pb2.GatherRequest, support_pb2.GatherResponse
+)
 
 
 _fork_gate = ForkGate()

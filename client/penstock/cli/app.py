@@ -21,6 +21,7 @@ from penstock.cli import (
     putting,
     reading,
     settings,
+    support,
     volumes,
     warming,
     weights,
@@ -52,6 +53,7 @@ for group in (
     settings,
     volumes,
     mirror,
+    support,
 ):
     group.add_to(app)
 

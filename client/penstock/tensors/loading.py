@@ -8,13 +8,13 @@ Not responsible for: what a file says (`header`), which files there are (`checkp
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from penstock.cache import Cache
 from penstock.errors import InvalidConfiguration, InvalidRequest, NodeUnavailable, NotPermitted
+from penstock.load_lines import Loading
 from penstock.tensors.checkpoint import Shard
 from penstock.tensors.frameworks import as_tensor, require_torch, torch_tensor
 from penstock.tensors.header import Header, TensorInfo
@@ -39,25 +39,19 @@ def load_shard(
         InvalidRequest: It is no safetensors file, or lacks a tensor of the index.
         PenstockError: What reading raises.
     """
-    begun, before = time.monotonic(), cache.stats()["source"]
+    loading = Loading("tensors of", shard.url)
     target = require_torch().device(device)
-    if target.type != "cpu":
-        how, loaded = "copied", on_device(cache, shard, target)
-    elif (view := view or _view(cache, shard.url)) is not None:
-        how, loaded = "mapped", _in_view(view, shard)
-    else:
-        how, loaded = "read", _in_memory(cache, shard)
-    seconds, after = time.monotonic() - begun, cache.stats()["source"]
-    sources = {name: size - before.get(name, 0) for name, size in after.items()}
-    _log.info(
-        "%s: %d tensors, %d bytes, %s in %.2f s to %s, read by source: %s",
-        shard.url,
-        len(loaded),
+    with loading.parts():
+        if target.type != "cpu":
+            how, loaded = "copied", on_device(cache, shard, target)
+        elif (view := view or _view(cache, shard.url)) is not None:
+            how, loaded = "mapped", _in_view(view, shard)
+        else:
+            how, loaded = "read", _in_memory(cache, shard)
+    loading.end(
         sum(each.nbytes for each in loaded.values()),
-        how,
-        seconds,
-        target,
-        {name: size for name, size in sources.items() if size} or "nothing",
+        is_load=True,
+        detail=f"{len(loaded)} tensors, {how} to {target}",
     )
     return loaded
 
@@ -89,7 +83,8 @@ def load_in_turn(cache: Cache, shards: Sequence[Shard]) -> Generator[dict[str, A
 def _view(cache: Cache, url: str, stop: threading.Event | None = None) -> memoryview | None:
     """Return the object in the memory of this machine's node; None if that is not to be had."""
     try:
-        return cache.view(url, copy_on_write=True, stop=stop)
+        with Loading("tensors of", url).parts():  # Whoever takes it says the line.
+            return cache.view(url, copy_on_write=True, stop=stop)
     except (NotPermitted, NodeUnavailable):
         return None  # No node here, or none that gives its files. Of a bad url, the read says so.
     except InvalidConfiguration as error:  # Too few maps for it.
