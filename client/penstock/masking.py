@@ -13,7 +13,10 @@ _WORDS = (
     r"(?:x-amz-[a-z-]+|[a-z_]*signature|sig|[a-z_-]*token|[a-z_]*password|passwd|sas_key|"
     r"account_key|[a-z_]*secret_access_key|client_secret|access_?key_?id|awsaccesskeyid|credential)"
 )
-_VALUE = re.compile(rf"\b({_WORDS}['\"]?\s*[=:]\s*['\"]?)[^\s'\"&,;)}}]+", re.IGNORECASE)
+_VALUE = re.compile(
+    rf"\b({_WORDS}['\"]?\s*[=:]\s*['\"]?)(?!null\b|none\b)[^\s'\"&,;(){{}}\[\]]+", re.IGNORECASE
+)
+"""Not of tables, and not where there is none: JSON stays JSON."""
 _SHOWN = re.compile(
     r"\b((?:bearer|basic|penstock)\s+)(?=\S*[0-9=])[A-Za-z0-9._~+/=-]{12,}", re.IGNORECASE
 )

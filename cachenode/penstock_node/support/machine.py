@@ -88,8 +88,8 @@ def limits() -> dict[str, Any]:
             for name in LIMITS
             if hasattr(resource, f"RLIMIT_{name}")
         },
-        "kernel": {name: _read(f"/proc/sys/{name}").strip() for name in KERNEL_VALUES},
-        "cgroup": {name: _read(f"/sys/fs/cgroup/{name}").strip() for name in CGROUP_FILES},
+        "kernel": _values("/proc/sys", KERNEL_VALUES),
+        "cgroup": _values("/sys/fs/cgroup", CGROUP_FILES),
         "process": _lines("/proc/self/status", STATUS_LINES),
         "open_files": len(os.listdir("/proc/self/fd")) if _is_linux() else None,  # noqa: PTH208
         "maps": sum(1 for _ in Path("/proc/self/maps").open()) if _is_linux() else None,
@@ -142,6 +142,12 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _values(directory: str, names: Iterable[str]) -> dict[str, str]:
+    """Return what stands in those of some files that are there."""
+    read = ((name, _read(f"{directory}/{name}").strip()) for name in names)
+    return {name: text for name, text in read if text}
 
 
 def _lines(path: str, names: Iterable[str]) -> dict[str, str]:

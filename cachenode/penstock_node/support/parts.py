@@ -5,10 +5,12 @@ Not responsible for: what parts there are (`process_parts`, `node_parts`).
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from penstock.errors import Overloaded
@@ -64,12 +66,12 @@ class Gathering:
             )
         made: queue.SimpleQueue[Part] = queue.SimpleQueue()
         ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        end = partial(self._end_on, asyncio.get_running_loop(), ended)
         self._running += 1
         # Of no pool: one that hangs must not hold up the process's end.
         threading.Thread(
             target=self._make_elsewhere,
-            args=(made, lambda: loop.call_soon_threadsafe(self._end, ended)),
+            args=(made, end),
             name="penstock-support",
             daemon=True,
         ).start()
@@ -91,6 +93,10 @@ class Gathering:
                 made.put(make_part(name, make))
         finally:
             end()
+
+    def _end_on(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+        with contextlib.suppress(RuntimeError):  # The process ended while it hung.
+            loop.call_soon_threadsafe(self._end, ended)
 
     def _end(self, ended: asyncio.Event) -> None:
         self._running -= 1
