@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import tarfile
 import urllib.error
 import urllib.parse
@@ -29,7 +30,7 @@ from penstock import operator
 from penstock.cli.app import app
 from penstock.volumes import Volume
 from penstock_node.testbed.catalog import CatalogServer
-from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
+from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec, to_toml
 from penstock_node.testbed.etcd import EtcdServer, etcd_binary
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.postgres import PostgresServer
@@ -443,3 +444,44 @@ def test_a_node_that_is_away_is_named_and_the_others_are_told(site: Site, tmp_pa
     assert "nodes/n1/facts.json" in found
     processes = json.loads(found["manifest.json"])["processes"]
     assert [each["id"] for each in processes if not each["answered"]] == ["n2"]
+
+
+CANNOT_START: dict[str, tuple[str, dict[str, Any]]] = {
+    "database": ("catalog", {"database": f"postgresql://u:{SECRETS['database_password']}@{{}}/x"}),
+    "database without a driver": (
+        "catalog",
+        {"database": f"mysql://u:{SECRETS['database_password']}@{{}}/x"},
+    ),
+    "url of a volume": (
+        "node",
+        {"volumes": {"v": {"url": f"http://u:{SECRETS['http_token']}@host/"}}},
+    ),
+    "option of a volume": (
+        "node",
+        {"volumes": {"v": {"url": "s3://b", "options": {"secret_access_key": SECRETS["s3_key"]}}}},
+    ),
+    "endpoint of etcd": (
+        "node",
+        {"etcd": {"endpoints": [f"http://u:{SECRETS['etcd_password']}@host:1"]}},
+    ),
+    "a secret itself": ("node", {"secrets": {"s3": {"secret_access_key": SECRETS["s3_key"]}}}),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT_START)
+def test_what_cannot_start_says_why_and_tells_no_secret(case: str, tmp_path: Path) -> None:
+    verb, keys = CANNOT_START[case]
+    text = to_toml({"state_dir": str(tmp_path), **keys})
+    (tmp_path / "config.toml").write_text(text.replace("{}", f"127.0.0.1:{free_port()}"))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", verb, "--config", str(tmp_path / "config.toml")],
+        capture_output=True,
+        check=False,
+        timeout=50,
+    )
+
+    assert done.returncode == 1
+    assert b"penstock: " in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert found_in(done.stderr + done.stdout) == []
