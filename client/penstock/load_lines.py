@@ -19,7 +19,7 @@ from penstock.units import format_size
 LOG = logging.getLogger("penstock")
 LOAD_BYTES_MIN = 64 * 1024 * 1024
 """What is read at once of an object and is no less is a load."""
-WHOLE_BYTES_MIN = 4 * 1024 * 1024
+WHOLE_BYTES_MIN = 1024 * 1024
 """A whole object is one from here on: configurations and samples are smaller."""
 
 _around: ContextVar["Loading | None"] = ContextVar("penstock_load_around", default=None)
@@ -154,7 +154,7 @@ def _came(stats: Stats | None) -> str:
     if not stats["bytes"]:
         words = ["nothing was read"]
     if stats["files"]:
-        words.append(f"in files of {_sizes(stats['files'])}")
+        words.append(f"in the node's files: {_sizes(stats['files'])}")
     again = sum(stats["asked_again"].values())
     words += [
         f"{count} {name}"

@@ -68,13 +68,15 @@ def load_in_turn(cache: Cache, shards: Sequence[Shard]) -> Generator[dict[str, A
     """
     stop = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="penstock-ahead") as thread:
-        ahead = [thread.submit(_view, cache, shard.url, stop) for shard in shards[:1]]
+        ahead = [thread.submit(_view_ahead, cache, shard.url, stop) for shard in shards[:1]]
         try:
             for at, shard in enumerate(shards):
                 view = ahead.pop().result() if ahead else None
                 if view is not None:  # Else of none that follow either.
                     following = shards[at + 1 : at + 2]
-                    ahead = [thread.submit(_view, cache, each.url, stop) for each in following]
+                    ahead = [
+                        thread.submit(_view_ahead, cache, each.url, stop) for each in following
+                    ]
                 yield load_shard(cache, shard, "cpu", view=view)
         finally:
             stop.set()
@@ -83,13 +85,17 @@ def load_in_turn(cache: Cache, shards: Sequence[Shard]) -> Generator[dict[str, A
 def _view(cache: Cache, url: str, stop: threading.Event | None = None) -> memoryview | None:
     """Return the object in the memory of this machine's node; None if that is not to be had."""
     try:
-        with Loading("tensors of", url).parts():  # Whoever takes it says the line.
-            return cache.view(url, copy_on_write=True, stop=stop)
+        return cache.view(url, copy_on_write=True, stop=stop)
     except (NotPermitted, NodeUnavailable):
         return None  # No node here, or none that gives its files. Of a bad url, the read says so.
     except InvalidConfiguration as error:  # Too few maps for it.
         _log.warning("%s is read, not mapped: %s", url, error)
         return None
+
+
+def _view_ahead(cache: Cache, url: str, stop: threading.Event) -> memoryview | None:
+    with Loading("mapped", url).parts():  # Whoever takes it says the line.
+        return _view(cache, url, stop)
 
 
 def _in_view(view: memoryview, shard: Shard) -> dict[str, Any]:
