@@ -18,7 +18,7 @@ from penstock.errors import InvalidRequest, ObjectChanged
 from penstock.file_calls import FileCalls
 from penstock.host_view import Verify, view_object
 from penstock.listing import ListingCalls
-from penstock.load_lines import Loading, say_closed
+from penstock.load_lines import Loading, begin_load, say_closed
 from penstock.locating import locate
 from penstock.membership.view import View
 from penstock.memory import new_bytes
@@ -71,7 +71,7 @@ class Cache(FileCalls, ListingCalls, RangeCalls, SnapshotCalls):
     def close(self) -> None:
         """Close connections and stop threads. Using the cache afterwards is an error."""
         if not self._closed:
-            say_closed(repr(self), self._core.counters.stats())
+            say_closed(repr(self), self._core.stats())
             self._closed = True
             self._core.close()
 
@@ -118,7 +118,7 @@ class Cache(FileCalls, ListingCalls, RangeCalls, SnapshotCalls):
             InvalidRequest: The range begins beyond the end.
             ObjectChanged: The object is overwritten faster than it can be read.
         """
-        loading = Loading("read", url)
+        loading = begin_load("read", url)
         handle = self._open_core().opens.open(url, refresh=refresh)
         try:
             return self._read(handle, offset, length, stop, loading)
@@ -159,7 +159,7 @@ class Cache(FileCalls, ListingCalls, RangeCalls, SnapshotCalls):
             offset: Of the first byte within the object.
             stop: Set from another thread to give up early.
         """
-        loading = Loading("read", url)
+        loading = begin_load("read", url)
         handle = self._open_core().opens.open(url)
         with memoryview(buffer) as view, view.cast("B") as octets:
             wanted = check_range(handle.opened.id.size, offset, len(octets))
@@ -210,7 +210,7 @@ class Cache(FileCalls, ListingCalls, RangeCalls, SnapshotCalls):
             NotPermitted: No node of this machine gives this program files; read the object.
             InvalidConfiguration: The object has more chunks than this process may have maps.
         """
-        core, loading = self._open_core(), Loading("mapped", url)
+        core, loading = self._open_core(), begin_load("mapped", url)
         handle = core.opens.open(url)
         files = core.chunk_files(handle, stop, tally=loading.counters)
         view = view_object(files, verify=verify, copy_on_write=copy_on_write)
@@ -317,7 +317,7 @@ class Cache(FileCalls, ListingCalls, RangeCalls, SnapshotCalls):
 
         A forked child begins at zero. It costs microseconds, and may be asked at any time.
         """
-        return self._open_core().counters.stats()
+        return self._open_core().stats()
 
 
 _caches: "weakref.WeakSet[Cache]" = weakref.WeakSet()

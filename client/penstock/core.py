@@ -15,7 +15,7 @@ from penstock.address import UNIX
 from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
 from penstock.chunk_files import ChunkFiles
-from penstock.counters import Counters
+from penstock.counters import Counters, Stats
 from penstock.errors import NodeUnavailable, NotPermitted
 from penstock.here import HereReads
 from penstock.host_calls import HostCalls
@@ -125,6 +125,10 @@ class Core:
     def _members(self) -> Iterable[Member]:
         view = self.routing.view
         return view.members.values() if view else ()
+
+    def stats(self) -> Stats:
+        """Return what was counted: see `Stats`."""
+        return {**self.counters.stats(), "opens": self.opens.opened}
 
     def local_node(self) -> LocalNode | None:
         """Return this machine's node, if it is to be used, there is one and it answers."""

@@ -6,6 +6,7 @@ Not responsible for: who reads (`reader`, `opens`), lines in a log (`load_lines`
 
 import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, TypedDict, cast
@@ -24,6 +25,9 @@ What: TypeAlias = Literal[
     "fallbacks",
     "errors",
 ]
+
+
+_READS, _READ_S = ("reads",), ("read_s",)
 
 
 class Stats(TypedDict):
@@ -63,22 +67,29 @@ class Stats(TypedDict):
 class Counters:
     """Counts that only grow. Thread-safe, and usable in a forked child: there they are zero."""
 
-    __slots__ = ("_counts", "_lock", "_process")
+    __slots__ = ("__weakref__", "_counts", "_lock")
 
     def __init__(self) -> None:
         self._begin()
+        _all.add(self)
 
     def _begin(self) -> None:
         # Also in a forked child, where a thread of the parent's may have had the lock.
         self._counts: Counter[tuple[str, ...]] = Counter()
-        self._lock, self._process = threading.Lock(), os.getpid()
+        self._lock = threading.Lock()
 
     def add(self, what: What, *of: str, by: float = 1) -> None:
         """Count ``by`` more; ``of`` says of what, where a count is kept by names."""
-        if self._process != os.getpid():
-            self._begin()
+        key = (what, *of)
         with self._lock:
-            self._counts[what, *of] += by  # type: ignore[assignment]  # seconds are counted too
+            self._counts[key] += by  # type: ignore[assignment]  # seconds are counted too
+
+    def add_read(self, seconds: float) -> None:
+        """Count a read that took so long: at once, as there are very many."""
+        with self._lock:
+            counts = self._counts
+            counts[_READS] += 1
+            counts[_READ_S] += seconds  # type: ignore[assignment]
 
     def take(self, other: "Counters") -> None:
         """Count all that another has counted, which counts no more."""
@@ -87,8 +98,6 @@ class Counters:
 
     def stats(self) -> Stats:
         """Return all counts as they are now."""
-        if self._process != os.getpid():
-            self._begin()
         with self._lock:
             counts = dict(self._counts)
         by_plane: Counter[str] = Counter()
@@ -114,6 +123,17 @@ class Counters:
             fallbacks=counts.get(("fallbacks",), 0),
             errors=_named(counts, "errors"),
         )
+
+
+_all: "weakref.WeakSet[Counters]" = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for counters in list(_all):
+        counters._begin()  # noqa: SLF001 - of this module
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _named(counts: dict[tuple[str, ...], int], what: What) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from penstock.core import Core
 from penstock.counters import Counters
-from penstock.load_lines import Loading
+from penstock.load_lines import begin_load
 from penstock.object_file import ObjectFile
 from penstock.opens import Handle
 
@@ -38,7 +38,7 @@ class FileCalls:
 
         Who reads it from front to back is read ahead of; there may be thousands of such files.
         """
-        core, loading = self._open_core(), Loading("file", url)
+        core, loading = self._open_core(), begin_load("file", url)
         tally = loading.counters
         handle = core.opens.open(url, refresh=refresh)
 

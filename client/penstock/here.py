@@ -101,8 +101,9 @@ class HereReads:
             )
             is_here = not parts.is_missing
         if is_here:  # Else who reads it elsewhere counts it.
-            add_to_all(counters, "reads")
-            add_to_all(counters, "read_s", by=time.monotonic() - begun_at)
+            seconds = time.monotonic() - begun_at
+            for each in counters:
+                each.add_read(seconds)
         if stop.is_set():
             raise Cancelled
         return is_here

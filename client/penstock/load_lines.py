@@ -34,18 +34,12 @@ def is_a_load(size_bytes: int, *, object_bytes: int) -> bool:
 
 
 class Loading:
-    """A load that goes on. Where nobody would see its line, it costs nothing."""
+    """A load that goes on; `begin_load` makes it."""
 
     __slots__ = ("_begun_at", "_url", "_what", "counters")
 
-    def __init__(self, what: str, url: str) -> None:
-        """Begin.
-
-        Args:
-            what: One word for people: ``read``, ``mapped``.
-            url: Of what is loaded.
-        """
-        self.counters = Counters() if LOG.isEnabledFor(logging.INFO) else None
+    def __init__(self, what: str, url: str, counters: Counters | None) -> None:
+        self.counters = counters
         """Of this load alone; None: there will be no line."""
         self._what, self._url, self._begun_at = what, url, time.monotonic()
 
@@ -97,6 +91,19 @@ class Loading:
             detail=detail,
             trace_id=trace_id,
         )
+
+
+_UNHEARD = Loading("", "", None)
+
+
+def begin_load(what: str, url: str) -> Loading:
+    """Begin a load; where nobody would see its line, that costs nothing.
+
+    Args:
+        what: For people: ``read``, ``mapped``.
+        url: Of what is loaded.
+    """
+    return Loading(what, url, Counters()) if LOG.isEnabledFor(logging.INFO) else _UNHEARD
 
 
 def say_load(

@@ -66,6 +66,8 @@ class Opens:
         self._nodes = nodes
         self._counters = counters or Counters()
         self.ahead = OpenAhead()
+        self.opened = 0
+        """Objects so far, those that were known among them."""
         self._lock = threading.Lock()
         self._remembered: OrderedDict[str, tuple[float, OpenedObject]] = OrderedDict()
 
@@ -78,8 +80,7 @@ class Opens:
             OriginUnavailable: The origin does not answer and nothing is known of it.
             ClusterUnavailable: No node answers.
         """
-        self._counters.add("opens")
-        known = None if refresh else self._recall(url)
+        known = self._recall(url, refresh=refresh)
         if known is not None:
             return Handle(known, self._nodes)
         urls = [url] if refresh else self.ahead.from_here(url)
@@ -95,13 +96,12 @@ class Opens:
         Raises:
             ClusterUnavailable: No node answers.
         """
-        known = {url: self._recall(url) for url in urls}
+        known = {url: self._recall(url, refresh=False) for url in urls}
         missing = [url for url, opened in known.items() if opened is None]
         asked = (
             dict(zip(missing, self._ask(missing, refresh=False), strict=True)) if missing else {}
         )
         results = [known[url] or asked[url] for url in urls]
-        self._counters.add("opens", by=len(urls))
         for result in results:
             if isinstance(result, PenstockError):
                 self._counters.add("errors", result.name)
@@ -110,10 +110,11 @@ class Opens:
             for result in results
         ]
 
-    def _recall(self, url: str) -> OpenedObject | None:
+    def _recall(self, url: str, *, refresh: bool) -> OpenedObject | None:
         with self._lock:
+            self.opened += 1
             fresh_until, opened = self._remembered.get(url, (0.0, None))
-        return opened if fresh_until > time.monotonic() else None
+        return opened if fresh_until > time.monotonic() and not refresh else None
 
     def _ask(self, urls: Sequence[str], *, refresh: bool) -> list[OpenedObject | PenstockError]:
         if len(urls) > URLS_MAX:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from penstock.core import Core
 from penstock.counters import Counters
 from penstock.errors import Cancelled, ObjectChanged, PenstockError
-from penstock.load_lines import LOAD_BYTES_MIN, Loading
+from penstock.load_lines import LOAD_BYTES_MIN, begin_load
 from penstock.memory import new_bytes
 from penstock.opens import URLS_MAX, Handle
 from penstock.reader import Reader
@@ -90,7 +90,7 @@ def read_each(
         positions[url].append(at)
     stop = stop or threading.Event()
     results: list[Result] = [b""] * len(ranges)
-    loading = Loading("ranges of", next(iter(positions), ""))
+    loading = begin_load("ranges of", next(iter(positions), ""))
     urls = iter(positions)
     while some := list(islice(urls, URLS_MAX)):
         _Batch(core, ranges, positions, results, stop, loading.counters).read(some)

@@ -128,8 +128,9 @@ class Reader:
             add_to_all(counters, "errors", error.name)
             raise
         finally:
-            add_to_all(counters, "reads")
-            add_to_all(counters, "read_s", by=time.monotonic() - begun_at)
+            seconds = time.monotonic() - begun_at
+            for each in counters:
+                each.add_read(seconds)
 
     def _read_spans(
         self,
@@ -218,10 +219,12 @@ class Reader:
         context = attempts[0].context(candidate)
         deadline = Deadline.after(PIECE_TIMEOUT_S * len(batch), is_over=load.is_over)
         missing: list[tuple[Attempt, PieceRequest]] = []
-        outcomes = self._ask(candidate, context, batch, deadline)
+        plane, outcomes = self._ask(candidate, context, batch, deadline)
         for attempt, request, outcome in zip(attempts, batch, outcomes, strict=True):
             attempt.begin()  # The others of the batch took their time too.
-            if not self._settles(load, attempt, candidate, context, request, outcome):
+            if attempt.settle(candidate, context, outcome):
+                self._settled(load, plane, outcome, request)
+            else:
                 missing.append((attempt, request))
         return missing
 
@@ -232,8 +235,9 @@ class Reader:
             candidate = attempt.candidate()
             if candidate is not None:
                 context = attempt.context(candidate)
-                (outcome,) = self._ask(candidate, context, [request], attempt.deadline)
-                if self._settles(load, attempt, candidate, context, request, outcome):
+                plane, (outcome,) = self._ask(candidate, context, [request], attempt.deadline)
+                if attempt.settle(candidate, context, outcome):
+                    self._settled(load, plane, outcome, request)
                     return
             elif self._fallback is not None:
                 load.count("fallbacks")
@@ -249,30 +253,20 @@ class Reader:
         context: ReadContext,
         requests: Sequence[PieceRequest],
         deadline: Deadline,
-    ) -> list[Outcome]:
+    ) -> tuple[str, list[Outcome]]:
+        """Return the plane that was asked, and an outcome for each request."""
         plane = self._plane_for(candidate.member)
         outcomes: list[Outcome] = []
         for at in range(0, len(requests), plane.pieces_max):
             some = requests[at : at + plane.pieces_max]
             with self._routing.standing.asking(candidate.member.id):
                 outcomes += plane.read(candidate.member, context, some, deadline=deadline)
-        return outcomes
+        return plane.name, outcomes
 
-    def _settles(
-        self,
-        load: _Load,
-        attempt: Attempt,
-        candidate: Candidate,
-        context: ReadContext,
-        request: PieceRequest,
-        outcome: Outcome,
-    ) -> bool:
-        if not attempt.settle(candidate, context, outcome):
-            return False
+    def _settled(self, load: _Load, plane: str, outcome: Outcome, request: PieceRequest) -> None:
         assert isinstance(outcome, Landed), "only a landed piece is settled"
-        plane = outcome.plane or self._plane_for(candidate.member).name
-        self._landed(load, plane, outcome.source, request)
-        return True
+        # By now another plane may be the fastest that reaches the node.
+        self._landed(load, outcome.plane or plane, outcome.source, request)
 
     def _landed(self, load: _Load, plane: str, source: str, request: PieceRequest) -> None:
         load.count("bytes", plane, source, by=request.stop - request.start)

@@ -9,13 +9,12 @@ import pytest
 
 import penstock
 import penstock.aio
-from penstock.load_lines import WHOLE_BYTES_MIN
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from tests.integration.one_node import OneNode, one_node
 
 MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
-OBJECT = random.Random(1).randbytes(WHOLE_BYTES_MIN + 12_345)
+OBJECT = random.Random(1).randbytes(4 * MIB + 12_345)
 SIZE = len(OBJECT)
 URL = "penstock://data/object"
 
@@ -159,6 +158,7 @@ def test_stats_count_what_a_lost_node_costs(tmp_path: Path) -> None:
         volumes={"data": {"url": f"file://{tmp_path}/origin/"}},
     )
     with cluster, cluster.connect(fallback="origin") as cache, cache.open(URL) as file:
+        assert cache.cluster_view  # Else nobody is known who could be asked.
         cluster["node"].kill()
         with pytest.raises(penstock.OriginUnavailable):  # Files are a node's own.
             file.read(10)

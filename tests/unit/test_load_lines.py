@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from penstock.counters import Counters
-from penstock.load_lines import LOAD_BYTES_MIN, WHOLE_BYTES_MIN, Loading, is_a_load, say_load
+from penstock.load_lines import LOAD_BYTES_MIN, WHOLE_BYTES_MIN, begin_load, is_a_load, say_load
 
 URL = "penstock://models/llama"
 MIB = 1024 * 1024
@@ -68,7 +68,7 @@ def test_a_line_has_its_values_for_programs(caplog: pytest.LogCaptureFixture) ->
 def test_where_nobody_listens_nothing_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="penstock")
 
-    loading = Loading("read", URL)
+    loading = begin_load("read", URL)
     loading.end(LOAD_BYTES_MIN)
 
     assert loading.counters is None
@@ -79,10 +79,10 @@ def test_parts_of_a_load_have_no_line_of_their_own_and_count_for_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, logger="penstock")
-    whole = Loading("tensors of", URL)
+    whole = begin_load("tensors of", URL)
 
     with whole.parts():
-        part = Loading("read", URL)
+        part = begin_load("read", URL)
         assert part.counters is not None
         part.counters.add("bytes", "host", "disk", by=LOAD_BYTES_MIN)
         part.end(LOAD_BYTES_MIN)
@@ -96,6 +96,6 @@ def test_parts_of_a_load_have_no_line_of_their_own_and_count_for_it(
 def test_small_reads_are_told_to_those_who_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="penstock")
 
-    Loading("read", URL).end(100, object_bytes=MIB)
+    begin_load("read", URL).end(100, object_bytes=MIB)
 
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]

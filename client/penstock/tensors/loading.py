@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock.cache import Cache
 from penstock.errors import InvalidConfiguration, InvalidRequest, NodeUnavailable, NotPermitted
-from penstock.load_lines import Loading
+from penstock.load_lines import begin_load
 from penstock.tensors.checkpoint import Shard
 from penstock.tensors.frameworks import as_tensor, require_torch, torch_tensor
 from penstock.tensors.header import Header, TensorInfo
@@ -39,7 +39,7 @@ def load_shard(
         InvalidRequest: It is no safetensors file, or lacks a tensor of the index.
         PenstockError: What reading raises.
     """
-    loading = Loading("tensors of", shard.url)
+    loading = begin_load("tensors of", shard.url)
     target = require_torch().device(device)
     with loading.parts():
         if target.type != "cpu":
@@ -94,7 +94,7 @@ def _view(cache: Cache, url: str, stop: threading.Event | None = None) -> memory
 
 
 def _view_ahead(cache: Cache, url: str, stop: threading.Event) -> memoryview | None:
-    with Loading("mapped", url).parts():  # Whoever takes it says the line.
+    with begin_load("mapped", url).parts():  # Whoever takes it says the line.
         return _view(cache, url, stop)
 
 
