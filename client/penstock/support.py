@@ -101,13 +101,16 @@ class Support:
             log_lines: How many of the newest lines of its log each tells.
             timeout_s: For each of them.
         """
-        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="penstock-support") as pool:
+        pool = ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="penstock-support")
+        try:
             left = list(processes)
             while left:
                 some, left = left[:ASKED_AT_ONCE], left[ASKED_AT_ONCE:]
                 futures = [pool.submit(self._ask, each, log_lines, timeout_s) for each in some]
                 for future in as_completed(futures):
                     yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # An interrupt waits for nobody.
 
     def _ask(self, asked: Asked, log_lines: int, timeout_s: float) -> Gathered:
         request = support_pb2.GatherRequest(log_lines=log_lines)

@@ -13,9 +13,7 @@ from penstock.errors import InvalidRequest
 from penstock.units import format_size
 
 if TYPE_CHECKING:
-    from penstock.operator import Operator
     from penstock.operator_results import NodeStatus
-    from penstock.support_bundle import Bundle
 
 LOG_LINES = 2_000
 
@@ -36,10 +34,10 @@ def support_bundle(
     ] = None,
     node: Annotated[
         list[str] | None,
-        typer.Option(help="Ask this node alone.", autocompletion=complete_node),
+        typer.Option(metavar="NODE", help="Ask this node alone.", autocompletion=complete_node),
     ] = None,
     log_lines: Annotated[
-        int, typer.Option(min=0, max=LOG_LINES, help="Newest lines of each log.")
+        int, typer.Option(min=0, max=LOG_LINES, metavar="N", help="Newest lines of each log.")
     ] = LOG_LINES,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     address: Address = None,
@@ -54,12 +52,16 @@ def support_bundle(
 
     if output is not None:
         Bundle(output, force=force)  # Refuses before anybody is asked.
-    with open_operator(address) as operator:
+    with open_operator(address) as operator, counted_up("asking the nodes") as show:
         status = operator.support.status()
         path = output or Path(default_name(status.cluster, now=time.time()))
         with Bundle(path, force=force).writing() as bundle:
             bundle.add_status(status)
-            _gather(operator, _chosen(status.nodes, node or []), bundle, log_lines)
+            processes = operator.support.processes(_chosen(status.nodes, node or []))
+            told = operator.support.gather(processes, log_lines=log_lines)
+            for done, gathered in enumerate(told, start=1):
+                bundle.add(gathered)
+                show(done, len(processes))
     _say(path, bundle.manifest, as_json=as_json)
 
 
@@ -69,18 +71,6 @@ def _chosen(nodes: "tuple[NodeStatus, ...]", names: list[str]) -> "list[NodeStat
         known = ", ".join(each.id for each in nodes)
         raise InvalidRequest(f"the cluster has no node {unknown[0]!r}; it has {known}")
     return [each for each in nodes if not names or each.id in names]
-
-
-def _gather(
-    operator: "Operator", nodes: "list[NodeStatus]", bundle: "Bundle", log_lines: int
-) -> None:
-    processes = operator.support.processes(nodes)
-    with counted_up("asking") as show:
-        show(0, len(processes))
-        gathered = operator.support.gather(processes, log_lines=log_lines)
-        for done, each in enumerate(gathered, start=1):
-            bundle.add(each)
-            show(done, len(processes))
 
 
 def _say(path: Path, manifest: dict[str, Any], *, as_json: bool) -> None:
