@@ -12,6 +12,7 @@ from penstock.errors import InvalidConfiguration
 from penstock_node.allocation import keep_freed_memory
 from penstock_node.config import NodeConfig
 from penstock_node.descriptors import raise_descriptor_limit
+from penstock_node.log_lines import LogLines
 from penstock_node.logs import configure_logs
 from penstock_node.node import Node
 
@@ -47,10 +48,8 @@ def node(
         "admin_port": admin_port,
         "insecure": insecure,
     }
-    configure_logs()
     gc.freeze()  # Modules stay: no pause while they are looked through for garbage, ever.
     keep_freed_memory()
-    raise_descriptor_limit()
     if directory is not None and config is not None:
         raise InvalidConfiguration("--config and --dir: give one of them")
     loaded = (
@@ -58,15 +57,17 @@ def node(
         if directory is not None
         else NodeConfig.load(config, flags=flags)
     )
-    asyncio.run(_run(loaded))
+    lines = configure_logs(level=loaded.log_level, log_format=loaded.log_format)
+    raise_descriptor_limit()
+    asyncio.run(_run(loaded, lines))
 
 
-async def _run(config: NodeConfig) -> None:
+async def _run(config: NodeConfig, lines: LogLines) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    starting = asyncio.create_task(_until_stopped(config, stop))
+    starting = asyncio.create_task(_until_stopped(config, lines, stop))
     stopping = asyncio.create_task(stop.wait())
     # A node that is told to stop while it waits for its cluster stops waiting.
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,8 +75,8 @@ async def _run(config: NodeConfig) -> None:
     await starting
 
 
-async def _until_stopped(config: NodeConfig, stop: asyncio.Event) -> None:
-    async with Node(config) as node:
+async def _until_stopped(config: NodeConfig, lines: LogLines, stop: asyncio.Event) -> None:
+    async with Node(config, lines=lines) as node:
         failed = asyncio.create_task(node.failed())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)

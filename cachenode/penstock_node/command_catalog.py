@@ -10,6 +10,7 @@ import typer
 
 from penstock_node.catalog_server.process import Catalog
 from penstock_node.config_catalog import CatalogConfig
+from penstock_node.log_lines import LogLines
 from penstock_node.logs import configure_logs
 
 _MADE_BETWEEN_COLLECTIONS = 100_000
@@ -43,15 +44,16 @@ def catalog(
         "admin_port": admin_port,
         "insecure": insecure,
     }
-    configure_logs()
-    asyncio.run(_run(CatalogConfig.load(config, flags=flags)))
+    loaded = CatalogConfig.load(config, flags=flags)
+    lines = configure_logs(level=loaded.log_level, log_format=loaded.log_format)
+    asyncio.run(_run(loaded, lines))
 
 
-async def _run(config: CatalogConfig) -> None:
+async def _run(config: CatalogConfig, lines: LogLines) -> None:
     gc.freeze()
     gc.set_threshold(_MADE_BETWEEN_COLLECTIONS)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Catalog(config):
+    async with Catalog(config, lines=lines):
         await stop.wait()

@@ -27,6 +27,8 @@ from penstock_node.config_values import (
     Duration,
     Endpoint,
     Host,
+    LogFormat,
+    LogLevel,
     ParsedNetwork,
     Port,
     Role,
@@ -208,6 +210,11 @@ class SharedKeys(BaseSettings):
     """What others dial; by default ``listen_host``, or this machine's name if that is any."""
     grpc_port: Port = 7400
     insecure: bool = False
+    log_format: LogFormat = "auto"
+    """Of what goes to standard error. auto: ``console``, lines for people, on a terminal; else
+    ``json``, an object a line."""
+    log_level: LogLevel = "info"
+    """What is less is not said."""
     allow_file_roots: tuple[AbsolutePath, ...] = ()
     etcd: EtcdSection | None = None
     """None: a cluster of one."""

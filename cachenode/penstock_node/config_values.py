@@ -27,6 +27,8 @@ LOOPBACK_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("
 
 Role: TypeAlias = Literal["memory", "local", "owned"]
 S3Auth: TypeAlias = Literal["anonymous", "keys", "ignore"]
+LogFormat: TypeAlias = Literal["auto", "json", "console"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]{3,128}")

@@ -242,7 +242,7 @@ class Filler:
                     )
             except NodeUnavailable as error:
                 _log.info(
-                    "a node that may have a chunk is silent", node=member.id, error=str(error)
+                    "a node that may have a chunk is silent", peer=member.id, error=str(error)
                 )
                 if not was_silent and not await self._peers.answers(member):
                     self._cluster.finds_away(member.id)
@@ -250,7 +250,7 @@ class Filler:
             except Overloaded as error:  # It may have it.
                 await asyncio.sleep(error.retry_after_s)
             except PenstockError as error:  # It has not got it, or not well.
-                _log.debug("a node has not got a chunk", node=member.id, error=error.name)
+                _log.debug("a node has not got a chunk", peer=member.id, error=error.name)
                 return None
         return None
 

@@ -32,6 +32,7 @@ from penstock_node.inflight import Inflight
 from penstock_node.keeping import Keeping
 from penstock_node.listed_versions import ListedVersions
 from penstock_node.listing import Listings
+from penstock_node.log_lines import LogLines
 from penstock_node.node_file import remove_node_file, write_node_file
 from penstock_node.observing import VERSION, Observing
 from penstock_node.opening import Opener
@@ -66,8 +67,8 @@ class Node:
     After entering, the node has joined its cluster and serves; `ports.file` says where.
     """
 
-    def __init__(self, config: NodeConfig) -> None:
-        self.config = config
+    def __init__(self, config: NodeConfig, *, lines: LogLines | None = None) -> None:
+        self.config, self.lines = config, lines or LogLines()
         self.is_ready = False
         self._stack = contextlib.AsyncExitStack()
         self._work: list[asyncio.Task[None]] = []
@@ -120,7 +121,7 @@ class Node:
         state_dir = self.config.state_dir
         self._stack.enter_context(lock_directory(state_dir, key="state_dir"))
         remove_node_file(state_dir)  # A crash may have left one that tells of no node.
-        self.id = node_id(state_dir)
+        self.id = self.lines.who["node"] = node_id(state_dir)
 
     def _open_store(self) -> None:
         self.inflight = Inflight(self.config.inflight_max)
@@ -313,6 +314,7 @@ class Node:
             traces=self.traces,
             disk_threads=self.disk_threads,
             catalog_address=self.catalog_address,
+            lines=self.lines,
         )
 
     async def _stop_engine(self) -> None:

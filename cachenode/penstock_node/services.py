@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from google.protobuf.json_format import MessageToDict
+
 from penstock.bulk_http import WORKING
 from penstock.v1 import (
     cache_pb2_grpc,
@@ -16,6 +18,7 @@ from penstock.v1 import (
     operator_pb2_grpc,
     placement_pb2_grpc,
     put_pb2_grpc,
+    support_pb2_grpc,
     trace_pb2_grpc,
     warmup_pb2_grpc,
 )
@@ -30,6 +33,7 @@ from penstock_node.handover.spreading import Spreading
 from penstock_node.host_reads import HostReads
 from penstock_node.inflight import Inflight
 from penstock_node.listing import Listings
+from penstock_node.log_lines import LogLines
 from penstock_node.metrics import NodeMetrics
 from penstock_node.models import Models
 from penstock_node.node_metrics import Parts, collect, warming_metrics
@@ -54,9 +58,14 @@ from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
 from penstock_node.serve.s3.access import access_of
 from penstock_node.serve.s3.gateway import S3Gateway
+from penstock_node.serve.support_service import SupportService
 from penstock_node.serve.traces_service import TracesService
 from penstock_node.serve.warmup_service import WarmupService
 from penstock_node.store.store import Store
+from penstock_node.support import process_parts
+from penstock_node.support.node_parts import node_parts
+from penstock_node.support.parts import Gathering
+from penstock_node.support.process_parts import as_json
 from penstock_node.traces import Traces
 from penstock_node.transport.engine import Engine
 from penstock_node.transport.http import HttpSession
@@ -92,6 +101,7 @@ class Services:
     traces: Traces
     disk_threads: Executor
     catalog_address: Callable[[], str]
+    lines: LogLines
 
     def add_to_grpc(self) -> None:
         """Put the services on the gRPC port."""
@@ -137,8 +147,28 @@ class Services:
                 Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
                 Service("Traces", trace_pb2_grpc.add_TracesServicer_to_server, traces),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
+                Service("Support", support_pb2_grpc.add_SupportServicer_to_server, self._support()),
             ]
         )
+
+    def _support(self) -> SupportService:
+        config = self.config
+
+        def status() -> str:
+            told = self.operations.node_status()
+            return as_json(MessageToDict(told, preserving_proto_field_name=True))
+
+        gathering = Gathering(
+            here={
+                "status.json": status,
+                **node_parts(self.cluster, self.coordination, self.store),
+                **process_parts.here(self.metrics.registry),
+            },
+            elsewhere=process_parts.elsewhere(
+                config, self.lines, [config.state_dir, *(tier.path for tier in config.tiers)]
+            ),
+        )
+        return SupportService(gathering, process_id=self.cluster.node_id)
 
     def _warming(self) -> Warming:
         warming = Warming(

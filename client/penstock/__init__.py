@@ -37,6 +37,7 @@ from penstock.errors import (
 
 if TYPE_CHECKING:
     from penstock.cache import Cache, connect
+    from penstock.counters import Stats
     from penstock.object_file import ObjectFile
     from penstock.object_info import ChunkLocation, DirectoryInfo, ObjectInfo, ObjectLocation
     from penstock.snapshot_calls import snapshot
@@ -71,6 +72,7 @@ __all__ = [
     "PenstockError",
     "Retryable",
     "SnapshotReport",
+    "Stats",
     "TicketExpired",
     "Tls",
     "Uncacheable",
@@ -92,6 +94,7 @@ _LAZY = {
     "ObjectInfo": "penstock.object_info",
     "ObjectLocation": "penstock.object_info",
     "SnapshotReport": "penstock.snapshots.tally",
+    "Stats": "penstock.counters",
     "release_snapshot": "penstock.snapshots.in_use",
     "snapshot": "penstock.snapshot_calls",
     "WarmupFailure": "penstock.warmup",

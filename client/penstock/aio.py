@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 from penstock.cache import Cache
 from penstock.cache import connect as connect_blocking
 from penstock.call_threads import CallThreads, in_thread
+from penstock.counters import Stats
 from penstock.errors import PenstockError
 from penstock.host_view import Verify
 from penstock.listing import DirectoryEntry
@@ -333,7 +334,7 @@ class AsyncCache:
         """See `Cache.slow_reads`."""
         return await self._run(lambda: self._cache.slow_reads(count))
 
-    def stats(self) -> dict[str, dict[str, int]]:
+    def stats(self) -> Stats:
         """See `Cache.stats`."""
         return self._cache.stats()
 

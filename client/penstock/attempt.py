@@ -186,6 +186,8 @@ class Attempt:
             return True
         self._check_wanted()
         self._last_error = outcome
+        if not isinstance(outcome, Slow):
+            self._load.count("asked_again", outcome.name)
         if self.deadline.remaining_s == 0:
             raise outcome
         if self._local is not None and self._passes_local_over(self._local, outcome):
@@ -200,6 +202,7 @@ class Attempt:
         member = candidate.member
         match outcome:
             case Slow():
+                self._load.count("hedges")
                 self._begin_hedge(candidate)
             case TicketExpired():
                 self._load.handle.renew(context.ticket)
@@ -298,5 +301,7 @@ class Attempt:
         """Wait a little longer each time, jittered; a cancelled read wakes at once."""
         backoff_s = min(BACKOFF_MAX_S, BACKOFF_S * 2**self._pauses) * self._rng.uniform(0.5, 1.0)
         self._pauses = min(self._pauses + 1, 10)
+        begun_at = self._clock()
         with tracing.span("pause", because=type(self._last_error).__name__):
             self._load.stop.wait(min(max(at_least_s, backoff_s), self.deadline.remaining_s))
+        self._load.count("paused_s", by=self._clock() - begun_at)

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Self
 
 from penstock.address import seed_addresses
 from penstock.core import FALLBACKS, PLANES, Core, Options
+from penstock.counters import Counters, Stats
 from penstock.errors import InvalidRequest, ObjectChanged
+from penstock.file_calls import FileCalls
 from penstock.host_view import Verify, view_object
 from penstock.listing import ListingCalls
+from penstock.load_lines import Loading, begin_load, say_closed
 from penstock.locating import locate
 from penstock.membership.view import View
 from penstock.memory import new_bytes
-from penstock.object_file import ObjectFile
 from penstock.object_info import ObjectInfo, ObjectLocation
 from penstock.objects import check_range
 from penstock.opens import Handle
@@ -31,7 +33,7 @@ from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
 from penstock.trace_calls import TraceCalls
 from penstock.warm_calls import start_warmup
-from penstock.warming import Warming
+from penstock.warming import warm_up
 from penstock.warmup import Target, WarmupProgress, WarmupReport
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from penstock.put_source import Source
 
 
-class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
+class Cache(FileCalls, ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
     """A connection to a Penstock cluster. Thread-safe, and usable in forked children.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, `NotPermitted`
@@ -72,6 +74,7 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
     def close(self) -> None:
         """Close connections and stop threads. Using the cache afterwards is an error."""
         if not self._closed:
+            say_closed(repr(self), self._core.stats())
             self._closed = True
             self._core.close()
 
@@ -118,14 +121,15 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
             InvalidRequest: The range begins beyond the end.
             ObjectChanged: The object is overwritten faster than it can be read.
         """
+        loading = begin_load("read", url)
         handle = self._open_core().opens.open(url, refresh=refresh)
         try:
-            return self._read(handle, offset, length, stop)
+            return self._read(handle, offset, length, stop, loading)
         except ObjectChanged:
             if offset != 0 or length is not None:
                 raise
         again = self._open_core().opens.open(url, refresh=True)
-        return self._read(again, offset, length, stop)
+        return self._read(again, offset, length, stop, loading)
 
     def _read(
         self,
@@ -133,10 +137,12 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
         offset: int,
         length: int | None,
         stop: threading.Event | None,
+        loading: Loading,
     ) -> bytes:
         wanted = check_range(handle.opened.id.size, offset, length)
         (memory,) = new_bytes([wanted])
-        self._read_handle(handle, memory.view, offset, stop=stop)
+        self._read_handle(handle, memory.view, offset, stop=stop, tally=loading.counters)
+        loading.end(wanted, object_bytes=handle.opened.id.size)
         return memory.take()
 
     def read_into(
@@ -156,11 +162,13 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
             offset: Of the first byte within the object.
             stop: Set from another thread to give up early.
         """
+        loading = begin_load("read", url)
         handle = self._open_core().opens.open(url)
         with memoryview(buffer) as view, view.cast("B") as octets:
             wanted = check_range(handle.opened.id.size, offset, len(octets))
             with octets[:wanted] as target:
-                self._read_handle(handle, target, offset, stop=stop)
+                self._read_handle(handle, target, offset, stop=stop, tally=loading.counters)
+        loading.end(wanted, object_bytes=handle.opened.id.size)
         return wanted
 
     def _read_handle(
@@ -170,40 +178,15 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
         offset: int,
         *,
         stop: threading.Event | None = None,
+        tally: Counters | None = None,
     ) -> None:
         core = self._open_core()
         try:
             if len(target):
-                core.reader.read_into(handle, target, offset, stop=stop)
+                core.reader.read_into(handle, target, offset, stop=stop, tally=tally)
         except ObjectChanged:
             core.opens.forget(handle.opened.url)
             raise
-
-    def open(self, url: str, *, refresh: bool = False) -> ObjectFile:
-        """Return the object as a seekable, read-only file of one version.
-
-        Who reads it from front to back is read ahead of; there may be thousands of such files.
-        """
-        core = self._open_core()
-        handle = core.opens.open(url, refresh=refresh)
-
-        def read_into(target: memoryview, offset: int, stop: threading.Event | None) -> None:
-            self._read_handle(handle, target, offset, stop=stop)
-
-        def read_here(
-            target: memoryview, offset: int, ahead_bytes: int, stop: threading.Event | None
-        ) -> bool:
-            here = self._open_core().here
-            return here.read(handle, target, offset, ahead_bytes=ahead_bytes, stop=stop)
-
-        info = handle.opened.info(plane=core.plane_name)
-        return ObjectFile(
-            info,
-            read_into,
-            read_here=read_here,
-            ahead=lambda: self._open_core().ahead,
-            chunk_files=partial(core.chunk_files, handle),
-        )
 
     def view(
         self,
@@ -230,9 +213,12 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
             NotPermitted: No node of this machine gives this program files; read the object.
             InvalidConfiguration: The object has more chunks than this process may have maps.
         """
-        core = self._open_core()
-        files = core.chunk_files(core.opens.open(url), stop)
-        return view_object(files, verify=verify, copy_on_write=copy_on_write)
+        core, loading = self._open_core(), begin_load("mapped", url)
+        handle = core.opens.open(url)
+        files = core.chunk_files(handle, stop, tally=loading.counters)
+        view = view_object(files, verify=verify, copy_on_write=copy_on_write)
+        loading.end(len(view), object_bytes=handle.opened.id.size)
+        return view
 
     def put(
         self,
@@ -303,13 +289,14 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
         Raises:
             InvalidRequest: No node has tiers for what ``to`` asks.
         """
-        return Warming(
+        return warm_up(
             self._open_core(),
+            [urls] if isinstance(urls, str) else urls,
             target=to,
             dry_run=dry_run,
             on_progress=on_progress,
             stop=stop or threading.Event(),
-        ).run([urls] if isinstance(urls, str) else urls)
+        )
 
     def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
         """As `warmup`, by a node in the background; return which one, at once.
@@ -328,16 +315,12 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
         core.nodes.view()
         return core.routing.ring.shares()
 
-    def stats(self) -> dict[str, dict[str, int]]:
-        """Return the bytes that this process read so far, by ``plane`` and by ``source``."""
-        counters = self._open_core().reader.counters
-        with counters.lock:
-            counted = dict(counters.bytes)
-        totals: dict[str, dict[str, int]] = {"plane": {}, "source": {}}
-        for (plane, source), size in counted.items():
-            totals["plane"][plane] = totals["plane"].get(plane, 0) + size
-            totals["source"][source] = totals["source"].get(source, 0) + size
-        return totals
+    def stats(self) -> Stats:
+        """Return what this cache has counted in this process: bytes, waits, and what went wrong.
+
+        A forked child begins at zero. It costs microseconds, and may be asked at any time.
+        """
+        return self._open_core().stats()
 
 
 _caches: "weakref.WeakSet[Cache]" = weakref.WeakSet()

@@ -10,10 +10,11 @@ use.
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from penstock.counters import Counters, add_to_all
 from penstock.deadline import Deadline
 from penstock.errors import (
     Cancelled,
@@ -62,6 +63,7 @@ class ChunkFiles:
         obj: ObjectId,
         *,
         stop: threading.Event | None = None,
+        counters: Sequence[Counters] = (),
     ) -> None:
         """Ask for nothing yet.
 
@@ -70,8 +72,10 @@ class ChunkFiles:
             ticket: Returns a ticket that is good for a while.
             obj: The object.
             stop: Set from another thread to give up early.
+            counters: Count the files that come.
         """
         self.object = obj
+        self._counters = counters
         self.into_memory = True
         """Whether the node has them in its memory tier before it tells them, as for maps."""
         self.tries = TRIES
@@ -181,6 +185,7 @@ class ChunkFiles:
                             "this process may not open enough files: raise its limit (ulimit -n)"
                         )
                     file = take_file(answer, chunk)
+                    add_to_all(self._counters, "files", file.source or "disk", by=file.length)
                     del left[0]
                     yield file
                     continue

@@ -15,6 +15,7 @@ from penstock.address import UNIX
 from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
 from penstock.chunk_files import ChunkFiles
+from penstock.counters import Counters, Stats
 from penstock.errors import NodeUnavailable, NotPermitted
 from penstock.here import HereReads
 from penstock.host_calls import HostCalls
@@ -76,12 +77,13 @@ class Core:
             routing: What is known of the cluster, where somebody else keeps it up to date.
         """
         self._wanted = options.plane
+        self.counters = Counters()
         self.channels = Channels(token=options.token, credentials=options.credentials)
         self.connections = BulkConnections()
         self.host_connections = HostConnections(token=options.token or "")
         self.routing = routing or Routing()
         self.nodes = self._nodes(options)
-        self.opens = Opens(self.nodes)
+        self.opens = Opens(self.nodes, counters=self.counters)
         self.pool = ThreadPoolExecutor(options.workers, thread_name_prefix="penstock-read")
         self.ahead = Ahead(self.pool)
         self._grpc = GrpcPlane(self.channels)
@@ -103,9 +105,10 @@ class Core:
             local=self.local_node,
             fallback=_origin_fallback() if options.falls_back else None,
             sampling=self.sampling,
+            counters=self.counters,
             polls=routing is None,
         )
-        self.here = HereReads(self._plane_here, threads=self.pool, counters=self.reader.counters)
+        self.here = HereReads(self._plane_here, threads=self.pool, counters=self.counters)
 
     def _nodes(self, options: Options) -> Nodes:
         # Credentials are for gRPC alone: what they protect is not asked for without them.
@@ -128,6 +131,10 @@ class Core:
         view = self.routing.view
         return view.members.values() if view else ()
 
+    def stats(self) -> Stats:
+        """Return what was counted: see `Stats`."""
+        return {**self.counters.stats(), "opens": self.opens.opened}
+
     def local_node(self) -> LocalNode | None:
         """Return this machine's node, if it is to be used, there is one and it answers."""
         return self._local_nodes.find() if self._uses_local else None
@@ -144,12 +151,25 @@ class Core:
         """
         return self.host_connections.connect(local.path)
 
-    def chunk_files(self, handle: Handle, stop: threading.Event | None = None) -> ChunkFiles:
+    def chunk_files(
+        self,
+        handle: Handle,
+        stop: threading.Event | None = None,
+        *,
+        tally: Counters | None = None,
+    ) -> ChunkFiles:
         """Return what asks this machine's node for an object's files; close it.
 
         Where there is no such node, that is said (`NotPermitted`) when it is first asked.
+        ``tally`` counts the files too.
         """
-        return ChunkFiles(self._connect_for_files, handle.ticket, handle.opened.id, stop=stop)
+        return ChunkFiles(
+            self._connect_for_files,
+            handle.ticket,
+            handle.opened.id,
+            stop=stop,
+            counters=(self.counters,) if tally is None else (self.counters, tally),
+        )
 
     def _connect_for_files(self) -> HostConnection:
         local = self.local_node()

@@ -8,14 +8,16 @@ Not responsible for: what is not at hand (`reader`), which files are open (`plan
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from penstock import tracing
 from penstock.attempt import PIECE_TIMEOUT_S
 from penstock.checksums import BLOCK_BYTES
+from penstock.counters import Counters, add_to_all
 from penstock.deadline import Deadline
 from penstock.errors import Cancelled, PenstockError
 from penstock.load import Span
@@ -24,7 +26,7 @@ from penstock.opens import Handle
 from penstock.planes.host import HostPlane
 from penstock.planes.host_kept import KeptReads
 from penstock.planes.plane import Landed, PieceRequest, ReadContext
-from penstock.reader import LOCAL_WORKERS, Counters
+from penstock.reader import LOCAL_WORKERS
 from penstock.together import taken, work_together
 
 PART_BYTES = 4 * 1024 * 1024
@@ -58,6 +60,7 @@ class HereReads:
         *,
         ahead_bytes: int,
         stop: threading.Event | None = None,
+        tally: Counters | None = None,
     ) -> bool:
         """Fill ``target`` from ``offset``; False if not all of it is at hand.
 
@@ -70,6 +73,7 @@ class HereReads:
             offset: Of the first byte.
             ahead_bytes: How much is likely to be read next.
             stop: Set from another thread to give up early.
+            tally: Counts this read too.
 
         Raises:
             Cancelled: ``stop`` was set.
@@ -77,6 +81,8 @@ class HereReads:
         plane = self._plane()
         if plane is None:
             return False
+        begun_at = time.monotonic()
+        counters = (self._counters,) if tally is None else (self._counters, tally)
         stop = stop or threading.Event()
         deadline = Deadline.after(PIECE_TIMEOUT_S, is_over=stop.is_set)
         obj = handle.opened.id
@@ -93,7 +99,7 @@ class HereReads:
         except PenstockError:
             is_here = False
         if is_here:
-            parts = _Parts(_cut(target, offset), stop)
+            parts = _Parts(_cut(target, offset), stop, counters)
             with tracing.span("kept files", plane=HostPlane.name) as span:
                 work_together(
                     self._threads,
@@ -103,6 +109,10 @@ class HereReads:
                 )
                 span.add_bytes(len(target))
             is_here = not parts.is_missing
+        if is_here:  # Else who reads it elsewhere counts it.
+            seconds = time.monotonic() - begun_at
+            for each in counters:
+                each.add_read(seconds)
         if stop.is_set():
             raise Cancelled
         return is_here
@@ -117,7 +127,8 @@ class HereReads:
                 request = PieceRequest(piece.index, piece.start, piece.stop, memory)
                 outcome = kept.read(context, request)
                 if isinstance(outcome, Landed):
-                    self._counters.add(HostPlane.name, outcome.source, piece.length)
+                    source = outcome.source
+                    add_to_all(parts.counters, "bytes", HostPlane.name, source, by=piece.length)
                 else:
                     parts.is_missing = True
 
@@ -125,8 +136,10 @@ class HereReads:
 class _Parts:
     """The parts of one read, which several threads take in turn."""
 
-    def __init__(self, parts: Iterable[Span], stop: threading.Event) -> None:
-        self.left, self._stop = deque(parts), stop
+    def __init__(
+        self, parts: Iterable[Span], stop: threading.Event, counters: Sequence[Counters]
+    ) -> None:
+        self.left, self._stop, self.counters = deque(parts), stop, counters
         self.is_missing = False
         """Something could not be read here."""
 

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
+from penstock.counters import Counters, What, add_to_all
 from penstock.errors import Cancelled
 from penstock.objects import pieces
 from penstock.opens import Handle
@@ -42,6 +43,7 @@ class Load(Generic[K]):
         group_of: Callable[[PieceRequest], K],
         batch_max: int = BATCH_MAX,
         are_even: bool = False,
+        counters: Sequence[Counters] = (),
     ) -> None:
         """Describe a read.
 
@@ -54,6 +56,7 @@ class Load(Generic[K]):
             batch_max: How many of them at most.
             are_even: All pieces come equally fast, so that each worker may take its share at once;
                 else as many again are left for who is done first.
+            counters: Count what becomes of it.
         """
         self.handle = handle
         self.stop = stop
@@ -61,6 +64,7 @@ class Load(Generic[K]):
         self._groups: dict[K, deque[PieceRequest]] = defaultdict(deque)
         self._grouped = 0
         self._workers = workers
+        self._counters = counters
         self._group_of = group_of
         self._batch_max = batch_max
         self._are_even = are_even or workers == 1
@@ -106,6 +110,10 @@ class Load(Generic[K]):
     def _requests_alone(self) -> deque[PieceRequest]:
         self._grouped += min(1, len(self._requests))  # `take` counts what it takes.
         return deque([self._requests.popleft()] if self._requests else [])
+
+    def count(self, what: What, *of: str, by: float = 1) -> None:
+        """Count something that has happened to it; see `Counters.add`."""
+        add_to_all(self._counters, what, *of, by=by)
 
     def landed(self) -> None:
         """Count one piece as read."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.chunk_files import ChunkFiles
 from penstock.errors import ObjectChanged
+from penstock.load_lines import Loading
 from penstock.memory import new_bytes
 from penstock.object_info import ObjectInfo
 from penstock.partial_view import PartialView
@@ -40,6 +41,7 @@ class ObjectFile(io.RawIOBase):
         read_here: ReadHere,
         ahead: Callable[[], Ahead],
         chunk_files: Callable[[threading.Event], ChunkFiles],
+        loading: Loading | None = None,
     ) -> None:
         """Stand at the start.
 
@@ -49,6 +51,7 @@ class ObjectFile(io.RawIOBase):
             read_here: Reads what is at hand.
             ahead: Returns what this file shares with the others of its cache.
             chunk_files: See the attribute.
+            loading: Ends with this file.
         """
         super().__init__()
         self.chunk_files = chunk_files
@@ -63,6 +66,7 @@ class ObjectFile(io.RawIOBase):
         self._read_into = read_into
         self._ahead = ReadAhead(info.size, read_into, read_here, ahead)
         self._parts = PartialView(chunk_files)
+        self._loading = loading
         self._position = 0
 
     def __repr__(self) -> str:
@@ -200,7 +204,16 @@ class ObjectFile(io.RawIOBase):
         if not self.closed:
             self._ahead.close()
             self._parts.close()
+            self._say_closed()
         super().close()
+
+    def _say_closed(self) -> None:
+        tally = self._loading.counters if self._loading is not None else None
+        if self._loading is None or tally is None:
+            return
+        stats = tally.stats()
+        given = sum(stats["files"].values())
+        self._loading.end(stats["bytes"] + given, object_bytes=self._size)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from penstock import tracing
+from penstock.counters import Counters
 from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.nodes import Nodes
 from penstock.object_info import OpenedObject
@@ -62,9 +63,12 @@ class Handle:
 class Opens:
     """Opens objects through any node, and remembers each for as long as it is fresh."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, *, counters: Counters | None = None) -> None:
         self._nodes = nodes
+        self._counters = counters or Counters()
         self.ahead = OpenAhead()
+        self.opened = 0
+        """Objects so far, those that were known among them."""
         self._lock = threading.Lock()
         self._remembered: OrderedDict[str, tuple[float, OpenedObject]] = OrderedDict()
 
@@ -77,12 +81,13 @@ class Opens:
             OriginUnavailable: The origin does not answer and nothing is known of it.
             ClusterUnavailable: No node answers.
         """
-        known = None if refresh else self._recall(url)
+        known = self._recall(url, refresh=refresh)
         if known is not None:
             return Handle(known, self._nodes)
         urls = [url] if refresh else self.ahead.from_here(url)
         result, *_ = self._ask(urls, refresh=refresh)
         if isinstance(result, PenstockError):
+            self._counters.add("errors", result.name)
             raise result
         return Handle(result, self._nodes)
 
@@ -92,35 +97,46 @@ class Opens:
         Raises:
             ClusterUnavailable: No node answers.
         """
-        known = {url: self._recall(url) for url in urls}
+        known = {url: self._recall(url, refresh=False) for url in urls}
         missing = [url for url, opened in known.items() if opened is None]
         asked = (
             dict(zip(missing, self._ask(missing, refresh=False), strict=True)) if missing else {}
         )
         results = [known[url] or asked[url] for url in urls]
+        for result in results:
+            if isinstance(result, PenstockError):
+                self._counters.add("errors", result.name)
         return [
             result if isinstance(result, PenstockError) else Handle(result, self._nodes)
             for result in results
         ]
 
-    def _recall(self, url: str) -> OpenedObject | None:
+    def _recall(self, url: str, *, refresh: bool) -> OpenedObject | None:
         with self._lock:
+            self.opened += 1
             fresh_until, opened = self._remembered.get(url, (0.0, None))
-        return opened if fresh_until > time.monotonic() else None
+        return opened if fresh_until > time.monotonic() and not refresh else None
 
     def _ask(self, urls: Sequence[str], *, refresh: bool) -> list[OpenedObject | PenstockError]:
         if len(urls) > URLS_MAX:
             raise InvalidRequest(f"{len(urls)} urls in one request: at most {URLS_MAX}")
         asked_at = time.monotonic()
-        with tracing.span("open", urls=len(urls)) as span:
-            response = self._nodes.call(
-                OPEN,
-                cache_pb2.OpenRequest(
-                    urls=urls, refresh=refresh, traceparent=tracing.traceparent()
-                ),
-                timeout_s=OPEN_TIMEOUT_S,
-                span=span,
-            )
+        try:
+            with tracing.span("open", urls=len(urls)) as span:
+                response = self._nodes.call(
+                    OPEN,
+                    cache_pb2.OpenRequest(
+                        urls=urls, refresh=refresh, traceparent=tracing.traceparent()
+                    ),
+                    timeout_s=OPEN_TIMEOUT_S,
+                    span=span,
+                )
+        except PenstockError as error:
+            self._counters.add("errors", error.name)
+            raise
+        finally:
+            self._counters.add("open_requests")
+            self._counters.add("open_s", by=time.monotonic() - asked_at)
         assert len(response.results) == len(urls), "one result per url"
         return [
             self._take(url, result, asked_at)

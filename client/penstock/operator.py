@@ -55,6 +55,7 @@ from penstock.rpc import (
     UNPIN,
     Channels,
 )
+from penstock.support import Support
 from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
 from penstock.volume_messages import volume_from_proto, volume_to_proto
@@ -103,6 +104,11 @@ class Operator:
     def catalog(self) -> Catalog:
         """The cluster's catalog, over the same connections."""
         return self._catalog
+
+    @property
+    def support(self) -> Support:
+        """What nodes tell whoever looks for a fault, over the same connections."""
+        return Support(self._nodes, self._channels)
 
     def status(self) -> ClusterStatus:
         """Return every node of the cluster, and sums of what they counted."""

@@ -11,7 +11,9 @@ from itertools import islice
 from typing import Protocol, TypeAlias
 
 from penstock.core import Core
+from penstock.counters import Counters
 from penstock.errors import Cancelled, ObjectChanged, PenstockError
+from penstock.load_lines import LOAD_BYTES_MIN, begin_load
 from penstock.memory import new_bytes
 from penstock.opens import URLS_MAX, Handle
 from penstock.reader import Reader
@@ -88,9 +90,16 @@ def read_each(
         positions[url].append(at)
     stop = stop or threading.Event()
     results: list[Result] = [b""] * len(ranges)
+    loading = begin_load("ranges of", next(iter(positions), ""))
     urls = iter(positions)
     while some := list(islice(urls, URLS_MAX)):
-        _Batch(core, ranges, positions, results, stop).read(some)
+        _Batch(core, ranges, positions, results, stop, loading.counters).read(some)
+    read = sum(len(result) for result in results if isinstance(result, bytes))
+    loading.end(
+        read,
+        object_bytes=max(read, LOAD_BYTES_MIN),  # Many small objects are no load.
+        detail=f"{len(ranges):,} ranges of {len(positions):,} objects",
+    )
     return results
 
 
@@ -104,9 +113,10 @@ class _Batch:
         positions: Mapping[str, Sequence[int]],
         results: list[Result],
         stop: threading.Event,
+        tally: Counters | None,
     ) -> None:
         self._core, self._ranges, self._positions = core, ranges, positions
-        self._results, self._stop = results, stop
+        self._results, self._stop, self._tally = results, stop, tally
 
     def read(self, urls: Sequence[str]) -> None:
         opened = self._core.opens.open_many(urls)
@@ -139,7 +149,7 @@ class _Batch:
     def _read_object(self, handle: Handle, positions: Sequence[int]) -> list[bytes]:
         size = handle.opened.id.size
         bounds = [slice(*self._ranges[at][1:]).indices(size)[:2] for at in positions]
-        return read_slices(self._core.reader, handle, bounds, stop=self._stop)
+        return read_slices(self._core.reader, handle, bounds, stop=self._stop, tally=self._tally)
 
 
 def read_slices(
@@ -148,10 +158,11 @@ def read_slices(
     bounds: Sequence[tuple[int, int]],
     *,
     stop: threading.Event | None = None,
+    tally: Counters | None = None,
 ) -> list[bytes]:
     """Return an object's bytes between each ``(start, stop)``, all read at once."""
     memories = new_bytes(max(0, end - start) for start, end in bounds)
     spans = [(each.view, start) for each, (start, _) in zip(memories, bounds, strict=True)]
     if wanted := [span for span in spans if len(span[0])]:
-        reader.read_spans(handle, wanted, stop=stop)
+        reader.read_spans(handle, wanted, stop=stop, tally=tally)
     return [each.take() for each in memories]

@@ -21,6 +21,7 @@ from penstock.v1 import (
     operator_pb2,
     placement_pb2,
     put_pb2,
+    support_pb2,
     trace_pb2,
     warmup_pb2,
 )
@@ -177,6 +178,9 @@ LIST_SLOW = Method(
     "/penstock.v1.Traces/ListSlow", trace_pb2.ListSlowRequest, trace_pb2.ListSlowResponse
 )
 WARM = Method("/penstock.v1.Warmup/Warm", warmup_pb2.WarmRequest, warmup_pb2.WarmResponse)
+GATHER = Method(
+    "/penstock.v1.Support/Gather", support_pb2.GatherRequest, support_pb2.GatherResponse
+)
 
 
 _fork_gate = ForkGate()

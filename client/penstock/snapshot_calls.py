@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from penstock.core import Core
+from penstock.counters import Counters, Stats, add_to_all
 from penstock.errors import ClusterUnavailable, ObjectChanged
 from penstock.object_info import ObjectInfo
 from penstock.opens import Handle
@@ -52,8 +53,6 @@ class _Cache(Protocol):
 
     def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]: ...
 
-    def stats(self) -> dict[str, dict[str, int]]: ...
-
 
 class SnapshotCalls:
     """The part of a `Cache` that brings files into local directories."""
@@ -83,6 +82,7 @@ class _CacheSource:
     def __init__(self, cache: _Cache) -> None:
         self._cache = cache
         self._core = cache._open_core  # noqa: SLF001 - this is a part of it
+        self._tally = Counters()
 
     def list_pages(self, prefix: str) -> Iterator[Sequence[ObjectInfo]]:
         """See `Source`."""
@@ -98,7 +98,7 @@ class _CacheSource:
         """See `Source`."""
         core = self._core()
         try:
-            core.reader.read_into(handle, target, offset, stop=stop)
+            core.reader.read_into(handle, target, offset, stop=stop, tally=self._tally)
         except ObjectChanged:
             core.opens.forget(handle.opened.url)
             raise
@@ -119,11 +119,11 @@ class _CacheSource:
 
     def count(self, source: str, length: int) -> None:
         """See `Source`."""
-        self._core().reader.counters.add(HOST, source, length)
+        add_to_all((self._core().counters, self._tally), "bytes", HOST, source, by=length)
 
-    def bytes_by_source(self) -> dict[str, int]:
+    def stats(self) -> Stats:
         """See `Source`."""
-        return self._cache.stats()["source"]
+        return self._tally.stats()
 
 
 def _owns_all(core: Core, node_id: str) -> bool:

@@ -252,3 +252,9 @@ def traceparent() -> str:
     if place is None or place.span is None or not place.is_sampled:
         return ""
     return str(Traceparent(place.trace.id, place.span.id))
+
+
+def trace_id() -> str:
+    """Return the id of the trace that this thread or task is in; empty: of none that is wanted."""
+    place = _place.get()
+    return "" if place is None or not place.is_sampled else place.trace.id

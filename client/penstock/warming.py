@@ -20,7 +20,9 @@ from functools import partial
 from penstock.core import Core
 from penstock.errors import ClusterUnavailable, NodeUnavailable, ObjectChanged, PenstockError
 from penstock.listing import list_pages
+from penstock.load_lines import say_load
 from penstock.opens import Handle
+from penstock.units import format_size
 from penstock.warm_calls import Outcome, WarmCalls
 from penstock.warm_lines import Lines, Tally, WarmChunk, WarmObject
 from penstock.warm_objects import NotOpened, WarmObjects
@@ -307,3 +309,27 @@ class Warming:
                 self._lost[chunk.home] = error
         else:
             self._lines.put_off(chunk, until=now + delay_s(chunk, error))
+
+
+def warm_up(
+    core: Core,
+    urls: Iterable[str],
+    *,
+    target: Target,
+    dry_run: bool,
+    on_progress: Progress,
+    stop: threading.Event,
+) -> WarmupReport:
+    """Warm up, and say in the log what it took; see `Cache.warmup`."""
+    report = Warming(core, target=target, dry_run=dry_run, on_progress=on_progress, stop=stop).run(
+        urls
+    )
+    failed = f", {report.failed_objects:,} objects failed" if report.failed_objects else ""
+    say_load(
+        "dry warm-up of" if dry_run else "warm-up of",
+        f"{report.objects:,} objects",
+        size_bytes=report.cold_bytes,
+        seconds=report.seconds,
+        detail=f"to {target}; {format_size(report.warm_bytes)} were there{failed}",
+    )
+    return report

@@ -174,8 +174,8 @@ def test_a_load_says_in_a_line_what_it_took(
         remote.load_file(models.url("odd.safetensors"), cache=cache)
 
     (line,) = [record.getMessage() for record in caplog.records]
-    assert f"odd.safetensors: {len(ODD)} tensors" in line
-    assert ", mapped in " in line
+    assert line.startswith(f"tensors of {models.url('odd.safetensors')}: ")
+    assert f", {len(ODD)} tensors, mapped to cpu; nothing was read; in the node's files: " in line
 
 
 # To a device: here the processor stands for it ----------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
+from penstock.counters import Counters, Stats
 from penstock.errors import InvalidRequest, ObjectNotFound
 from penstock.object_info import ObjectInfo
 from penstock.opens import Handle
@@ -106,8 +107,8 @@ class Listing:
     def count(self, source: str, length: int) -> None:
         raise AssertionError("a plan reads nothing")
 
-    def bytes_by_source(self) -> dict[str, int]:
-        return {}
+    def stats(self) -> Stats:
+        return Counters().stats()
 
 
 def test_a_tree_has_paths_below_its_prefix_and_marks_what_is_wanted() -> None:

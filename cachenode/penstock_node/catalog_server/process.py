@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from penstock.errors import InvalidConfiguration
 from penstock.rpc import Channels
 from penstock.tls import Tls
-from penstock.v1 import catalog_pb2_grpc
+from penstock.v1 import catalog_pb2_grpc, support_pb2_grpc
 from penstock_node import configured
 from penstock_node.atomic_file import write_atomically
 from penstock_node.catalog.copies import Copies
@@ -45,12 +45,16 @@ from penstock_node.config_keys import is_loopback
 from penstock_node.coordination.records import CatalogRecord
 from penstock_node.durations import LoopLag
 from penstock_node.identity import lock_directory, node_id
+from penstock_node.log_lines import LogLines
 from penstock_node.metrics import build_info, scrape
 from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
 from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.serve.admin import AdminServer
 from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
+from penstock_node.serve.support_service import SupportService
+from penstock_node.support import process_parts
+from penstock_node.support.parts import Gathering
 from penstock_node.tasks import cancel
 
 CATALOG_FILE = "catalog.json"
@@ -66,8 +70,8 @@ class Catalog:
     After entering it serves, and ``{state_dir}/catalog.json`` says where.
     """
 
-    def __init__(self, config: CatalogConfig) -> None:
-        self.config = config
+    def __init__(self, config: CatalogConfig, *, lines: LogLines | None = None) -> None:
+        self.config, self._lines = config, lines or LogLines()
         self.registry = CollectorRegistry()
         """What ``/metrics`` shows: parts add to it."""
         self._stack = contextlib.AsyncExitStack()
@@ -108,7 +112,13 @@ class Catalog:
         places = self._places()
         mirror = await self._mirrored(files, places) if config.mirror_of else None
         service = self._service(files, places, mirror)
-        server.add([Service("Catalog", catalog_pb2_grpc.add_CatalogServicer_to_server, service)])
+        support = self._support(node_id(config.state_dir))
+        server.add(
+            [
+                Service("Catalog", catalog_pb2_grpc.add_CatalogServicer_to_server, service),
+                Service("Support", support_pb2_grpc.add_SupportServicer_to_server, support),
+            ]
+        )
         await server.start()
         self._stack.push_async_callback(server.stop)
         await server.serving(is_ready=True)
@@ -124,6 +134,17 @@ class Catalog:
         export_process(self.registry, lag=lag, pools=[self._threads])
         task = asyncio.create_task(lag.run(), name="look at the event loop")
         self._stack.push_async_callback(cancel, task)
+
+    def _support(self, catalog_id: str) -> SupportService:
+        self._lines.who["catalog"] = catalog_id
+        gathering = Gathering(
+            here={
+                "database.txt": lambda: repr(self._database),
+                **process_parts.here(self.registry),
+            },
+            elsewhere=process_parts.elsewhere(self.config, self._lines, [self.config.state_dir]),
+        )
+        return SupportService(gathering, process_id=catalog_id)
 
     async def _open_database(self) -> Files:
         database = Database(self.config.database_url)

@@ -76,7 +76,7 @@ class Copying:
             try:
                 answer = await self._asking.ask(self._member(node_id), rpc.TELL, request)
             except PenstockError as error:
-                _log.info("no copy of a hot chunk", node=node_id, error=str(error))
+                _log.info("no copy of a hot chunk", peer=node_id, error=str(error))
                 return 0
             return int(answer.kept)
 
@@ -105,7 +105,7 @@ class Copying:
             try:
                 await self._asking.ask(self._member(node_id), rpc.TELL, request)
             except PenstockError as error:
-                _log.info("copies are left for later", node=node_id, error=str(error))
+                _log.info("copies are left for later", peer=node_id, error=str(error))
                 # A restart moves no epoch: without this they would wait for the next placement.
                 for chunk in chunks[first:]:
                     self._missed([node_id], chunk)

@@ -20,12 +20,14 @@ START_DEADLINE_S = 30.0
 class CatalogServer:
     """One catalog. As a context manager it starts it, and stops it at the end."""
 
-    def __init__(self, directory: Path, *, etcd: str, cluster: str, **keys: Any) -> None:
+    def __init__(
+        self, directory: Path, *, etcd: str | Mapping[str, Any], cluster: str, **keys: Any
+    ) -> None:
         """Write its configuration; nothing starts yet.
 
         Args:
             directory: Holds its configuration, state and log.
-            etcd: An endpoint.
+            etcd: An endpoint, or the table ``[etcd]``.
             cluster: Whose catalog it is.
             keys: More of its configuration.
         """
@@ -38,7 +40,7 @@ class CatalogServer:
             "state_dir": str(self.state_dir),
             "grpc_port": 0,
             "admin_port": 0,
-            "etcd": {"endpoints": [etcd]},
+            "etcd": {"endpoints": [etcd]} if isinstance(etcd, str) else etcd,
         }
         config_file.write_text(to_toml({**own, **keys}))
         self.process = Process(

@@ -21,6 +21,7 @@ from penstock.cli import (
     putting,
     reading,
     settings,
+    support,
     tracing,
     volumes,
     warming,
@@ -54,6 +55,7 @@ for group in (
     settings,
     volumes,
     mirror,
+    support,
 ):
     group.add_to(app)
 

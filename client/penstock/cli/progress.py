@@ -7,7 +7,7 @@ Not responsible for: what is going on (`transfer`, `maintenance`).
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +40,21 @@ def followed(title: str) -> Iterator[Silent]:
 
     with Console(stderr=True).status(title) as status:
         yield _Line(status)
+
+
+@contextlib.contextmanager
+def counted_up(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar of things done of those wanted; what is yielded takes the two numbers."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn(title), BarColumn(bar_width=None), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 class Unwatched:

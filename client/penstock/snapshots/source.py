@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from penstock.counters import Stats
 from penstock.host_connection import HostConnection
 from penstock.object_info import ObjectInfo
 from penstock.opens import Handle
@@ -39,5 +40,5 @@ class Source(Protocol):
     def count(self, source: str, length: int) -> None:
         """Count bytes that came as files of this machine's node."""
 
-    def bytes_by_source(self) -> dict[str, int]:
-        """Return the bytes that came so far, by where nodes had them from."""
+    def stats(self) -> Stats:
+        """Return what was counted of this source's own reads."""

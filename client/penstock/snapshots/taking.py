@@ -4,7 +4,6 @@ Responsible for: the order, what is asked for, and what stays in use afterwards.
 Not responsible for: each of the steps; they have modules of their own.
 """
 
-import logging
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from penstock.errors import InvalidRequest
+from penstock.load_lines import say_load
 from penstock.snapshots import in_use
 from penstock.snapshots.bringing import Bringing
 from penstock.snapshots.host_copy import Verify
@@ -46,8 +46,6 @@ PARTIAL_KEPT_S = 7 * 24 * 3600.0
 
 BEGINNINGS_MAX = 100
 """How often a base may be removed while a snapshot in it begins."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class Wanted:
 
 def take_snapshot(source: Source, wanted: Wanted) -> SnapshotReport:
     """Bring what is wanted; see `penstock.snapshot`."""
-    begun, before = time.monotonic(), source.bytes_by_source()
+    begun = time.monotonic()
     plan = make_plan(
         source,
         wanted.url,
@@ -112,7 +110,7 @@ def take_snapshot(source: Source, wanted: Wanted) -> SnapshotReport:
         path, removed = taking.run()
     except OSError as error:
         raise disk_error(error, place.base) from error
-    after = source.bytes_by_source()
+    stats = source.stats()
     report = SnapshotReport(
         url=wanted.url,
         path=path,
@@ -127,11 +125,18 @@ def take_snapshot(source: Source, wanted: Wanted) -> SnapshotReport:
         fetched_bytes=taking.tally.bytes["fetched"],
         continued_bytes=taking.tally.bytes["continued"],
         copied=dict(sorted(taking.tally.ways.items())),
-        sources={name: after[name] - before.get(name, 0) for name in sorted(after)},
+        sources=dict(sorted(stats["source"].items())),
         removed=removed,
         seconds=time.monotonic() - begun,
     )
-    _log.info("%s", report.summary())
+    say_load(
+        "snapshot of",
+        wanted.url,
+        size_bytes=sum(report.copied.values()),
+        seconds=report.seconds,
+        stats=stats,
+        detail=report.summary(),
+    )
     return report
 
 

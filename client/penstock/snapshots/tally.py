@@ -46,14 +46,11 @@ class SnapshotReport:
         return {**told, "path": str(self.path)}
 
     def summary(self) -> str:
-        """Return one line for a log."""
-        rate = sum(self.copied.values()) / self.seconds if self.seconds else 0.0
+        """Return what a line in a log says of it beside sizes and seconds."""
         came = ", ".join(f"{format_size(size)} by {way}" for way, size in self.copied.items())
         return (
-            f"snapshot of {self.url}: {self.files:,} files, {format_size(self.bytes)} in "
-            f"{self.seconds:.2f} s, {format_size(rate)}/s; {self.kept_files:,} were there, "
-            f"{self.shared_files:,} came by other processes; {came or 'nothing was copied'}; "
-            f"from {self.sources or 'nowhere'}"
+            f"{self.files:,} files of {format_size(self.bytes)}: {self.kept_files:,} were there, "
+            f"{self.shared_files:,} came by other processes; {came or 'nothing was copied'}"
         )
 
 

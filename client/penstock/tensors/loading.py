@@ -8,13 +8,13 @@ Not responsible for: what a file says (`header`), which files there are (`checkp
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from penstock.cache import Cache
 from penstock.errors import InvalidConfiguration, InvalidRequest, NodeUnavailable, NotPermitted
+from penstock.load_lines import begin_load
 from penstock.tensors.checkpoint import Shard
 from penstock.tensors.frameworks import as_tensor, require_torch, torch_tensor
 from penstock.tensors.header import Header, TensorInfo
@@ -39,25 +39,19 @@ def load_shard(
         InvalidRequest: It is no safetensors file, or lacks a tensor of the index.
         PenstockError: What reading raises.
     """
-    begun, before = time.monotonic(), cache.stats()["source"]
+    loading = begin_load("tensors of", shard.url)
     target = require_torch().device(device)
-    if target.type != "cpu":
-        how, loaded = "copied", on_device(cache, shard, target)
-    elif (view := view or _view(cache, shard.url)) is not None:
-        how, loaded = "mapped", _in_view(view, shard)
-    else:
-        how, loaded = "read", _in_memory(cache, shard)
-    seconds, after = time.monotonic() - begun, cache.stats()["source"]
-    sources = {name: size - before.get(name, 0) for name, size in after.items()}
-    _log.info(
-        "%s: %d tensors, %d bytes, %s in %.2f s to %s, read by source: %s",
-        shard.url,
-        len(loaded),
+    with loading.parts():
+        if target.type != "cpu":
+            how, loaded = "copied", on_device(cache, shard, target)
+        elif (view := view or _view(cache, shard.url)) is not None:
+            how, loaded = "mapped", _in_view(view, shard)
+        else:
+            how, loaded = "read", _in_memory(cache, shard)
+    loading.end(
         sum(each.nbytes for each in loaded.values()),
-        how,
-        seconds,
-        target,
-        {name: size for name, size in sources.items() if size} or "nothing",
+        is_load=True,
+        detail=f"{len(loaded)} tensors, {how} to {target}",
     )
     return loaded
 
@@ -74,13 +68,15 @@ def load_in_turn(cache: Cache, shards: Sequence[Shard]) -> Generator[dict[str, A
     """
     stop = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="penstock-ahead") as thread:
-        ahead = [thread.submit(_view, cache, shard.url, stop) for shard in shards[:1]]
+        ahead = [thread.submit(_view_ahead, cache, shard.url, stop) for shard in shards[:1]]
         try:
             for at, shard in enumerate(shards):
                 view = ahead.pop().result() if ahead else None
                 if view is not None:  # Else of none that follow either.
                     following = shards[at + 1 : at + 2]
-                    ahead = [thread.submit(_view, cache, each.url, stop) for each in following]
+                    ahead = [
+                        thread.submit(_view_ahead, cache, each.url, stop) for each in following
+                    ]
                 yield load_shard(cache, shard, "cpu", view=view)
         finally:
             stop.set()
@@ -95,6 +91,11 @@ def _view(cache: Cache, url: str, stop: threading.Event | None = None) -> memory
     except InvalidConfiguration as error:  # Too few maps for it.
         _log.warning("%s is read, not mapped: %s", url, error)
         return None
+
+
+def _view_ahead(cache: Cache, url: str, stop: threading.Event) -> memoryview | None:
+    with begin_load("mapped", url).parts():  # Whoever takes it says the line.
+        return _view(cache, url, stop)
 
 
 def _in_view(view: memoryview, shard: Shard) -> dict[str, Any]:
