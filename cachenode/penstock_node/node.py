@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 import structlog
@@ -49,7 +49,7 @@ from penstock_node.putting import Puts
 from penstock_node.serve.admin import node_app
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.grpc_server import peer_credentials
-from penstock_node.services import Services
+from penstock_node.services import VERSION, Services
 from penstock_node.store.store import Store
 from penstock_node.tasks import cancel
 from penstock_node.warmups import Warmups
@@ -62,8 +62,6 @@ STOP_GRACE_S = 5.0
 """How long requests in hand may take when the node stops."""
 CAPACITY_LOOK_S = 0.5
 """Between looks whether a disk was lost or is back."""
-
-VERSION = version("penstock")
 
 
 class Node:
@@ -322,6 +320,10 @@ class Node:
             metrics=self.metrics,
             disk_threads=self.disk_threads,
             catalog_address=self.catalog_address,
+            call_threads=self.call_threads,
+            channels=self.channels,
+            origins=self.origins,
+            etcd_members=partial(configured.etcd_members, self.coordinator),
         )
 
     async def _stop_engine(self) -> None:

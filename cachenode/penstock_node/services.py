@@ -7,11 +7,14 @@ Not responsible for: the parts themselves, the order in which a node starts (`no
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 
 from penstock.bulk_http import WORKING
+from penstock.rpc import Channels
 from penstock.v1 import (
     cache_pb2_grpc,
+    diagnosis_pb2_grpc,
     handover_pb2_grpc,
     operator_pb2_grpc,
     placement_pb2_grpc,
@@ -22,6 +25,11 @@ from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
+from penstock_node.diagnosis.disks import Disks
+from penstock_node.diagnosis.examination import EtcdMembers, Examination
+from penstock_node.diagnosis.origins import OriginLooks
+from penstock_node.diagnosis.peers import PeerLooks
+from penstock_node.diagnosis.service import DiagnosisService
 from penstock_node.handover.handover import Handover
 from penstock_node.handover.spreading import Spreading
 from penstock_node.host_reads import HostReads
@@ -31,6 +39,7 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.models import Models
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
+from penstock_node.origin import Origins
 from penstock_node.pinned import Pinned
 from penstock_node.pinning import Pinning
 from penstock_node.ports import Ports
@@ -56,10 +65,14 @@ from penstock_node.transport.http import HttpSession
 from penstock_node.warming import Warming
 from penstock_node.warmups import Warmups
 
+VERSION = version("penstock")
+KNOWN_OBJECTS_MAX = 2_000
+"""Looked through for one of a volume that cannot be listed."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Services:
-    """The parts that answers are made from."""
+    """The parts that answers are made from; made on the event loop."""
 
     config: NodeConfig
     ports: Ports
@@ -80,6 +93,19 @@ class Services:
     metrics: NodeMetrics
     disk_threads: Executor
     catalog_address: Callable[[], str]
+    call_threads: Executor
+    channels: Channels
+    origins: Origins
+    etcd_members: EtcdMembers
+    spreading: Spreading = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what several services share."""
+        self.spreading = Spreading(
+            cluster=self.cluster,
+            make_copies=self.handover.copying.spread,
+            loop=asyncio.get_running_loop(),
+        )
 
     def add_to_grpc(self) -> None:
         """Put the services on the gRPC port."""
@@ -121,7 +147,35 @@ class Services:
                 Service("Handover", handover_pb2_grpc.add_HandoverServicer_to_server, handover),
                 Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
+                Service(
+                    "Diagnosis",
+                    diagnosis_pb2_grpc.add_DiagnosisServicer_to_server,
+                    self._diagnosis(),
+                ),
             ]
+        )
+
+    def _diagnosis(self) -> DiagnosisService:
+        floors = {tier.path: tier.free_floor for tier in self.config.tiers}
+        examination = Examination(
+            version=VERSION,
+            cluster=self.cluster,
+            coordination=self.coordination,
+            disks=Disks(self.store.tiers, floors=floors),
+            origins=OriginLooks(
+                self.origins,
+                cluster=self.cluster,
+                known=lambda: self.opener.known(limit=KNOWN_OBJECTS_MAX),
+            ),
+            peers=PeerLooks(self.cluster, channels=self.channels, threads=self.call_threads),
+            etcd_members=self.etcd_members,
+            hot_chunks=self.spreading.hot,
+        )
+        return DiagnosisService(
+            examination,
+            cluster=self.cluster,
+            coordination=self.coordination,
+            catalog_address=self.catalog_address,
         )
 
     def _warming(self) -> Warming:
@@ -166,9 +220,7 @@ class Services:
             calls=self.calls,
             cluster=self.cluster,
             metrics=self.metrics,
-            spreading=Spreading(
-                cluster=self.cluster, make_copies=self.handover.copying.spread, loop=loop
-            ),
+            spreading=self.spreading,
             guests=self.handover.guests,
             load=lambda: engine.busy_count,
             loop=loop,

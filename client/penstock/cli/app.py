@@ -11,6 +11,7 @@ import typer
 from penstock.cli import (
     catalogued,
     cluster,
+    doctor,
     engines,
     getting,
     maintenance,
@@ -47,6 +48,7 @@ for group in (
     engines,
     mounting,
     cluster,
+    doctor,
     weights,
     maintenance,
     settings,
