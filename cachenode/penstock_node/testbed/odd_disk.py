@@ -24,8 +24,8 @@ class OddDisk:
     """A mounted file system over a directory: a context manager. It begins well.
 
     ``failing``: every operation gives EIO. ``hanging``: every operation waits for another mood.
-    ``read-only``: what would write gives EROFS. ``slow``: each read and write of at most 128 KiB
-    takes a twentieth of a second.
+    ``read-only``: what would write gives EROFS. ``slow``: each read and each write takes
+    a quarter of a second more.
     """
 
     def __init__(self, path: Path, *, below: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import mfusepy
 
 POLL_S = 0.01
-SLOW_S = 0.05
+SLOW_S = 0.25
 STAT_FIELDS = (
     "st_atime_ns",
     "st_blocks",

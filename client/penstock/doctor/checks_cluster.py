@@ -7,7 +7,8 @@ from penstock.doctor.finding import Checked, Finding, Place
 from penstock.doctor.judging import named
 from penstock.volumes import URL_SCHEME
 
-REPLICAS_ALL = 1
+MAKING_S = 5.0
+"""Copies of a chunk are there within a second."""
 _CLUSTER = Place("cluster")
 
 
@@ -116,17 +117,17 @@ def check_hot_chunks(facts: Facts) -> Checked:
 
 def _hot(node: str, chunk: HotChunk, facts: Facts) -> Finding:
     owners = sum(1 for each in facts.cluster.nodes if each.is_placed and each.weight)
-    lacks = min(chunk.wanted, owners) > chunk.made
+    is_alone = chunk.made == 1 and owners > 1 and chunk.age_s > MAKING_S
     what = (
         f"chunk {chunk.index} of {chunk.url} is asked for more than 64 MiB a second, a sixteenth "
         f"or more of all that the node is asked: {chunk.wanted} copies wanted, {chunk.made} there"
     )
     return Finding(
-        "warning" if lacks and chunk.made == REPLICAS_ALL else "advice",
+        "warning" if is_alone else "advice",
         Place("node", node),
         what,
-        "its owner alone serves all who read it"
-        if chunk.made == REPLICAS_ALL
+        "no copies came about: its owner alone serves all who read it"
+        if is_alone
         else "other nodes serve it too, for as long as that lasts",
         "if it lasts: a local tier on the machines that read it, so that it crosses the network "
         "once a machine; or replicas=3 of its volume",

@@ -46,10 +46,8 @@ def _summary(facts: Facts) -> str:
     size = format_size(measured[0].measured_bytes)
     slowest = max(measured, key=lambda disk: disk.write_s)
     reading = max(measured, key=lambda disk: disk.read_s)
-    return (
-        f"{counted(len(disks), 'tier')}; {size} written within {milliseconds(slowest.write_s)}, read within "
-        f"{milliseconds(reading.read_s)}"
-    )
+    tiers, write_s = counted(len(disks), "tier"), milliseconds(slowest.write_s)
+    return f"{tiers}; {size} written in {write_s} at most, read in {milliseconds(reading.read_s)}"
 
 
 def _lost(node: str, disk: Disk) -> list[Finding]:

@@ -59,7 +59,8 @@ def _closed(
     looks: Mapping[Pair, PeerLook], port: str, failure_of: Callable[[PeerLook], str]
 ) -> list[Finding]:
     failed = {pair: why for pair, look in looks.items() if (why := failure_of(look))}
-    whole, single = _by_node(failed, looks)
+    silent = _in_common(failed, looks, at=1)
+    deaf = _in_common({p: why for p, why in failed.items() if p[1] not in silent}, looks, at=0)
     findings = [
         Finding(
             "problem",
@@ -68,35 +69,50 @@ def _closed(
             "readers and other nodes cannot have its chunks from it",
             f"open the {port} port of {node} to the other nodes, or see why it is busy",
         )
-        for node, (counted, why) in sorted(whole.items())
+        for node, (counted, why) in sorted(silent.items())
     ]
-    for receiver, sender in single:
-        findings.append(
-            Finding(
-                "problem",
-                Place("link", sender, receiver),
-                f"the {port} port of {sender} does not answer {receiver}: "
-                f"{failed[receiver, sender]}",
-                "chunks come by way of other owners, or from the origin again",
-                f"on {receiver}: see firewalls and routes to {sender}",
-            )
+    findings += [
+        Finding(
+            "problem",
+            Place("node", node),
+            f"reaches the {port} port of none of {counted} other nodes: {why}",
+            "it brings every chunk that it lacks from the origin",
+            f"on {node}: see its network, its firewall and its routes",
         )
+        for node, (counted, why) in sorted(deaf.items())
+    ]
+    for (receiver, sender), why in failed.items():
+        if sender not in silent and receiver not in deaf:
+            findings.append(
+                Finding(
+                    "problem",
+                    Place("link", sender, receiver),
+                    f"the {port} port of {sender} does not answer {receiver}: {why}",
+                    "chunks come by way of other owners, or from the origin again",
+                    f"on {receiver}: see firewalls and routes to {sender}",
+                )
+            )
     return findings
 
 
-def _by_node(
-    failed: Mapping[Pair, str], looks: Mapping[Pair, PeerLook]
-) -> tuple[dict[str, tuple[int, str]], list[Pair]]:
-    """Return nodes that nobody reaches, with how many tried and why; and the pairs left over."""
-    asked: dict[str, list[Pair]] = defaultdict(list)
+def _in_common(
+    failed: Mapping[Pair, str], looks: Mapping[Pair, PeerLook], *, at: int
+) -> dict[str, tuple[int, str]]:
+    """Return nodes all of whose pairs failed, with how many these are, and why.
+
+    Args:
+        failed: Pairs that did, and why.
+        looks: All pairs.
+        at: 0: pairs in which the node receives; 1: in which it sends.
+    """
+    pairs_of: dict[str, list[Pair]] = defaultdict(list)
     for pair in looks:
-        asked[pair[1]].append(pair)
-    whole = {
+        pairs_of[pair[at]].append(pair)
+    return {
         node: (len(pairs), failed[pairs[0]])
-        for node, pairs in asked.items()
+        for node, pairs in pairs_of.items()
         if len(pairs) >= NODE_PAIRS_MIN and all(pair in failed for pair in pairs)
     }
-    return whole, [pair for pair in failed if pair[1] not in whole]
 
 
 def _from_asker(node: str, port: str, failure: str) -> Finding:

@@ -34,13 +34,15 @@ def _silent(node: KnownNode, failure: str, facts: Facts) -> Finding:
         return Finding(
             "problem",
             place,
-            f"is a member and does not answer: {failure}",
+            f"is a member, and could not be examined: {failure}",
             f"it holds {share} of the key space; its readers ask the next owner after a wait",
             f"on {node.host}: systemctl status penstock; then the port of {node.grpc_address}",
         )
-    away = f"is away for {format_duration(node.away_s)} at least"
+    away = "is away"
+    if node.away_s >= 1:
+        away += f" for {format_duration(node.away_s)} at least"
     left_s = float(facts.cluster.settings.get("departure_grace_s", 0.0)) - node.away_s
-    what = f"{away}, and does not answer: {failure}" if node.grpc_address else away
+    what = f"{away}: {failure}"
     if not node.is_placed:
         return Finding(
             "advice",

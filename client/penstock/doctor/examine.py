@@ -8,7 +8,7 @@ Not responsible for: what facts mean (`checks`), what nodes do when asked.
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +48,8 @@ ALL_S = 30.0
 """After so long what has not come is left out."""
 BUSY_S = 2.0
 """Until a node is asked again that is being examined for somebody else."""
+IN_TURN_MAX = 8
+"""Nodes that are looked at again one after another, so that nothing else is measured meanwhile."""
 NOT_IN_TIME = ClusterUnavailable("it was not examined in time")
 
 T = TypeVar("T")
@@ -155,6 +157,17 @@ def _catalog_facts(catalog: Catalog, known: KnownCluster) -> CatalogFacts | None
     )
 
 
+def _in_turns(
+    requests: Mapping[str, diagnosis_pb2.ExamineRequest],
+) -> Iterator[Mapping[str, diagnosis_pb2.ExamineRequest]]:
+    """Yield what is asked together: one node at a time, while there are few."""
+    if len(requests) > IN_TURN_MAX:
+        yield requests
+        return
+    for name, request in requests.items():
+        yield {name: request}
+
+
 class _Run:
     """One examination of one cluster."""
 
@@ -223,9 +236,12 @@ class _Run:
     def look_again(self, facts: Facts) -> Facts:
         """Have all that stands out looked at once more, and return the better of both."""
         answering = {n.id: n for n in facts.cluster.nodes if n.id in facts.examined}
-        requests = plan_again(worst_first(judge(facts)), answering)
+        requests = plan_again(judge(facts), answering, facts=facts)
         nodes = dict(facts.nodes)
-        for name, told in self._examine(requests, answering).items():
+        found: dict[str, Examined | PenstockError] = {}
+        for some in _in_turns(requests):
+            found |= self._examine(some, answering)
+        for name, told in found.items():
             first = nodes[name].examined
             if first is not None and isinstance(told, Examined):
                 nodes[name] = replace(nodes[name], examined=combined(first, told))
@@ -234,14 +250,15 @@ class _Run:
     def _look_at(self, node: KnownNode) -> NodeFacts:
         """Look whether a node answers this machine, and at its clock."""
         if not node.grpc_address:
-            return NodeFacts(node.id, "it has no address while it is away")
+            return NodeFacts(node.id, "nobody knows its address while it is away")
         try:
             clock = min(
                 (self._clock_of(node.grpc_address) for _ in range(CLOCK_ROUNDS)),
                 key=lambda each: each.uncertainty_s,
             )
         except PenstockError as error:
-            return NodeFacts(node.id, str(error))
+            # What gRPC tells after it is the same once more.
+            return NodeFacts(node.id, str(error).partition("; last error")[0])
         return NodeFacts(
             node.id,
             clock=clock,

@@ -184,6 +184,8 @@ class HotChunk:
     index: int
     wanted: int
     made: int
+    age_s: float = 0.0
+    """How long ago copies were last asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,4 +149,4 @@ def _peer(told: diagnosis_pb2.ExaminedPeer) -> PeerLook:
 
 def _hot_chunk(told: diagnosis_pb2.HotChunk) -> HotChunk:
     url = penstock_url(told.volume, told.path) if told.path else told.object_key
-    return HotChunk(url, told.index, told.wanted, told.made)
+    return HotChunk(url, told.index, told.wanted, told.made, told.age_s)

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from penstock.doctor.facts import KnownNode
-from penstock.doctor.finding import Finding
+from penstock.doctor.facts import Facts, KnownNode
+from penstock.doctor.finding import Checked
 from penstock.v1 import diagnosis_pb2
 
 PEERS_EACH = 4
@@ -19,6 +19,10 @@ TRANSFER_BYTES = 4 * 1024 * 1024
 """Received from each of them, three times at most: 3 ms at 10 Gb/s, each."""
 ORIGIN_LOOKS_MAX = 2_000
 """Of volumes by nodes, three requests each: an object store takes thousands by the second."""
+
+
+OF_PAIRS = frozenset({"ports", "links", "tickets"})
+"""Checks whose findings at a node follow from what other nodes find of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +97,39 @@ def _volumes(
 
 
 def plan_again(
-    findings: Iterable[Finding], nodes: Mapping[str, KnownNode]
+    checked: Iterable[Checked], nodes: Mapping[str, KnownNode], *, facts: Facts
 ) -> dict[str, diagnosis_pb2.ExamineRequest]:
     """Return what to look at once more, while nothing else is measured: all that stood out.
 
     Args:
-        findings: Of the first time. Advice is left as it is.
+        checked: What came of the first time. Advice is left as it is.
         nodes: Those that answer, by id.
+        facts: Of the first time.
     """
     requests: dict[str, diagnosis_pb2.ExamineRequest] = defaultdict(diagnosis_pb2.ExamineRequest)
-    for place in {each.place for each in findings if each.severity != "advice"}:
+    size = TRANSFER_BYTES if facts.is_measured else 0
+    pairs: set[tuple[str, str]] = set()
+    places = {
+        (each.name, f.place) for each in checked for f in each.findings if f.severity != "advice"
+    }
+    for check, place in places:
         if place.kind == "disk" and place.node in nodes:
-            requests[place.node].measures_disks = True
+            requests[place.node].measures_disks = facts.is_measured
             requests[place.node].disks.append(place.name)
         elif place.kind == "origin" and place.node in nodes:
             requests[place.node].volumes.append(place.name)
-        elif place.kind == "link" and {place.node, place.name} <= nodes.keys():
-            requests[place.node].transfer_bytes = TRANSFER_BYTES
-            requests[place.node].peers.append(_peer(nodes[place.name]))
+        elif place.kind == "link":
+            pairs.add((place.node, place.name))
         elif place.kind == "node" and place.name in nodes:
             _ = requests[place.name]  # It is asked how it is.
+            if check in OF_PAIRS:
+                pairs |= {pair for pair in _pairs(facts) if place.name in pair}
+    for receiver, sender in sorted(pairs):
+        if {receiver, sender} <= nodes.keys():
+            requests[receiver].transfer_bytes = size
+            requests[receiver].peers.append(_peer(nodes[sender]))
     return dict(requests)
+
+
+def _pairs(facts: Facts) -> set[tuple[str, str]]:
+    return {(name, look.id) for name, each in facts.examined.items() for look in each.peers}
