@@ -28,7 +28,7 @@ FAULTS = {
     "stale_placement": ("placement", "problem", "does not reach etcd"),
     "clock_skew": ("clocks", "", "its clock is"),
     "wrong_credentials": ("origins", "problem", "refuses the credentials"),
-    "dead_node": ("nodes", "problem", "is away for"),
+    "dead_node": ("nodes", "problem", "is away"),
 }
 """Each with the check that finds it, how bad it is, and what is said."""
 

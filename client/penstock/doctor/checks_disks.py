@@ -11,6 +11,7 @@ from penstock.units import format_size
 
 SLOW_FLOOR_S = 0.2
 """To write 4 MiB down to the disk, or to read them: 20 MB/s. A spinning disk is twice as fast."""
+SIZE = "4 MiB"
 TAKEN_SHARE = 0.05
 """Of its budget may be taken from a tier by other files before it is worth a word."""
 FULL_SHARE = 0.01
@@ -160,42 +161,48 @@ def _room_of(node: str, disks: list[Disk]) -> Finding | None:
 
 
 def _speed(facts: Facts) -> list[Finding]:
+    slow: dict[tuple[str, str], list[str]] = defaultdict(list)
     findings: list[Finding] = []
-    for what in ("write", "read"):
-        seconds = {
-            (node, disk.path): disk.write_s if what == "write" else disk.read_s
-            for node, disk in _disks(facts)
-            if disk.measured_bytes and disk.role != "memory"
-        }
-        size = "4 MiB"
-        for slow in outliers(seconds, floor=SLOW_FLOOR_S):
-            node, path = slow.key
-            findings.append(
-                Finding(
-                    "warning",
-                    Place("disk", path, node),
-                    f"is slow: a {what} of {size} takes {milliseconds(slow.figure)}; the others "
-                    f"take {milliseconds(slow.usual)}",
-                    "every chunk that is read from there waits as long; a load is as slow as its "
-                    "slowest disk"
-                    if what == "read"
-                    else "chunks wait in memory to be written, and are not kept when that is full",
-                    f"on {node}: iostat -x 1 for who else uses it, smartctl -a for its health; "
-                    f"take the node off meanwhile: penstock cordon {node}",
-                )
-            )
-        usual = common(seconds, floor=SLOW_FLOOR_S)
-        if usual is not None:
+    for what, seconds in _seconds(facts).items():
+        for outlier in outliers(seconds, floor=SLOW_FLOOR_S):
+            took, usual = milliseconds(outlier.figure), milliseconds(outlier.usual)
+            slow[outlier.key].append(f"a {what} of {SIZE} takes {took}, the others {usual}")
+        everywhere = common(seconds, floor=SLOW_FLOOR_S)
+        if everywhere is not None:
             findings.append(
                 Finding(
                     "advice",
                     Place("cluster"),
-                    f"disks take {milliseconds(usual)} to {what} {size}",
+                    f"disks take {milliseconds(everywhere)} to {what} {SIZE}",
                     "that is slower than most object stores",
                     "see whether the tiers are on the SSDs that they should be on",
                 )
             )
+    for (node, path), told in slow.items():
+        findings.append(
+            Finding(
+                "warning",
+                Place("disk", path, node),
+                f"is slow: {'; '.join(told)}",
+                "reads of its chunks wait as long, and chunks wait in memory to be written to it",
+                f"on {node}: iostat -x 1 for who else uses it, smartctl -a for its health; take "
+                f"the node off meanwhile: penstock cordon {node}",
+            )
+        )
     return findings
+
+
+def _seconds(facts: Facts) -> dict[str, dict[tuple[str, str], float]]:
+    """Return what writing, and reading, took on each disk that was measured."""
+    measured = [
+        ((node, disk.path), disk)
+        for node, disk in _disks(facts)
+        if disk.measured_bytes and disk.role != "memory"
+    ]
+    return {
+        "write": {key: disk.write_s for key, disk in measured},
+        "read": {key: disk.read_s for key, disk in measured},
+    }
 
 
 def check_limits(facts: Facts) -> Checked:

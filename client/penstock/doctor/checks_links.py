@@ -5,16 +5,20 @@ A fault of one pair is the link's. What all pairs of one node have in common is 
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from statistics import median
 
 from penstock.doctor.facts import Facts, PeerLook
 from penstock.doctor.finding import Checked, Finding, Place
-from penstock.doctor.judging import common, counted, milliseconds, named, outliers
+from penstock.doctor.judging import RATIO, common, counted, milliseconds, named, outliers
 from penstock.ticket import SIGNS_AFTER_S
 from penstock.units import format_duration, format_size
 
 FLOOR_BYTES_PER_S = 100e6
 """A link that does this is as fast as the usual disk of a network: nothing below 1 Gb/s feeds a
 GPU, and nothing above it is broken."""
+PER_BYTES = 1e6
+SLOW_S = PER_BYTES / FLOOR_BYTES_PER_S
+"""Rates are compared by the seconds that so many bytes take."""
 CONNECT_FLOOR_S = 0.05
 """Within a region connections take a millisecond."""
 NODE_PAIRS_MIN = 2
@@ -140,16 +144,19 @@ def check_links(facts: Facts) -> Checked:
         return Checked(
             "links", [], "not measured" if not facts.is_measured else "one node has none"
         )
-    size = 1e6
-    seconds = {pair: size / look.bytes_per_s for pair, look in looks.items()}
-    findings = _slow(seconds, facts) + _late(looks)
-    usual = common(seconds, floor=size / FLOOR_BYTES_PER_S)
+    seconds = {pair: PER_BYTES / look.bytes_per_s for pair, look in looks.items()}
+    findings = _slow_nodes(seconds)
+    rest = {
+        pair: s for pair, s in seconds.items() if not any(f.place.name in pair for f in findings)
+    }
+    findings += _slow(rest, facts) + _late(looks)
+    usual = common(rest, floor=SLOW_S)
     if usual is not None:
         findings.append(
             Finding(
                 "advice",
                 Place("cluster"),
-                f"links carry {format_size(size / usual)}/s over one connection",
+                f"links carry {_rate(usual)} over one connection",
                 "that is less than an SSD reads: the network is what loads wait for",
                 "compare with iperf3 between two of the machines; see their MTU and their NICs",
             )
@@ -162,38 +169,45 @@ def check_links(facts: Facts) -> Checked:
     )
 
 
-def _slow(seconds: Mapping[Pair, float], facts: Facts) -> list[Finding]:
-    """Find links that stand out, or do less than the operator says; of a node if all of its do."""
-    usual = {s.key: s.usual for s in outliers(seconds, floor=1e6 / FLOOR_BYTES_PER_S)}
-    if facts.link_floor_bytes_per_s:
-        below = {p for p, s in seconds.items() if 1e6 / s < facts.link_floor_bytes_per_s}
-        usual |= dict.fromkeys(below - usual.keys(), 1000000.0 / facts.link_floor_bytes_per_s)
-    findings, told = [], set()
+def _slow_nodes(seconds: Mapping[Pair, float]) -> list[Finding]:
+    """Find nodes all of whose links are slow, beside the links that they have no part in."""
+    findings = []
     for node in sorted({name for pair in seconds for name in pair}):
-        mine = [pair for pair in seconds if node in pair]
-        if len(mine) > NODE_PAIRS_MIN and all(pair in usual for pair in mine):
-            told.update(mine)
-            best = min(seconds[pair] for pair in mine)
-            findings.append(
-                _slow_link(Place("node", node), f"all {len(mine)} links are slow", best, usual)
-            )
-    for pair in sorted(usual.keys() - told):
-        receiver, sender = pair
-        place = Place("link", sender, receiver)
-        findings.append(_slow_link(place, "is slow", seconds[pair], {pair: usual[pair]}))
+        mine = [s for pair, s in seconds.items() if node in pair]
+        others = [s for pair, s in seconds.items() if node not in pair]
+        if len(mine) <= NODE_PAIRS_MIN or not others:
+            continue
+        if min(mine) > SLOW_S and min(mine) > RATIO * median(others):
+            what = f"all of its {len(mine)} links are slow"
+            findings.append(_slow_link(Place("node", node), what, min(mine), median(others)))
     return findings
 
 
-def _slow_link(place: Place, what: str, seconds: float, usual: Mapping[Pair, float]) -> Finding:
-    expected = min(usual.values())
-    machines = f"{place.name} and {place.node}" if place.node else place.name
+def _slow(seconds: Mapping[Pair, float], facts: Facts) -> list[Finding]:
+    """Find links that stand out, or do less than the operator says."""
+    usual = {slow.key: slow.usual for slow in outliers(seconds, floor=SLOW_S)}
+    if facts.link_floor_bytes_per_s:
+        least = PER_BYTES / facts.link_floor_bytes_per_s
+        usual |= {pair: least for pair, s in seconds.items() if s > least and pair not in usual}
+    return [
+        _slow_link(Place("link", sender, receiver), "is slow", seconds[receiver, sender], expected)
+        for (receiver, sender), expected in sorted(usual.items())
+    ]
+
+
+def _slow_link(place: Place, what: str, seconds: float, expected: float) -> Finding:
+    machines = f"{place.name} and {place.node or 'others'}"
     return Finding(
         "warning",
         place,
-        f"{what}: {format_size(1e6 / seconds)}/s; the others do {format_size(1e6 / expected)}/s",
+        f"{what}: {_rate(seconds)}, where {_rate(expected)} is usual",
         "chunks that come over it hold up whoever loads them",
         f"compare with iperf3 between {machines}; see errors of their NICs: ethtool -S",
     )
+
+
+def _rate(seconds: float) -> str:
+    return f"{format_size(PER_BYTES / seconds)}/s"
 
 
 def _late(looks: Mapping[Pair, PeerLook]) -> list[Finding]:

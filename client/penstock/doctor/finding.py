@@ -33,7 +33,7 @@ class Place:
                 return f"link {self.name} -> {self.node}"
             case "origin" | "etcd":
                 what = "origin of volume" if self.kind == "origin" else "etcd"
-                return f"{what} {self.name}" + (f", from {self.node}" if self.node else "")
+                return f"{what} {self.name}".rstrip() + (f", from {self.node}" if self.node else "")
             case "machine":
                 return "this machine"
             case _:
