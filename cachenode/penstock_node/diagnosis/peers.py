@@ -68,9 +68,11 @@ class PeerLooks:
 
     def _look(self, peer: diagnosis_pb2.Peer, size: int) -> diagnosis_pb2.ExaminedPeer:
         told = diagnosis_pb2.ExaminedPeer(id=peer.id)
-        told.grpc_failure = failure_of(lambda: self._call(peer.grpc_address))
-        told.admin_failure = failure_of(lambda: _ask_health(peer.admin_address))
-        told.bulk_failure = failure_of(lambda: self._receive(peer.bulk_address, size, told))
+        told.grpc_failure = _failure(peer.grpc_address, self._call)
+        told.admin_failure = _failure(peer.admin_address, _ask_health)
+        told.bulk_failure = _failure(
+            peer.bulk_address, lambda address: self._receive(address, size, told)
+        )
         return told
 
     def _call(self, address: str) -> None:
@@ -143,10 +145,12 @@ def _ask_health(address: str) -> None:
         raise NodeUnavailable(f"{address} answers {status}")
 
 
-def failure_of(call: Callable[[], object]) -> str:
-    """Return why ``call`` fails; empty: it does not."""
+def _failure(address: str, ask: Callable[[str], object]) -> str:
+    """Return why asking at ``address`` fails; empty: it does not, or there is no address."""
+    if not address:
+        return ""
     try:
-        call()
+        ask(address)
     except PenstockError as error:
         return str(error) or error.name
     return ""
