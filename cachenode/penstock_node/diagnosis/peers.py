@@ -26,8 +26,9 @@ from penstock_node.cluster import Cluster
 
 PEERS_MAX = 16
 """That are looked at in one examination."""
-ROUNDS = 3
-"""The best counts: what else the link carries must not look like a slow link."""
+ROUNDS = 12
+"""The best counts: a moment in which the link, or a machine, was busy must not look like a slow
+link."""
 ROUND_S = 1.0
 """A transfer ends after so long, however little has come."""
 PEER_S = 1.5
@@ -79,23 +80,24 @@ class PeerLooks:
         self._channels.call(address, CLOCK, diagnosis_pb2.ClockRequest(), timeout_s=ANSWER_S)
 
     def _receive(self, address: str, size: int, told: diagnosis_pb2.ExaminedPeer) -> None:
-        """Note the best of a few rounds in ``told``; raises when there is none."""
-        give_up_at = time.monotonic() + PEER_S
-        for at in range(ROUNDS):
-            if at and time.monotonic() > give_up_at:
-                return
-            begun = time.monotonic()
-            with closing(BulkConnection(address)) as connection:
-                connect_s = time.monotonic() - begun
-                told.connect_s = min(told.connect_s or connect_s, connect_s)
+        """Note the best of some rounds in ``told``; raises when there is none."""
+        begun = time.monotonic()
+        with closing(BulkConnection(address)) as connection:
+            told.connect_s = time.monotonic() - begun
+            give_up_at = begun + PEER_S
+            for at in range(ROUNDS if size else 1):
+                if at and time.monotonic() > give_up_at:
+                    return
                 try:
                     received, seconds = transfer(connection, self._ticket(), size)
                 except (NotPermitted, TicketExpired) as error:
                     told.ticket_failure = f"{error.name}: {error}"
                     return
-            # Rates are compared crosswise: the first round has none to compare with.
-            if received * told.receiving_s >= told.received_bytes * seconds:
-                told.received_bytes, told.receiving_s = received, seconds
+                # Rates are compared crosswise: the first round has none to compare with.
+                if received * told.receiving_s >= told.received_bytes * seconds:
+                    told.received_bytes, told.receiving_s = received, seconds
+                if received < size:
+                    return  # The rest of it is still on its way.
 
     def _ticket(self) -> str:
         subject = ObjectId(_PROBED, "1", 0, self._cluster.settings.chunk_size)

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from penstock.doctor.finding import Checked, Finding
 
 COLUMNS_LEAST = 60
+DISK_ROUNDS_MAX = 3
+LINK_ROUNDS_MAX = 12
+"""Of which nodes tell the best."""
+REQUESTS_EACH = 3
+"""To the origin of a volume: a listing, a head, a read."""
 _INDENT = "         "
 """As wide as the longest word in front of a finding."""
 _COLOURS: Mapping[str, str] = {
@@ -68,9 +73,9 @@ def doctor(
 ) -> None:
     """Find what is wrong with the cluster, where, and what to do about it.
 
-    Safe while it is in use: each node writes 4 MiB to each disk and removes it, receives at most
-    48 MiB from other nodes, and asks each origin three small requests. Takes some seconds, at most
-    half a minute. Ends with 1 if there is a problem.
+    Safe while it is in use: each node writes 4 MiB to each disk, at most three times, and removes
+    it; receives at most 48 MiB from other nodes; and sends three small requests to each origin.
+    Takes some seconds, at most half a minute. Ends with 1 if there is a problem.
     """
     try:
         found = _examined(address, node=node, quick=quick, link_floor=link_floor)
@@ -119,7 +124,7 @@ def _say(found: "Diagnosis") -> None:
     facts = found.facts
     nodes = counted(len(facts.cluster.nodes), "node")
     say(f"cluster {facts.cluster.name}, epoch {facts.cluster.epoch}, {nodes}")
-    _say_wrapped(_what_was_done(found), indent="")
+    _say_wrapped(_what_was_done(found))
     say("")
     for finding in found.findings:
         _say_finding(finding)
@@ -135,19 +140,19 @@ def _what_was_done(found: "Diagnosis") -> str:
     origins = sum(len(each.origins) for each in examined)
     parts = [f"{len(examined)} examined in {format_duration(found.facts.seconds)}"]
     if written:
-        disks = counted(len(written), "disk")
-        parts.append(f"{format_size(sum(written))} written to {disks} and removed")
+        size = format_size(DISK_ROUNDS_MAX * sum(written))
+        parts.append(f"at most {size} written to {counted(len(written), 'disk')}, and removed")
     if moved:
-        parts.append(f"links measured with {format_size(moved)} a round")
+        parts.append(f"at most {format_size(LINK_ROUNDS_MAX * moved)} moved between nodes")
     if origins:
-        parts.append(f"origins asked {counted(origins, 'time')}")
+        parts.append(f"{REQUESTS_EACH * origins} small requests to origins at most")
     return "; ".join(parts)
 
 
 def _say_finding(finding: "Finding") -> None:
     _say_wrapped(f"{finding.place}: {finding.what}", label=finding.severity)
-    _say_wrapped(f"why: {finding.why}")
-    _say_wrapped(f"do:  {finding.fix}")
+    _say_wrapped(finding.why, label="why:", before=_INDENT)
+    _say_wrapped(finding.fix, label="do:", before=_INDENT)
     say("")
 
 
@@ -190,17 +195,18 @@ def _say_nobody(error: ClusterUnavailable | NodeUnavailable, *, as_json: bool) -
         _say_finding(finding)
 
 
-def _say_wrapped(text: str, *, label: str = "", indent: str = _INDENT) -> None:
-    first = f"{label:<{len(indent)}}" if label else indent
+def _say_wrapped(text: str, *, label: str = "", before: str = "") -> None:
+    """Print ``text`` behind a label, its other lines below its first."""
+    width = 0 if not label else len("why: ") if before else len(_INDENT)
     lines = textwrap.wrap(
         text,
         width=_columns(),
-        initial_indent=first,
-        subsequent_indent=indent,
+        initial_indent=f"{before}{label:<{width}}",
+        subsequent_indent=before + " " * width,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    if label and lines and sys.stdout.isatty():
+    if label in _COLOURS and lines and sys.stdout.isatty():
         coloured = typer.style(label, fg=_COLOURS[label], bold=True)
         lines[0] = coloured + lines[0][len(label) :]
     for line in lines:

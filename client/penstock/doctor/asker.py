@@ -1,19 +1,22 @@
 """The machine that asks: what its own way to the cluster is like."""
 
+import os
 import socket
 import time
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
-from penstock.address import DEFAULT_SOCKET
+from penstock.address import DEFAULT_SOCKET, UNIX
 from penstock.doctor.facts import Asker
 
 ANSWER_S = 1.0
 
 
-def look_around(path: str = DEFAULT_SOCKET) -> Asker:
-    """Return what can be said of this machine; ``path`` is where its node would have a socket."""
+def look_around() -> Asker:
+    """Return what can be said of this machine, and of the socket where its node would have it."""
+    address = os.environ.get("PENSTOCK_ADDRESS", "")
+    path = address.removeprefix(UNIX) if address.startswith(UNIX) else DEFAULT_SOCKET
     asker = Asker(version=version("penstock"), now=time.time())
     try:
         is_there = Path(path).is_socket()

@@ -96,8 +96,9 @@ class Doctor:
     ) -> Diagnosis:
         """Look at every node, and judge.
 
-        Each node writes 4 MiB to each disk of its tiers, reads it back and removes it, receives at
-        most 12 MiB from each of four others, and sends three requests to each origin.
+        Each node writes 4 MiB to each disk of its tiers, at most three times, reads it back and
+        removes it; receives at most 12 MiB from each of four others; and sends three requests to
+        each origin.
 
         Args:
             wanted: What to look at; by default everything.

@@ -15,8 +15,9 @@ from penstock.v1 import diagnosis_pb2
 
 PEERS_EACH = 4
 """Nodes that each node looks at: one that stands alone among four is told from its links."""
-TRANSFER_BYTES = 4 * 1024 * 1024
-"""Received from each of them, three times at most: 3 ms at 10 Gb/s, each."""
+TRANSFER_BYTES = 1024 * 1024
+"""Received from each of them, twelve times at most: 1 ms each at 10 Gb/s, 10 ms at the floor below
+which a link is slow."""
 ORIGIN_LOOKS_MAX = 2_000
 """Of volumes by nodes, three requests each: an object store takes thousands by the second."""
 
