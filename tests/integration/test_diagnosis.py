@@ -112,8 +112,9 @@ async def test_only_the_disks_that_are_named_are_measured_and_memory_never_is(
     tmp_path: Path,
 ) -> None:
     tiers = [
-        Tier(tmp_path / name, 16 * MIB, role)
-        for name, role in (("a", "owned"), ("b", "owned"), ("c", "memory"))
+        Tier(tmp_path / "a", 16 * MIB, "owned"),
+        Tier(tmp_path / "b", 16 * MIB, "owned"),
+        Tier(tmp_path / "c", 16 * MIB, "memory"),
     ]
 
     named = await Disks(tiers, floors={}).examine(measures=True, only={str(tmp_path / "a")})

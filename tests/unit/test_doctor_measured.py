@@ -193,7 +193,8 @@ def looking(name: str, **looks: Any) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("port", ["grpc_failure", "bulk_failure"])
 def test_a_port_that_one_does_not_reach_is_the_links(port: str) -> None:
-    closed = looking("n1", n3=peer("n3", **{port: "refused"}))
+    fields: dict[str, Any] = {port: "refused"}
+    closed = looking("n1", n3=peer("n3", **fields))
 
     assert told(check_ports(facts(closed))) == [("problem", "link n3 -> n1")]
 

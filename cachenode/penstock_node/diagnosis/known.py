@@ -3,6 +3,7 @@
 import json
 
 from penstock.membership.view import Member
+from penstock.placement import PlacedNode
 from penstock.v1 import diagnosis_pb2
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
@@ -30,7 +31,13 @@ def known_cluster(
         is_connected=coordination.connected,
         settings_json=json.dumps(coordination.settings.to_json()),
         nodes=[
-            _node(cluster, coordination, node_id, share=shares.get(node_id, 0.0))
+            _node(
+                cluster,
+                coordination,
+                node_id,
+                placed=placed.get(node_id),
+                share=shares.get(node_id, 0.0),
+            )
             for node_id in sorted(nodes)
         ],
         volumes=[
@@ -47,11 +54,15 @@ def known_cluster(
 
 
 def _node(
-    cluster: Cluster, coordination: Coordination, node_id: str, *, share: float
+    cluster: Cluster,
+    coordination: Coordination,
+    node_id: str,
+    *,
+    placed: PlacedNode | None,
+    share: float,
 ) -> diagnosis_pb2.KnownNode:
     state, view = coordination.state, cluster.view
     record, override = state.nodes.get(node_id), state.weights.get(node_id)
-    placed = next((each for each in view.placement.nodes if each.id == node_id), None)
     member = view.members.get(node_id) or cluster.lapsed.get(node_id) or Member(node_id, "")
     return diagnosis_pb2.KnownNode(
         id=node_id,

@@ -146,9 +146,8 @@ def check_links(facts: Facts) -> Checked:
         )
     seconds = {pair: PER_BYTES / look.bytes_per_s for pair, look in looks.items()}
     findings = _slow_nodes(seconds)
-    rest = {
-        pair: s for pair, s in seconds.items() if not any(f.place.name in pair for f in findings)
-    }
+    told = {finding.place.name for finding in findings}
+    rest = {pair: s for pair, s in seconds.items() if told.isdisjoint(pair)}
     findings += _slow(rest, facts) + _late(looks)
     usual = common(rest, floor=SLOW_S)
     if usual is not None:
@@ -171,13 +170,16 @@ def check_links(facts: Facts) -> Checked:
 
 def _slow_nodes(seconds: Mapping[Pair, float]) -> list[Finding]:
     """Find nodes all of whose links are slow, beside the links that they have no part in."""
+    of_node: dict[str, list[float]] = defaultdict(list)
+    for pair, taken in seconds.items():
+        for name in pair:
+            of_node[name].append(taken)
     findings = []
-    for node in sorted({name for pair in seconds for name in pair}):
-        mine = [s for pair, s in seconds.items() if node in pair]
-        others = [s for pair, s in seconds.items() if node not in pair]
-        if len(mine) <= NODE_PAIRS_MIN or not others:
+    for node, mine in sorted(of_node.items()):
+        if len(mine) <= NODE_PAIRS_MIN or min(mine) <= SLOW_S:
             continue
-        if min(mine) > SLOW_S and min(mine) > RATIO * median(others):
+        others = [taken for pair, taken in seconds.items() if node not in pair]
+        if others and min(mine) > RATIO * median(others):
             what = f"all of its {len(mine)} links are slow"
             findings.append(_slow_link(Place("node", node), what, min(mine), median(others)))
     return findings

@@ -37,9 +37,11 @@ def outliers(seconds: Mapping[K, float], *, floor: float) -> list[Outlier[K]]:
     """Return those that take longer than ``floor``, and `RATIO` times as long as the others."""
     found = []
     for key, figure in seconds.items():
-        others = [value for other, value in seconds.items() if other != key]
-        if figure > floor and others and figure > RATIO * median(others):
-            found.append(Outlier(key, figure, median(others)))
+        if figure <= floor or len(seconds) == 1:
+            continue
+        usual = median(value for other, value in seconds.items() if other != key)
+        if figure > RATIO * usual:
+            found.append(Outlier(key, figure, usual))
     return found
 
 
