@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.doctor.again import combined
 from penstock.doctor.checks import judge
+from penstock.doctor.facts import NodeFacts
 from penstock.doctor.plan import (
     ORIGIN_LOOKS_MAX,
     PEERS_EACH,
@@ -103,7 +104,9 @@ def test_a_node_that_others_do_not_reach_is_looked_at_by_them_again() -> None:
 
 
 def test_nothing_is_asked_again_of_a_cluster_that_is_well_or_only_advised() -> None:
-    advised = facts({"n2": {"version": "9"}})
+    shut = NodeFacts("n2", examined=examined("n2"), admin_failure="timed out")
+    advised = facts(nodes={"n2": shut})
+    assert [f.severity for each in judge(advised) for f in each.findings] == ["advice"]
 
     assert plan_again(judge(advised), {n: node(n) for n in NAMES}, facts=advised) == {}
 
