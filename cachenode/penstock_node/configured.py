@@ -5,10 +5,10 @@ take. Nothing is started here.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from penstock.errors import InvalidConfiguration
-from penstock.etcd import Etcd, EtcdTls
+from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
@@ -48,6 +48,11 @@ def coordinator(config: LoadedKeys) -> Coordinator:
         username=etcd.username or None,
         password=config.resolve_etcd_password() or None,
     )
+
+
+async def etcd_members(asked: Coordinator, deadline_s: float) -> Sequence[EtcdMember]:
+    """Return what each member of etcd tells of itself; nothing where there is no etcd."""
+    return await asked.members(deadline_s=deadline_s) if isinstance(asked, Etcd) else []
 
 
 def tiers(config: NodeConfig) -> list[Tier]:

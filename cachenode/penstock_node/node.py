@@ -7,6 +7,7 @@ Not responsible for: reading configuration (`config`), signals (`command`).
 import asyncio
 import contextlib
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -315,6 +316,9 @@ class Node:
             disk_threads=self.disk_threads,
             catalog_address=self.catalog_address,
             lines=self.lines,
+            call_threads=self.call_threads,
+            channels=self.channels,
+            etcd_members=partial(configured.etcd_members, self.coordinator),
         )
 
     async def _stop_engine(self) -> None:

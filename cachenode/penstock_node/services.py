@@ -7,13 +7,15 @@ Not responsible for: the parts themselves, the order in which a node starts (`no
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.json_format import MessageToDict
 
 from penstock.bulk_http import WORKING
+from penstock.rpc import Channels
 from penstock.v1 import (
     cache_pb2_grpc,
+    diagnosis_pb2_grpc,
     handover_pb2_grpc,
     operator_pb2_grpc,
     placement_pb2_grpc,
@@ -27,6 +29,11 @@ from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
+from penstock_node.diagnosis.disks import Disks
+from penstock_node.diagnosis.examination import EtcdMembers, Examination
+from penstock_node.diagnosis.origins import OriginLooks
+from penstock_node.diagnosis.peers import PeerLooks
+from penstock_node.diagnosis.service import DiagnosisService
 from penstock_node.fill import Filler
 from penstock_node.handover.handover import Handover
 from penstock_node.handover.spreading import Spreading
@@ -37,6 +44,7 @@ from penstock_node.log_lines import LogLines
 from penstock_node.metrics import NodeMetrics
 from penstock_node.models import Models
 from penstock_node.node_metrics import Parts, collect, warming_metrics
+from penstock_node.observing import VERSION
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
@@ -72,10 +80,13 @@ from penstock_node.transport.http import HttpSession
 from penstock_node.warming import Warming
 from penstock_node.warmups import Warmups
 
+KNOWN_OBJECTS_MAX = 2_000
+"""Looked through for one of a volume that cannot be listed."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Services:
-    """The parts that answers are made from."""
+    """The parts that answers are made from; made on the event loop."""
 
     config: NodeConfig
     ports: Ports
@@ -102,6 +113,18 @@ class Services:
     disk_threads: Executor
     catalog_address: Callable[[], str]
     lines: LogLines
+    call_threads: Executor
+    channels: Channels
+    etcd_members: EtcdMembers
+    spreading: Spreading = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what several services share."""
+        self.spreading = Spreading(
+            cluster=self.cluster,
+            make_copies=self.handover.copying.spread,
+            loop=asyncio.get_running_loop(),
+        )
 
     def add_to_grpc(self) -> None:
         """Put the services on the gRPC port."""
@@ -148,6 +171,11 @@ class Services:
                 Service("Traces", trace_pb2_grpc.add_TracesServicer_to_server, traces),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
                 Service("Support", support_pb2_grpc.add_SupportServicer_to_server, self._support()),
+                Service(
+                    "Diagnosis",
+                    diagnosis_pb2_grpc.add_DiagnosisServicer_to_server,
+                    self._diagnosis(),
+                ),
             ]
         )
 
@@ -169,6 +197,29 @@ class Services:
             ),
         )
         return SupportService(gathering, process_id=self.cluster.node_id)
+
+    def _diagnosis(self) -> DiagnosisService:
+        floors = {tier.path: tier.free_floor for tier in self.config.tiers}
+        examination = Examination(
+            version=VERSION,
+            cluster=self.cluster,
+            coordination=self.coordination,
+            disks=Disks(self.store.tiers, floors=floors),
+            origins=OriginLooks(
+                self.origins,
+                cluster=self.cluster,
+                known=lambda: self.opener.known(limit=KNOWN_OBJECTS_MAX),
+            ),
+            peers=PeerLooks(self.cluster, channels=self.channels, threads=self.call_threads),
+            etcd_members=self.etcd_members,
+            hot_chunks=self.spreading.hot,
+        )
+        return DiagnosisService(
+            examination,
+            cluster=self.cluster,
+            coordination=self.coordination,
+            catalog_address=self.catalog_address,
+        )
 
     def _warming(self) -> Warming:
         warming = Warming(
@@ -233,9 +284,7 @@ class Services:
             calls=self.calls,
             cluster=self.cluster,
             metrics=self.metrics,
-            spreading=Spreading(
-                cluster=self.cluster, make_copies=self.handover.copying.spread, loop=loop
-            ),
+            spreading=self.spreading,
             guests=self.handover.guests,
             load=lambda: engine.busy_count,
             traces=self.traces,

@@ -10,6 +10,9 @@ from penstock.errors import InvalidRange
 
 CHUNK_PATH = "/v1/chunk/"
 """Followed by a chunk's index."""
+TRANSFER_PATH = "/v1/transfer/"
+"""Followed by a number of bytes: so many come, of no chunk, for who measures the link."""
+TRANSFER_BYTES_MAX = 16 * 1024 * 1024
 CALL_PATH = "/v1/call/"
 """Followed by a gRPC method's path: the same messages, without gRPC."""
 

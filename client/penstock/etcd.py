@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from penstock.errors import PenstockError
 from penstock.etcd_channel import EtcdTls
@@ -23,6 +24,7 @@ _TXN = "/etcdserverpb.KV/Txn"
 _LEASE_GRANT = "/etcdserverpb.Lease/LeaseGrant"
 _LEASE_KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
 _LEASE_REVOKE = "/etcdserverpb.Lease/LeaseRevoke"
+_STATUS = "/etcdserverpb.Maintenance/Status"
 BEATS_PER_TTL = 3
 """Two heartbeats may fail before a lease is in danger."""
 
@@ -99,6 +101,22 @@ class EtcdLease:
         if reply.TTL <= 0:
             _log.warning("lease %x has ended", self._id)
             self._lost.set()
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdMember:
+    """What the member of etcd at an endpoint tells of itself."""
+
+    endpoint: str
+    failure: str = ""
+    """Why it does not answer; empty: it does."""
+    latency_s: float = 0.0
+    version: str = ""
+    database_bytes: int = 0
+    quota_bytes: int = 0
+    """What its database may grow to; 0: it does not say (before 3.6)."""
+    errors: tuple[str, ...] = ()
+    """Alarms, and that it has no leader."""
 
 
 class Etcd:
@@ -214,6 +232,13 @@ class Etcd:
         self._leases[reply.ID] = lease
         return lease
 
+    async def members(self, *, deadline_s: float) -> Sequence[EtcdMember]:
+        """Ask the member at each endpoint how it is, all at once. Raises nothing."""
+        answers = await self._rpc.ask_each(
+            _STATUS, etcd_pb2.StatusRequest(), etcd_pb2.StatusResponse, deadline_s=deadline_s
+        )
+        return [_member(url, told, latency_s=seconds) for url, told, seconds in answers]
+
     def watch(self, prefix: str) -> AsyncGenerator[Listing | Changes, None]:
         """Tell everything that happens below ``prefix``, for ever; see `Coordinator.watch`.
 
@@ -227,3 +252,18 @@ class Etcd:
         for lease in self._leases.values():
             await lease.stop()
         await self._rpc.close()
+
+
+def _member(
+    endpoint: str, told: etcd_pb2.StatusResponse | PenstockError, *, latency_s: float
+) -> EtcdMember:
+    if isinstance(told, PenstockError):
+        return EtcdMember(endpoint, failure=str(told))
+    return EtcdMember(
+        endpoint,
+        latency_s=latency_s,
+        version=told.version,
+        database_bytes=told.dbSize,
+        quota_bytes=told.dbSizeQuota,
+        errors=tuple(told.errors),
+    )

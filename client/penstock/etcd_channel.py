@@ -93,6 +93,7 @@ class Endpoint:
             )
         if tls is not None and parts.scheme == "http":
             raise InvalidConfiguration(f"etcd.endpoints: {url!r} with etcd.tls: write https://")
+        self.url = url
         self._address = parts.netloc
         self._credentials = (tls or EtcdTls()).credentials() if parts.scheme == "https" else None
         self._channel: grpc.aio.Channel | None = None

@@ -7,6 +7,7 @@ Invariant: a call that changes something is sent at most once, so that "somebody
 first" never means ourselves.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -90,6 +91,32 @@ class EtcdRpc:
             except _Unanswered as unanswered:
                 reason = str(unanswered)
         raise self._unavailable(reason)
+
+    async def ask_each(
+        self, path: str, request: Message, answer: type[M], *, deadline_s: float
+    ) -> "list[tuple[str, M | PenstockError, float]]":
+        """Ask every endpoint the same, at once.
+
+        Returns:
+            Each endpoint, what it says or why it does not, and after how many seconds.
+        """
+        begun = time.monotonic()
+
+        async def ask(endpoint: Endpoint) -> tuple[str, M | PenstockError, float]:
+            said: M | PenstockError
+            try:
+                deadline = begun + deadline_s
+                said = await self._ask(endpoint, path, request, answer, deadline=deadline)
+            except _Unanswered as unanswered:
+                said = ClusterUnavailable(f"no answer ({unanswered})")
+            except PenstockError as error:
+                said = error
+            return endpoint.url, said, time.monotonic() - begun
+
+        was_connected = self.connected
+        answers = await asyncio.gather(*map(ask, self._endpoints))
+        self.connected = was_connected  # One of several endpoints says little of the connection.
+        return answers
 
     async def change(self, path: str, request: Message, answer: type[M]) -> M:
         """Send something that must not be sent twice, to an endpoint that connects.

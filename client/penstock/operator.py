@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from penstock.address import grpc_addresses
 from penstock.catalog import Catalog
+from penstock.doctor.examine import Doctor
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_messages import (
@@ -109,6 +110,11 @@ class Operator:
     def support(self) -> Support:
         """What nodes tell whoever looks for a fault, over the same connections."""
         return Support(self._nodes, self._channels)
+
+    @property
+    def doctor(self) -> Doctor:
+        """Looks for what is wrong with the cluster, over the same connections."""
+        return Doctor(self._nodes, self._channels, self._catalog)
 
     def status(self) -> ClusterStatus:
         """Return every node of the cluster, and sums of what they counted."""

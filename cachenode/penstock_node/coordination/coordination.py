@@ -267,6 +267,10 @@ class Coordination:
         """Whether this node has registered since it started."""
         return self._running.registration.registered.is_set()
 
+    def away_s(self, node: str) -> float:
+        """Return for how long a node has been away at least, as this one has counted."""
+        return self._running.publisher.away_s(node)
+
     @property
     def state(self) -> ClusterState:
         """What is known of the cluster; never changes, ask again for newer."""

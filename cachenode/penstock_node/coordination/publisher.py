@@ -94,6 +94,10 @@ class Publisher:
                 # Nothing is lost: the next look finds it still to be done.
                 _log.warning("nothing published", error=str(error))
 
+    def away_s(self, node: str) -> float:
+        """Return for how long ``node`` has been away at least, in seconds; 0 when it is not."""
+        return self._departures.away_s(node)
+
     def _settings(self, state: ClusterState) -> ClusterSettings:
         return state.settings or self._configured
 

@@ -19,10 +19,24 @@ AGAIN_S = 10.0
 """Until they are asked for again: one may have been evicted, or its node restarted."""
 
 
+@dataclass(frozen=True, slots=True)
+class SpreadChunk:
+    """A chunk that so much is asked for that other nodes take copies."""
+
+    chunk: Chunk
+    wanted: int
+    """How many nodes should have it."""
+    made: int
+    """How many do."""
+    age_s: float
+    """Since they were last asked to."""
+
+
 @dataclass(slots=True)
 class _Spread:
     """How many nodes should have a chunk, since when, and how many do."""
 
+    chunk: Chunk
     wanted: int
     asked_at: float
     made: int = 1
@@ -65,6 +79,15 @@ class Spreading:
             return copies
         return max(copies, self._made(chunk, wanted))
 
+    def hot(self) -> list[SpreadChunk]:
+        """Return the chunks that more nodes have than the ring says, or are to have."""
+        now = self._clock()
+        return [
+            SpreadChunk(spread.chunk, spread.wanted, spread.made, now - spread.asked_at)
+            for spread in list(self._spread.values())
+            if not self._is_stale(spread)
+        ]
+
     def check(self, chunk: Chunk, length: int) -> None:
         """Send a reader of ``length`` bytes on that has not chosen among all that have the chunk.
 
@@ -85,7 +108,7 @@ class Spreading:
         if spread is None or spread.wanted < wanted or self._clock() > spread.asked_at + AGAIN_S:
             made = spread.made if spread else 1
             self._forget()
-            spread = self._spread[chunk.id] = _Spread(wanted, self._clock(), made)
+            spread = self._spread[chunk.id] = _Spread(chunk, wanted, self._clock(), made)
             self._loop.call_soon_threadsafe(self._begin, chunk, spread)
         elif spread.wanted > wanted:  # Those that are asked less drop theirs in a while.
             spread.wanted, spread.made = wanted, min(wanted, spread.made)

@@ -1,12 +1,15 @@
 """The bulk port: blocks of chunks by HTTP and sendfile, and the calls that readers need.
 
-Responsible for: `GET /v1/chunk/{index}` and `POST /v1/call/{service}/{method}`, from requests to
-replies. It serves what this node owns or holds, and never proxies.
+Responsible for: `GET /v1/chunk/{index}`, `POST /v1/call/{service}/{method}` and, for who measures a
+link, `GET /v1/transfer/{bytes}`, from requests to replies. It serves what this node owns or holds,
+and never proxies.
 Not responsible for: HTTP itself (`transport.http`), the decision (`chunks`).
 """
 
 import asyncio
 import base64
+import functools
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +35,8 @@ from penstock.bulk_http import (
     SUSPECTS,
     TICKET_SCHEME,
     TRACEPARENT,
+    TRANSFER_BYTES_MAX,
+    TRANSFER_PATH,
     parse_range,
 )
 from penstock.checksums import checksums_between
@@ -62,6 +67,7 @@ FILL_S = 60.0
 """Longest that a request waits for a fill."""
 RETRY_AFTER_S = 0.1
 SUSPECTS_MAX = 16
+FILLER_BYTES = 1024 * 1024
 NUMBER_DIGITS_MAX = 19
 
 
@@ -125,6 +131,8 @@ class BulkService:
         if request.method == "GET" and path.startswith(CHUNK_PATH):
             may_be_sent_on = request.headers.get(SPREAD.lower()) == "1"
             return self._chunk(_chunk_request(request, path), may_be_sent_on=may_be_sent_on)
+        if request.method == "GET" and path.startswith(TRANSFER_PATH):
+            return self._transfer(request, path)
         if request.method == "POST" and path.startswith(CALL_PATH):
             return self._call("/" + path.removeprefix(CALL_PATH), request.body)
         text = f"GET {CHUNK_PATH}INDEX and POST {CALL_PATH}SERVICE/METHOD are answered here\n"
@@ -197,6 +205,18 @@ class BulkService:
         ]
         return reply_with(HTTPStatus.PARTIAL_CONTENT, headers, stop - start, [body])
 
+    # Measuring.
+
+    def _transfer(self, request: HttpRequest, path: str) -> Outcome:
+        """Send bytes of no chunk: they cost no disk and, but for one buffer, no memory."""
+        self._cluster.verify(_ticket(request))
+        length = _number(path.removeprefix(TRANSFER_PATH), "how much to send")
+        if length > TRANSFER_BYTES_MAX:
+            raise InvalidRequest(f"{length} bytes: at most {TRANSFER_BYTES_MAX}")
+        whole, rest = divmod(length, len(_filler()))
+        parts: list[Part] = [Octets(_filler()) for _ in range(whole)]
+        return reply_with(HTTPStatus.OK, [], length, [*parts, Octets(_filler()[:rest])])
+
     # Calls.
 
     def _call(self, path: str, body: bytes) -> Outcome:
@@ -240,14 +260,11 @@ def _chunk_request(request: HttpRequest, path: str) -> ChunkRequest:
         InvalidRequest: A header cannot be read.
         InvalidRange: The range cannot.
     """
-    headers = request.headers
-    ticket = headers.get("authorization", "")
-    if not ticket.startswith(TICKET_SCHEME):
-        raise NotPermitted(f"show a ticket: Authorization: {TICKET_SCHEME}TICKET; `Open` gives one")
+    headers, ticket = request.headers, _ticket(request)
     start, stop = parse_range(headers.get("range", "bytes=0-"))
     suspects = headers.get(SUSPECTS.lower(), "")
     return ChunkRequest(
-        ticket=ticket.removeprefix(TICKET_SCHEME),
+        ticket=ticket,
         index=_number(path.removeprefix(CHUNK_PATH), "the chunk's index"),
         start=start,
         stop=stop,
@@ -258,6 +275,19 @@ def _chunk_request(request: HttpRequest, path: str) -> ChunkRequest:
         on_behalf=headers.get(ON_BEHALF.lower()) == "1",
         goes_to_holder=headers.get(HOLDER.lower()) == HOLDER_ASKED,
     )
+
+
+def _ticket(request: HttpRequest) -> str:
+    ticket = request.headers.get("authorization", "")
+    if not ticket.startswith(TICKET_SCHEME):
+        raise NotPermitted(f"show a ticket: Authorization: {TICKET_SCHEME}TICKET; `Open` gives one")
+    return ticket.removeprefix(TICKET_SCHEME)
+
+
+@functools.cache
+def _filler() -> memoryview:
+    """Return bytes that no link on the way can make fewer of."""
+    return memoryview(os.urandom(FILLER_BYTES))
 
 
 def _number(text: str, what: str) -> int:

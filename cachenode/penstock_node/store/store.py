@@ -249,6 +249,11 @@ class Store:
             TierStatistics.plus, (tier.statistics for tier in self._tiers), TierStatistics()
         )
 
+    @property
+    def tiers(self) -> Sequence[Tier]:
+        """All of them: memory first, then local, then owned."""
+        return tuple(self._tiers)
+
     def tier_usage(self) -> list[TierUsage]:
         """Return each tier's numbers: memory first, then local, then owned."""
         return [

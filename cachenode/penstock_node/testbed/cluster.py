@@ -43,6 +43,8 @@ class NodeSpec:
     tiers: Sequence[TierSpec] = (TierSpec("owned", 512 * _MIB),)
     config: Mapping[str, Any] = field(default_factory=dict)
     """More keys of its configuration file, as in TOML."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables on top of this process's own."""
 
     @property
     def owns(self) -> bool:
@@ -80,6 +82,7 @@ class NodeProcess:
         self.process = Process(
             [sys.executable, "-m", "penstock", "node", "--config", self.config_file],
             log=self.directory / "node.log",
+            env=spec.environment,
             outlives_parent=outlives_parent,
         )
 

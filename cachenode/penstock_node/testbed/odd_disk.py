@@ -17,14 +17,15 @@ from penstock_node.testbed.processes import Process
 
 DEADLINE_S = 10.0
 
-Mood: TypeAlias = Literal["well", "failing", "hanging", "read-only"]
+Mood: TypeAlias = Literal["well", "failing", "hanging", "read-only", "slow"]
 
 
 class OddDisk:
     """A mounted file system over a directory: a context manager. It begins well.
 
     ``failing``: every operation gives EIO. ``hanging``: every operation waits for another mood.
-    ``read-only``: what would write gives EROFS.
+    ``read-only``: what would write gives EROFS. ``slow``: each read and each write takes
+    a quarter of a second more.
     """
 
     def __init__(self, path: Path, *, below: Path) -> None:

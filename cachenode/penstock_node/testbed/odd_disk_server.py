@@ -15,6 +15,7 @@ from typing import Any
 import mfusepy
 
 POLL_S = 0.01
+SLOW_S = 0.25
 STAT_FIELDS = (
     "st_atime_ns",
     "st_blocks",
@@ -39,10 +40,12 @@ class _OddFileSystem:
     def __init__(self, backing: Path, mood_file: Path) -> None:
         self._backing, self._mood_file = backing, mood_file
 
-    def _below(self, path: str, *, writes: bool = False) -> Path:
-        """Return where ``path`` really lies, once the mood allows it."""
+    def _below(self, path: str, *, writes: bool = False, moves: bool = False) -> Path:
+        """Return where ``path`` really lies, once the mood allows it; ``moves`` bytes if so."""
         while (mood := self._mood_file.read_text()) == "hanging":
             time.sleep(POLL_S)
+        if mood == "slow" and moves:
+            time.sleep(SLOW_S)
         if mood == "failing":
             raise mfusepy.FuseOSError(errno.EIO)
         if mood == "read-only" and writes:
@@ -92,11 +95,11 @@ class _OddFileSystem:
         return os.open(self._below(path, writes=True), flags, mode)
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        self._below(path)
+        self._below(path, moves=True)
         return os.pread(fh, size, offset)
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-        self._below(path, writes=True)
+        self._below(path, writes=True, moves=True)
         return os.pwrite(fh, data, offset)
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:

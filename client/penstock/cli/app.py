@@ -11,6 +11,7 @@ import typer
 from penstock.cli import (
     catalogued,
     cluster,
+    doctor,
     engines,
     getting,
     maintenance,
@@ -50,6 +51,7 @@ for group in (
     engines,
     mounting,
     cluster,
+    doctor,
     weights,
     maintenance,
     settings,

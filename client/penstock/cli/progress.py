@@ -114,3 +114,39 @@ def watched(title: str) -> Iterator[Unwatched]:
     name = title.rpartition("/")[2] or title
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield _Bar(progress, escape(name))
+
+
+class Uncounted:
+    """No bar: nobody looks."""
+
+    def show(self, done: int, total: int) -> None:
+        """So many of so many are done."""
+
+
+class _Count(Uncounted):
+    def __init__(self, progress: "Progress", title: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None)
+
+    def show(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def counted_bar(title: str, noun: str) -> Iterator[Uncounted]:
+    """Show a bar of things that are counted while the ``with`` lasts."""
+    if not sys.stderr.isatty():
+        yield Uncounted()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn(noun),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Count(progress, title)

@@ -732,3 +732,61 @@ class AuthenticateResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["header", b"header", "token", b"token"]) -> None: ...
 
 global___AuthenticateResponse = AuthenticateResponse
+
+@typing.final
+class StatusRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___StatusRequest = StatusRequest
+
+@typing.final
+class StatusResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    DBSIZE_FIELD_NUMBER: builtins.int
+    LEADER_FIELD_NUMBER: builtins.int
+    RAFTINDEX_FIELD_NUMBER: builtins.int
+    RAFTTERM_FIELD_NUMBER: builtins.int
+    RAFTAPPLIEDINDEX_FIELD_NUMBER: builtins.int
+    ERRORS_FIELD_NUMBER: builtins.int
+    DBSIZEINUSE_FIELD_NUMBER: builtins.int
+    ISLEARNER_FIELD_NUMBER: builtins.int
+    DBSIZEQUOTA_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    dbSize: builtins.int
+    leader: builtins.int
+    raftIndex: builtins.int
+    raftTerm: builtins.int
+    raftAppliedIndex: builtins.int
+    dbSizeInUse: builtins.int
+    isLearner: builtins.bool
+    dbSizeQuota: builtins.int
+    @property
+    def header(self) -> global___ResponseHeader: ...
+    @property
+    def errors(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        header: global___ResponseHeader | None = ...,
+        version: builtins.str = ...,
+        dbSize: builtins.int = ...,
+        leader: builtins.int = ...,
+        raftIndex: builtins.int = ...,
+        raftTerm: builtins.int = ...,
+        raftAppliedIndex: builtins.int = ...,
+        errors: collections.abc.Iterable[builtins.str] | None = ...,
+        dbSizeInUse: builtins.int = ...,
+        isLearner: builtins.bool = ...,
+        dbSizeQuota: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dbSize", b"dbSize", "dbSizeInUse", b"dbSizeInUse", "dbSizeQuota", b"dbSizeQuota", "errors", b"errors", "header", b"header", "isLearner", b"isLearner", "leader", b"leader", "raftAppliedIndex", b"raftAppliedIndex", "raftIndex", b"raftIndex", "raftTerm", b"raftTerm", "version", b"version"]) -> None: ...
+
+global___StatusResponse = StatusResponse
