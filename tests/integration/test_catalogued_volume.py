@@ -347,3 +347,23 @@ def test_a_place_where_nothing_is_is_said_and_fails_only_where_that_is_wanted(
 
     assert done.returncode == status, done.stderr
     assert f"there is nothing at {place}" in done.stderr
+
+
+def test_the_catalog_and_its_nodes_tell_how_they_get_on(lake: Lake) -> None:
+    lake.put("told/one")
+    lake.import_all("told", to="told")
+    with lake.cluster.connect() as cache:
+        cache.stat("penstock://lake/told/one")
+
+    url = f"http://{lake.catalog.admin_address}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    of_catalog = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    of_nodes = [node.metrics() for node in lake.cluster.running]
+    assert of_catalog["penstock_catalog_registered"] == "1.0"
+    assert float(of_catalog['penstock_catalog_imports_total{outcome="done"}']) >= 1
+    assert float(of_catalog['penstock_grpc_requests_total{code="OK",method="Catalog.Stat"}']) >= 1
+    listed = 'penstock_origin_request_duration_seconds_count{operation="list",volume="lake"}'
+    assert float(of_catalog[listed]) >= 1
+    looked = 'penstock_catalog_lookup_duration_seconds_count{method="Stat"}'
+    assert sum(told.get(looked, 0) for told in of_nodes) >= 1

@@ -81,6 +81,11 @@ def test_a_drained_node_is_stopped_under_load_and_nobody_notices(
         done = cached.answer("drain", "n2")
         assert (done["node"], done["state"], done["left_bytes"]) == ("n2", "drained", 0)
         assert done["handed_bytes"] > 0
+        told, others = node.metrics(), cached.site.cluster["n1"].metrics()
+        assert told['penstock_node_state{state="drained"}'] == 1
+        assert told["penstock_handoff_done_bytes"] == told["penstock_handoff_offered_bytes"] > 0
+        assert others['penstock_members{state="drained"}'] == 1
+        assert others['penstock_members{state="alive"}'] == 3
         node.stop()
         readers.wait_reads(2)
         reports = readers.reports

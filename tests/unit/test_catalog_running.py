@@ -70,6 +70,7 @@ async def test_one_that_is_followed_tells_how_far_it_is_and_its_end_once(
     report, is_done = await imports.follow(name)
 
     assert (report.listed, is_done) == (0, True)
+    assert imports.ended.now() == {"done": 1, "failed": 0, "stopped": 0}
     with pytest.raises(InvalidRequest, match="begin it again"):
         await imports.follow(name)
 
@@ -99,8 +100,11 @@ async def test_one_that_is_stopped_or_whose_process_ends_is_ended(
     assert stopped.is_cancelled.is_set()
     assert not open_still.is_cancelled.is_set()
 
+    assert imports.running_count == 1
+
     await imports.close()
     assert open_still.is_cancelled.is_set()
+    assert imports.ended.now() == {"done": 0, "failed": 0, "stopped": 2}
 
 
 async def test_one_that_failed_says_why(files: Files, threads: ThreadPoolExecutor) -> None:
@@ -111,6 +115,7 @@ async def test_one_that_failed_says_why(files: Files, threads: ThreadPoolExecuto
 
     with pytest.raises(OriginUnavailable, match="the bucket does not answer"):
         await imports.follow(name)
+    assert imports.ended.now() == {"done": 0, "failed": 1, "stopped": 0}
 
 
 async def test_there_are_only_so_many(files: Files, threads: ThreadPoolExecutor) -> None:
