@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from penstock_node.hottest import Hottest
 from penstock_node.inflight import Inflight
 
 FILL_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -23,6 +24,8 @@ class NodeMetrics:
 
     def __init__(self, *, version: str, inflight: Inflight) -> None:
         self.registry = CollectorRegistry()
+        self.hottest = Hottest()
+        """Which directories are served most: of no bounded set, so no metric."""
         self.chunk_reads = self._counter(
             "penstock_chunk_reads", "Chunk reads answered with bytes.", "source"
         )
@@ -74,12 +77,13 @@ class NodeMetrics:
         yield
         self.fill_duration.observe(time.monotonic() - begun)
 
-    def served(self, *, plane: str, source: str, length: int, reads: int = 1) -> None:
-        """Count answers for ``reads`` chunks, of ``length`` bytes together."""
+    def served(self, *, plane: str, source: str, key: str, length: int, reads: int = 1) -> None:
+        """Count answers for ``reads`` chunks of an object, of ``length`` bytes together."""
         chunk_reads, read_bytes = self._of_source(source)
         chunk_reads.inc(reads)
         read_bytes.inc(length)
         self._of_plane(plane).inc(length)
+        self.hottest.note(key, length)
 
     def scrape_from(self, collect: Callable[[], Iterable[Metric]]) -> None:
         """Have ``collect`` asked at each scrape, for what other parts count themselves."""

@@ -6,16 +6,16 @@ Not responsible for: reading configuration (`config`), signals (`command`).
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
 import structlog
-from google.protobuf.json_format import MessageToDict
 
 from penstock.core import Core, Options
 from penstock_node import configured
+from penstock_node.capacity import tell_capacity
 from penstock_node.catalog_lookups import CatalogLookups
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
@@ -60,8 +60,6 @@ CALL_THREADS = 64
 """For blocking calls to other nodes; they wait far more than they work."""
 STOP_GRACE_S = 5.0
 """How long requests in hand may take when the node stops."""
-CAPACITY_LOOK_S = 0.5
-"""Between looks whether a disk was lost or is back."""
 
 VERSION = version("penstock")
 
@@ -264,13 +262,16 @@ class Node:
             pace=Pace(lambda: self.cluster.settings.handoff_bytes_per_s),
         )
         services = self._services()
-        services.add_to_grpc()
+        self.overviews = services.overviews()
+        self._stack.callback(self.overviews.asker.close)
+        services.add_to_grpc(self.overviews)
         self.engine = services.start_engine()
         self._stack.push_async_callback(self._stop_engine)
         app = node_app(
             self.metrics.registry,
             is_ready=lambda: self.is_ready,
-            cluster=self._status,
+            cluster=self.operations.status,
+            overviews=self.overviews,
             is_open=self.config.admin_open or is_loopback(self.config.listen_host),
         )
         self._stack.push_async_callback(self._stop_admin, self.ports.admin.start(app))
@@ -281,9 +282,6 @@ class Node:
     async def _stop_admin(self, admin: asyncio.Task[None]) -> None:
         self.ports.admin.stop()
         await admin
-
-    async def _status(self) -> Mapping[str, Any]:
-        return MessageToDict(await self.operations.status(), preserving_proto_field_name=True)
 
     def _operations(self) -> Operations:
         return Operations(
@@ -320,8 +318,11 @@ class Node:
             calls=self.calls,
             inflight=self.inflight,
             metrics=self.metrics,
+            origins=self.origins,
+            channels=self.channels,
             disk_threads=self.disk_threads,
             catalog_address=self.catalog_address,
+            version=VERSION,
         )
 
     async def _stop_engine(self) -> None:
@@ -355,9 +356,10 @@ class Node:
         self._stack.push_async_callback(self.coordination.stop)
         await self.cluster.take(self.coordination.state)
         self._begin("follow the cluster", self._follow())
-        self._begin("tell the owned capacity", self._tell_capacity())
+        self._begin("tell the owned capacity", tell_capacity(self.store, self.coordination))
         self._begin("hand over", self.handover.run(self._announce_settled))
         self._begin("keep what is pinned", self.pinned.run())
+        self._begin("look at what nodes do", self.overviews.run())
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Have something done for as long as the node runs; if it fails, so does the node."""
@@ -383,14 +385,3 @@ class Node:
             self.coordination.announce(seen_epoch=self.cluster.epoch)
             await news.wait()
             news.clear()
-
-    async def _tell_capacity(self) -> None:
-        """Let the others know what the disks that work can own: the automatic weight follows."""
-        told = self.store.owned_capacity_bytes
-        while True:
-            await asyncio.sleep(CAPACITY_LOOK_S)
-            now = self.store.owned_capacity_bytes
-            if now != told:
-                _log.warning("the owned capacity changes", before=told, now=now)
-                self.coordination.announce(owned_capacity_bytes=now)
-                told = now

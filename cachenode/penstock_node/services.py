@@ -10,10 +10,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from penstock.bulk_http import WORKING
+from penstock.rpc import Channels
 from penstock.v1 import (
     cache_pb2_grpc,
     handover_pb2_grpc,
     operator_pb2_grpc,
+    overview_pb2_grpc,
     placement_pb2_grpc,
     put_pb2_grpc,
     warmup_pb2_grpc,
@@ -31,6 +33,8 @@ from penstock_node.metrics import NodeMetrics
 from penstock_node.models import Models
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
+from penstock_node.origin import Origins
+from penstock_node.overview.overviews import OverviewParts, Overviews
 from penstock_node.pinned import Pinned
 from penstock_node.pinning import Pinning
 from penstock_node.ports import Ports
@@ -45,6 +49,7 @@ from penstock_node.serve.host import HostService
 from penstock_node.serve.host_chunks import HostChunks
 from penstock_node.serve.hub.hub import Hub
 from penstock_node.serve.operator_service import OperatorService
+from penstock_node.serve.overview_service import OverviewService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
 from penstock_node.serve.s3.access import access_of
@@ -78,10 +83,13 @@ class Services:
     calls: Calls
     inflight: Inflight
     metrics: NodeMetrics
+    origins: Origins
+    channels: Channels
     disk_threads: Executor
     catalog_address: Callable[[], str]
+    version: str
 
-    def add_to_grpc(self) -> None:
+    def add_to_grpc(self, overviews: Overviews) -> None:
         """Put the services on the gRPC port."""
         cache = CacheService(
             self.calls,
@@ -118,10 +126,35 @@ class Services:
                     "Placements", placement_pb2_grpc.add_PlacementsServicer_to_server, placements
                 ),
                 Service("Operator", operator_pb2_grpc.add_OperatorServicer_to_server, operator),
+                Service(
+                    "Overviews",
+                    overview_pb2_grpc.add_OverviewsServicer_to_server,
+                    OverviewService(overviews),
+                ),
                 Service("Handover", handover_pb2_grpc.add_HandoverServicer_to_server, handover),
                 Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
             ]
+        )
+
+    def overviews(self) -> Overviews:
+        """Make what tells what nodes do."""
+        return Overviews(
+            OverviewParts(
+                cluster=self.cluster,
+                coordination=self.coordination,
+                store=self.store,
+                opener=self.opener,
+                listings=self.listings,
+                metrics=self.metrics,
+                origins=self.origins,
+                handover=self.handover,
+                inflight=self.inflight,
+                warmups=self.warmups.lines,
+                channels=self.channels,
+                disk_threads=self.disk_threads,
+                version=self.version,
+            )
         )
 
     def _warming(self) -> Warming:

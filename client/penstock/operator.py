@@ -32,6 +32,7 @@ from penstock.operator_results import (
     WeightsPreview,
     WeightsSet,
 )
+from penstock.overviews import Overviews
 from penstock.placement import Placement
 from penstock.routing import Routing
 from penstock.rpc import (
@@ -103,6 +104,11 @@ class Operator:
     def catalog(self) -> Catalog:
         """The cluster's catalog, over the same connections."""
         return self._catalog
+
+    @property
+    def overviews(self) -> Overviews:
+        """What the cluster does at this moment, over the same connections."""
+        return Overviews(self._nodes)
 
     def status(self) -> ClusterStatus:
         """Return every node of the cluster, and sums of what they counted."""

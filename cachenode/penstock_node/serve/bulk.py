@@ -156,7 +156,12 @@ class BulkService:
         content = answer.content
         copies = self._spreading.served(answer.chunk, stop - start)
         self._guests.asked(answer.chunk.id)
-        self._metrics.served(plane=PLANE, source=answer.source, length=stop - start)
+        self._metrics.served(
+            plane=PLANE,
+            source=answer.source,
+            key=answer.chunk.object.key,
+            length=stop - start,
+        )
         body: Part
         if isinstance(content, Payload):
             body = Octets(content.data[start:stop], holds=content)

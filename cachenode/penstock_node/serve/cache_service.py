@@ -151,5 +151,10 @@ class CacheService(cache_pb2_grpc.CacheServicer):
             else:
                 blocks = memoryview(content.read(first, last))
                 verify_blocks(blocks, checksums_between(content.checksums, first, last))
-        self._metrics.served(plane="grpc", source=answer.source, length=piece.length)
+        self._metrics.served(
+            plane="grpc",
+            source=answer.source,
+            key=answer.chunk.object.key,
+            length=piece.length,
+        )
         return blocks[piece.start - first : piece.stop - first]

@@ -109,7 +109,12 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
                 data = bytes(content.data[start:stop])
             else:
                 data = content.read(start, stop)
-        self._metrics.served(plane="grpc", source=answer.source, length=len(data))
+        self._metrics.served(
+            plane="grpc",
+            source=answer.source,
+            key=answer.chunk.object.key,
+            length=len(data),
+        )
         return cache_pb2.GetChunkResponse(
             data=data,
             checksums=checksums_between(content.checksums, start, stop),

@@ -276,13 +276,16 @@ class HostSession:
         return host_pb2.HostChunk(index=index, file=file)
 
     def _count(self, given: Sequence[tuple[Given, int]]) -> None:
+        """Count what is given away: chunks of one object."""
         reads, read_bytes = Counter[Source](), Counter[Source]()
         for one, length in given:
             reads[one.source] += 1
             read_bytes[one.source] += length
         for source, count in reads.items():
-            length = read_bytes[source]
-            self._service.metrics.served(plane=PLANE, source=source, length=length, reads=count)
+            length, key = read_bytes[source], given[0][0].chunk.object.key
+            self._service.metrics.served(
+                plane=PLANE, source=source, key=key, length=length, reads=count
+            )
 
     def _hold(self, release: Callable[[], None]) -> None:
         self._holds.append(release)

@@ -189,7 +189,10 @@ class Body:
     def _part(self, answer: ChunkAnswer) -> Part:
         piece = self._piece
         self._sending.metrics.served(
-            plane=self._sending.plane, source=answer.source, length=piece.length
+            plane=self._sending.plane,
+            source=answer.source,
+            key=self._opened.id.key,
+            length=piece.length,
         )
         content = answer.content
         if isinstance(content, Payload):
