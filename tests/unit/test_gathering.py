@@ -55,6 +55,8 @@ class Wire:
     in_flight_max: int = 0
     asked: list[tuple[str, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    calls: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """Released once a call."""
 
     def call(self, address: str, _method: Any, request: Any, *, timeout_s: float = 0) -> Any:
         assert 0 < timeout_s < ROUND_S + 1
@@ -65,6 +67,7 @@ class Wire:
         time.sleep(0.0002)  # Of a call's way there and back: others begin meanwhile.
         with self.lock:
             self.in_flight -= 1
+        self.calls.release()
         if address in self.silent:
             raise NodeUnavailable(f"{address} does not answer")
         answer = told_to_proto(told_by(address, 2.0))
@@ -185,9 +188,8 @@ async def test_nodes_are_asked_only_while_somebody_looks() -> None:
         assert cluster.wire.asked == []
 
         cluster.gathering.look()
-        async with asyncio.timeout(DEADLINE_S):
-            while len(cluster.wire.asked) < 3:
-                await asyncio.sleep(0.001)
+        for _ in names(3):
+            assert await asyncio.to_thread(cluster.wire.calls.acquire, timeout=DEADLINE_S)
         assert cluster.gathering.is_looked_at
 
         cluster.clock.now += LOOKED_AT_S

@@ -56,6 +56,11 @@ def drawn(
     return captured.get().splitlines()
 
 
+def words_of(first: str, lines: Sequence[str]) -> str:
+    """The words of the line that begins with a word."""
+    return " ".join(next(line for line in lines if line.startswith(first)).split())
+
+
 def order(*nodes: NodeLine, by: Sort) -> list[str]:
     return [each.id for each in in_order(nodes, by)]
 
@@ -86,16 +91,14 @@ def test_a_large_terminal_shows_all_planes_and_a_small_one_their_sum() -> None:
     assert {"bulk", "host", "grpc", "s3", "hub"} <= set(titles)
     titles = next(line for line in narrow if line.startswith("node")).split()
     assert titles == ["node", "state", "weight", "fill", "hit", "served/s", "origin/s", "hand-over"]
-    row = next(line for line in narrow if line.startswith("n1")).split()
-    assert row == "n1 alive 100 ██──── 25 % 90.0 % 2.0 GB 200.0 MB 0".split()
+    assert words_of("n1", narrow) == "n1 alive 100 ██──── 25 % 90.0 % 2.0 GB 200.0 MB 0"
 
 
 def test_what_a_node_does_that_is_away_is_not_known() -> None:
     lines = drawn(overview(node("n1"), node("n2", "away", used=500)), columns=80)
 
     assert "2 nodes, 1 away" in lines[0]
-    row = next(line for line in lines if line.startswith("n2")).split()
-    assert row == "n2 away 100 ███─── 50 % - - - -".split()
+    assert words_of("n2", lines) == "n2 away 100 ███─── 50 % - - - -"
 
 
 def test_models_and_warm_ups_are_told_by_name_with_how_far_they_are() -> None:
