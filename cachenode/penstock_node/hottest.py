@@ -30,14 +30,20 @@ class Hottest:
 
     def note(self, key: str, size_bytes: int) -> None:
         """Count a read of an object."""
-        directory = key.rpartition("/")[0] or key
+        at = key.rfind("/")
+        directory = key[:at] if at > 0 else key
         with self._lock:
             counts = self._now
-            before = counts.get(directory)
-            if before is None and len(counts) >= ENTRIES_MAX:
-                least = min(counts, key=counts.__getitem__)
-                before = counts.pop(least)
-            counts[directory] = (before or 0) + size_bytes
+            if directory in counts:
+                counts[directory] += size_bytes
+            else:
+                counts[directory] = self._room() + size_bytes
+
+    def _room(self) -> int:
+        """Return the count that a directory begins with which had none."""
+        if len(self._now) < ENTRIES_MAX:
+            return 0
+        return self._now.pop(min(self._now, key=self._now.__getitem__))
 
     def turn(self) -> None:
         """End the window: whoever keeps the time calls it every two seconds."""

@@ -96,6 +96,15 @@ def _warmup_from_proto(told: overview_pb2.WarmupLine) -> WarmupLine:
 
 def told_to_proto(told: NodeTold) -> overview_pb2.NodeOverviewResponse:
     """Return what a node tells of itself as a message, without samples."""
+    message = _line_to_proto(told)
+    message.warmups.extend(map(_warmup_to_proto, told.warmups))
+    for key, rate in told.hottest.items():
+        message.hottest.add(key=key, bytes_per_s=rate)
+    return message
+
+
+def _line_to_proto(told: NodeTold) -> overview_pb2.NodeOverviewResponse:
+    """Return the same without what an overview has of all nodes together."""
     return overview_pb2.NodeOverviewResponse(
         id=told.id,
         version=told.version,
@@ -106,11 +115,6 @@ def told_to_proto(told: NodeTold) -> overview_pb2.NodeOverviewResponse:
         handoff_waiting_bytes=told.handoff_waiting_bytes,
         inflight_bytes=told.inflight_bytes,
         tiers=map(_tier_to_proto, told.tiers),
-        warmups=map(_warmup_to_proto, told.warmups),
-        hottest=[
-            overview_pb2.HotDirectory(key=key, bytes_per_s=rate)
-            for key, rate in told.hottest.items()
-        ],
     )
 
 
@@ -143,7 +147,7 @@ def _node_to_proto(node: NodeLine) -> overview_pb2.NodeLine:
         owned_capacity_bytes=node.owned_capacity_bytes,
         seen_epoch=node.seen_epoch,
         told_at=node.told_at,
-        told=told_to_proto(node.told),
+        told=_line_to_proto(node.told),
     )
 
 

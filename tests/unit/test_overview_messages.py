@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,8 @@ from penstock.overview_messages import (
     history_from_proto,
     overview_from_proto,
     overview_to_proto,
+    told_from_proto,
+    told_to_proto,
 )
 from penstock.v1 import overview_pb2
 
@@ -83,7 +86,17 @@ OVERVIEW = Overview(
 def test_an_overview_is_the_same_behind_the_wire() -> None:
     sent = overview_to_proto(OVERVIEW).SerializeToString()
 
-    assert overview_from_proto(overview_pb2.GetOverviewResponse.FromString(sent)) == OVERVIEW
+    # What is told of all nodes together is not told again of each.
+    line = replace(OVERVIEW.nodes[0], told=replace(BUSY, warmups=(), hottest={}))
+    expected = replace(OVERVIEW, nodes=(line, OVERVIEW.nodes[1]))
+    assert overview_from_proto(overview_pb2.GetOverviewResponse.FromString(sent)) == expected
+
+
+def test_what_a_node_tells_is_the_same_behind_the_wire() -> None:
+    for told in (BUSY, AWAY):
+        sent = told_to_proto(told).SerializeToString()
+
+        assert told_from_proto(overview_pb2.NodeOverviewResponse.FromString(sent)) == told
 
 
 def test_the_document_has_every_key_and_sums_of_those_that_are_there() -> None:

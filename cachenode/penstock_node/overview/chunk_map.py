@@ -4,8 +4,8 @@ Responsible for: the objects at a url or below it, within a bound, and one quest
 Not responsible for: one object of any size for the library (`penstock.locating`).
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from penstock_node.listing import Listings
 from penstock_node.opening import Opener
 from penstock_node.overview.asking import Asker
 from penstock_node.overview.held import bits_of, object_to_proto
-from penstock_node.tasks import in_thread
 
 OBJECTS_MAX = 20
 CHUNKS_MAX = 20_000
@@ -38,8 +37,6 @@ class ChunkMaps:
     listings: Listings
     members: Callable[[], Iterable[Member]]
     asker: Asker
-    threads: Executor
-    """For what takes more than a moment."""
 
     async def of(self, url: str) -> dict[str, Any]:
         """Return the map of an object, or of all below a url, for JSON.
@@ -60,7 +57,7 @@ class ChunkMaps:
         ring = self.cluster.ring
         nodes = sorted({node.id for node in self.cluster.view.placement.nodes} | told.keys())
         held = {node: answer.held for node, answer in told.items()}
-        lines = await in_thread(self.threads, lambda: _lines(objects, ring, nodes, held))
+        lines = await asyncio.to_thread(_lines, objects, ring, nodes, held)
         return {"nodes": nodes, "objects": lines, "truncated": is_cut}
 
     async def _objects(self, url: str) -> tuple[list[OpenedObject], bool]:

@@ -31,6 +31,8 @@ LOOKED_AT_S = 30.0
 ROUND_S = 2.0
 ASKED_PER_S = 100
 """Nodes, once all have been asked: more of them make a round longer."""
+BURST_S = 0.5
+"""Calls begin together that often: one by one each costs a processor three times as much."""
 SILENT_S = 15.0
 """Until a node is asked again that did not answer."""
 
@@ -134,7 +136,8 @@ class Gathering:
         others = [each for each in self._members() if each.id != self._own.node_id]
         async with asyncio.TaskGroup() as group:
             for number, member in enumerate(others):
-                await self._sleep_until(begun + period_s * number / len(others))
+                due_s = period_s * number / len(others)
+                await self._sleep_until(begun + due_s - due_s % BURST_S)
                 if self._monotonic() >= self._silent_until.get(member.id, 0.0):
                     group.create_task(self._ask(member), name=f"ask {member.id} what it does")
         now = self._monotonic()

@@ -42,7 +42,7 @@ class Samples:
     @property
     def after(self) -> int:
         """The number of the one that would be next."""
-        return self.first + self.values.shape[1]
+        return self.first + int(self.values.shape[1])
 
 
 class History:
@@ -56,7 +56,7 @@ class History:
     @property
     def size_bytes(self) -> int:
         """What it takes in memory."""
-        return self._values.nbytes
+        return int(self._values.nbytes)
 
     @property
     def after(self) -> int:

@@ -10,6 +10,7 @@ seconds, which takes it a twentieth of one.
 """
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ MODELS_MAX = DIRECTORIES_MAX
 CHUNKS_OF_MODEL = 1_000
 """That are looked for; of fewer all are."""
 EVERY_S = 20.0
-FIRST_S = 1.0
-"""Until the first question: by then nodes have told what is hot."""
+NEWS_S = 5.0
+"""Until the next question, where something is hot that was not asked for."""
+LOOK_S = 1.0
 HELD_TIMEOUT_S = 10.0
 
 
@@ -63,6 +65,7 @@ class HotModels:
         members: Callable[[], Iterable[Member]],
         volumes: Callable[[], Volumes],
         asker: Asker,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Know of none.
 
@@ -71,9 +74,10 @@ class HotModels:
             members: Who is asked: all that answer, this node among them.
             volumes: Of the cluster.
             asker: Asks them.
+            monotonic: Seconds, from anywhere on.
         """
         self._gathering, self._members = gathering, members
-        self._volumes, self._asker = volumes, asker
+        self._volumes, self._asker, self._monotonic = volumes, asker, monotonic
         self._known: dict[str, _Held] = {}
         """By directory, those that were hot when it was asked last."""
 
@@ -102,16 +106,21 @@ class HotModels:
 
     async def run(self) -> None:
         """Ask how much of what is hot is held, while somebody looks, for ever."""
+        asked_at = -EVERY_S
         while True:
             await self._gathering.wait_for_a_look()
-            await asyncio.sleep(FIRST_S)
-            await self.ask()
-            if self._known:
-                await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(LOOK_S)
+            wait_s = EVERY_S if self._hot().keys() <= self._known.keys() else NEWS_S
+            if self._monotonic() >= asked_at + wait_s:
+                asked_at = self._monotonic()
+                await self.ask()
+
+    def _hot(self) -> dict[str, float]:
+        return self._rates(each.told for each in self._gathering.told.values())
 
     async def ask(self) -> None:
         """Ask once."""
-        hot = self._rates(each.told for each in self._gathering.told.values())
+        hot = self._hot()
         keys = list(dict.fromkeys((*hot, *self._known)))[:MODELS_MAX]
         if not keys:
             return

@@ -93,7 +93,6 @@ class Overviews:
             models=self._models,
             asker=self.asker,
             version=parts.version,
-            threads=parts.disk_threads,
         )
         self.chunk_maps = ChunkMaps(
             cluster=cluster,
@@ -101,7 +100,6 @@ class Overviews:
             listings=parts.listings,
             members=members,
             asker=self.asker,
-            threads=parts.disk_threads,
         )
 
     async def run(self) -> None:

@@ -24,6 +24,8 @@ from penstock_node.tasks import in_thread
 
 HOTTEST_TOLD = 20
 """Directories."""
+ADD_UP_S = 1.0
+"""How long a sample waits for what is cached."""
 _READ, _SERVED = "read_bytes.", "served_bytes."
 COUNTERS = (
     *(_READ + source for source in SOURCES),
@@ -86,12 +88,16 @@ class OwnOverview:
 
     async def run(self) -> None:
         """Look each two seconds, at the same moments on all nodes whose clocks agree, for ever."""
-        await self._add_up()
+        adding_up = asyncio.create_task(self._add_up(), name="add up what is cached")
         self.look()
         while True:
             await asyncio.sleep(LOOK_S - self._clock() % LOOK_S)
             if self._is_over(sample_at(self._clock()) - 1):
-                await self._add_up()
+                if adding_up.done():
+                    adding_up.result()
+                    adding_up = asyncio.create_task(self._add_up(), name=adding_up.get_name())
+                # Disks may hang: what is told of them is old then, and all else is not.
+                await asyncio.wait({adding_up}, timeout=ADD_UP_S)
             self.look()
 
     def _is_over(self, number: int) -> bool:

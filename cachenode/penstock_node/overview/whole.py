@@ -5,10 +5,10 @@ the same answer for all who ask within half a second.
 Not responsible for: gathering (`gathering`), models (`hot_models`).
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +26,6 @@ from penstock_node.overview.gathering import Gathering, Told, samples_from_proto
 from penstock_node.overview.history import Samples
 from penstock_node.overview.hot_models import HotModels
 from penstock_node.overview.own import OwnOverview
-from penstock_node.tasks import in_thread
 
 BELIEVED_S = 0.5
 """How long an overview is the same for all who ask."""
@@ -47,7 +46,6 @@ class WholeOverview:
         models: HotModels,
         asker: Asker,
         version: str,
-        threads: Executor,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,13 +59,12 @@ class WholeOverview:
             models: What is read most.
             asker: Asks for the history of one node.
             version: Of this program.
-            threads: For what takes more than a moment.
             clock: Seconds since 1970.
             monotonic: Seconds, from anywhere on.
         """
         self._cluster, self._coordination = cluster, coordination
         self._own, self._gathering, self._models, self._asker = own, gathering, models, asker
-        self._version, self._threads = version, threads
+        self._version = version
         self._clock, self._monotonic = clock, monotonic
         self._last: tuple[float, Overview] | None = None
         self._last_json: tuple[Overview, bytes] | None = None
@@ -90,8 +87,8 @@ class WholeOverview:
         """Return the same as a JSON document."""
         overview = await self.get()
         if self._last_json is None or self._last_json[0] is not overview:
-            document = await in_thread(
-                self._threads, lambda: json.dumps(overview.to_json(), separators=(",", ":"))
+            document = await asyncio.to_thread(
+                lambda: json.dumps(overview.to_json(), separators=(",", ":"))
             )
             self._last_json = (overview, document.encode())
         return self._last_json[1]
@@ -99,7 +96,7 @@ class WholeOverview:
     async def _shares_of(self, ring: Ring) -> Mapping[str, float]:
         """Return the shares; those of a thousand nodes are added up in a thread, once an epoch."""
         if self._shares is None or self._shares[0] is not ring:
-            self._shares = (ring, await in_thread(self._threads, ring.shares))
+            self._shares = (ring, await asyncio.to_thread(ring.shares))
         return self._shares[1]
 
     def _overview(self, shares: Mapping[str, float]) -> Overview:

@@ -1,5 +1,7 @@
 """What nodes do at this moment: `penstock.v1.Overviews`."""
 
+import asyncio
+
 from penstock.overview import STEP_S
 from penstock.overview_messages import overview_to_proto, told_to_proto
 from penstock.v1 import overview_pb2, overview_pb2_grpc
@@ -21,7 +23,9 @@ class OverviewService(overview_pb2_grpc.OverviewsServicer):
         self, request: overview_pb2.GetOverviewRequest, context: Context
     ) -> overview_pb2.GetOverviewResponse:
         """Answer with the cluster, as far as it is known."""
-        return overview_to_proto(await self._overviews.whole.get())
+        overview = await self._overviews.whole.get()
+        # A thousand nodes take a moment that others on the event loop need not wait for.
+        return await asyncio.to_thread(overview_to_proto, overview)
 
     @answers
     async def History(  # noqa: N802 - gRPC's name
