@@ -16,6 +16,7 @@ from penstock.core import Core
 from penstock.errors import InvalidRequest, Overloaded, PenstockError
 from penstock.overview import WarmupLine
 from penstock.warm_calls import URLS_MAX
+from penstock.warm_telling import line_of
 from penstock.warming import Warming
 from penstock.warmup import Target, WarmupProgress, WarmupReport
 
@@ -40,16 +41,8 @@ class _Job:
         self.progress = progress
 
     def line(self, node_id: str) -> WarmupLine:
-        more, progress = len(self.urls) - 1, self.progress
-        return WarmupLine(
-            node=node_id,
-            name=self.urls[0] + (f" and {more:,} more" if more else ""),
-            chunks=progress.total_chunks,
-            chunks_done=progress.chunks,
-            bytes=progress.total_bytes,
-            bytes_done=progress.done_bytes,
-            started_at=self.started_at,
-        )
+        urls = (self.urls[0], len(self.urls))
+        return line_of(self.progress, node=node_id, urls=urls, started_at=self.started_at)
 
 
 class Warmups:

@@ -29,6 +29,7 @@ from penstock.ranges import RangeCalls
 from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
 from penstock.warm_calls import start_warmup
+from penstock.warm_telling import WarmTelling
 from penstock.warming import Warming
 from penstock.warmup import Target, WarmupProgress, WarmupReport
 
@@ -301,13 +302,15 @@ class Cache(ListingCalls, RangeCalls, SnapshotCalls):
         Raises:
             InvalidRequest: No node has tiers for what ``to`` asks.
         """
-        return Warming(
-            self._open_core(),
-            target=to,
-            dry_run=dry_run,
-            on_progress=on_progress,
-            stop=stop or threading.Event(),
-        ).run([urls] if isinstance(urls, str) else urls)
+        core, wanted = self._open_core(), [urls] if isinstance(urls, str) else urls
+        with WarmTelling(core, is_silent=dry_run) as telling:
+            return Warming(
+                core,
+                target=to,
+                dry_run=dry_run,
+                on_progress=telling.noted(on_progress),
+                stop=stop or threading.Event(),
+            ).run(telling.named(wanted))
 
     def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
         """As `warmup`, by a node in the background; return which one, at once.

@@ -103,9 +103,10 @@ class TierLine:
 
 @dataclass(frozen=True, slots=True)
 class WarmupLine:
-    """A warm-up that a node goes through, and how far it is."""
+    """A warm-up that is under way, and how far it is."""
 
     node: str
+    """Who goes through it; empty: a program that is no node."""
     name: str
     chunks: int
     """Found so far, as are the ``bytes``."""

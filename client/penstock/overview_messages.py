@@ -27,6 +27,9 @@ NODE_OVERVIEW = Method(
 OBJECTS_BELOW = Method(
     f"{_SERVICE}/Objects", overview_pb2.ObjectsBelowRequest, overview_pb2.ObjectsBelowResponse
 )
+TELL_WARMUP = Method(
+    f"{_SERVICE}/TellWarmup", overview_pb2.TellWarmupRequest, overview_pb2.TellWarmupResponse
+)
 HELD = Method(f"{_SERVICE}/Held", overview_pb2.HeldRequest, overview_pb2.HeldResponse)
 
 
@@ -70,7 +73,8 @@ def _tier_from_proto(told: overview_pb2.TierLine) -> TierLine:
     return TierLine(told.path, told.role, told.used_bytes, told.capacity_bytes, told.is_healthy)
 
 
-def _warmup_to_proto(warmup: WarmupLine) -> overview_pb2.WarmupLine:
+def warmup_to_proto(warmup: WarmupLine) -> overview_pb2.WarmupLine:
+    """Return a warm-up as a message."""
     return overview_pb2.WarmupLine(
         node=warmup.node,
         name=warmup.name,
@@ -82,7 +86,8 @@ def _warmup_to_proto(warmup: WarmupLine) -> overview_pb2.WarmupLine:
     )
 
 
-def _warmup_from_proto(told: overview_pb2.WarmupLine) -> WarmupLine:
+def warmup_from_proto(told: overview_pb2.WarmupLine) -> WarmupLine:
+    """Return the warm-up in a message."""
     return WarmupLine(
         told.node,
         told.name,
@@ -97,7 +102,7 @@ def _warmup_from_proto(told: overview_pb2.WarmupLine) -> WarmupLine:
 def told_to_proto(told: NodeTold) -> overview_pb2.NodeOverviewResponse:
     """Return what a node tells of itself as a message, without samples."""
     message = _line_to_proto(told)
-    message.warmups.extend(map(_warmup_to_proto, told.warmups))
+    message.warmups.extend(map(warmup_to_proto, told.warmups))
     for key, rate in told.hottest.items():
         message.hottest.add(key=key, bytes_per_s=rate)
     return message
@@ -130,7 +135,7 @@ def told_from_proto(told: overview_pb2.NodeOverviewResponse) -> NodeTold:
         handoff_waiting_bytes=told.handoff_waiting_bytes,
         inflight_bytes=told.inflight_bytes,
         tiers=tuple(map(_tier_from_proto, told.tiers)),
-        warmups=tuple(map(_warmup_from_proto, told.warmups)),
+        warmups=tuple(map(warmup_from_proto, told.warmups)),
         hottest={each.key: each.bytes_per_s for each in told.hottest},
     )
 
@@ -175,7 +180,7 @@ def overview_to_proto(overview: Overview) -> overview_pb2.GetOverviewResponse:
         node=overview.node,
         version=overview.version,
         nodes=map(_node_to_proto, overview.nodes),
-        warmups=map(_warmup_to_proto, overview.warmups),
+        warmups=map(warmup_to_proto, overview.warmups),
         models=[
             overview_pb2.ModelLine(
                 url=model.url,
@@ -198,7 +203,7 @@ def overview_from_proto(told: overview_pb2.GetOverviewResponse) -> Overview:
         node=told.node,
         version=told.version,
         nodes=tuple(map(_node_from_proto, told.nodes)),
-        warmups=tuple(map(_warmup_from_proto, told.warmups)),
+        warmups=tuple(map(warmup_from_proto, told.warmups)),
         models=tuple(
             ModelLine(
                 model.url, model.bytes, model.held_bytes, model.copies, model.read_bytes_per_s

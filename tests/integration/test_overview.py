@@ -12,6 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,31 @@ def test_a_warm_up_that_a_node_does_by_itself_is_told_with_how_far_it_is(
     assert 0 < warmup["bytes_done"] < warmup["bytes"] == SLOW_BYTES
     assert warmup["chunks"] == SLOW_CHUNKS
     assert abs(overview["at"] - warmup["started_at"]) < DEADLINE_S
+
+
+def test_a_warm_up_that_a_program_goes_through_is_told_while_it_lasts(
+    cluster: LocalCluster, cache: penstock.Cache
+) -> None:
+    operator_evicts(cluster, SLOW)
+    with ThreadPoolExecutor(1) as threads:
+        warming = threads.submit(cache.warmup, [SLOW, f"{SLOW}model.bin"])
+        overview = reached(
+            cluster["n1"], "a part of it is done", lambda told: bool(told["warmups"])
+        )
+        assert not warming.done()
+        report = warming.result(DEADLINE_S)
+
+    assert report.bytes == 2 * SLOW_BYTES
+    (warmup,) = overview["warmups"]
+    assert (warmup["node"], warmup["name"]) == ("", f"{SLOW} and 1 more")
+    assert 0 < warmup["chunks_done"] < warmup["chunks"] <= 2 * SLOW_CHUNKS
+
+
+def operator_evicts(cluster: LocalCluster, url: str) -> None:
+    """Drop what is cached, once no warm-up brings it in any more."""
+    reached(cluster["n1"], "no warm-up goes on", lambda told: not told["warmups"])
+    with operator.connect(cluster["n1"].address) as connected:
+        connected.evict([url])
 
 
 def test_top_prints_a_picture_where_there_is_no_terminal(cli: Cli) -> None:

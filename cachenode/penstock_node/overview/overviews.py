@@ -26,6 +26,7 @@ from penstock_node.overview.chunk_map import ChunkMaps
 from penstock_node.overview.gathering import Gathering
 from penstock_node.overview.hot_models import HotModels
 from penstock_node.overview.own import OwnOverview
+from penstock_node.overview.told_warmups import ToldWarmups
 from penstock_node.overview.whole import WholeOverview
 from penstock_node.store.store import Store
 
@@ -63,6 +64,7 @@ class Overviews:
         self.asker = Asker(parts.channels)
         self.store, self.opener = parts.store, parts.opener
         self.disk_threads = parts.disk_threads
+        self.told_warmups = ToldWarmups()
         self.own = OwnOverview(
             node_id=cluster.node_id,
             version=parts.version,
@@ -71,7 +73,7 @@ class Overviews:
             origins=parts.origins,
             handover=parts.handover,
             inflight=parts.inflight,
-            warmups=parts.warmups,
+            warmups=lambda: (*parts.warmups(), *self.told_warmups.lines()),
             threads=parts.disk_threads,
         )
 

@@ -122,6 +122,12 @@ class WholeOverview:
                     told=_told_of(node, last or _NOTHING, is_away=states[node] == AWAY),
                 )
             )
+        # A program that turned to another node is told of by both for a moment.
+        warmups = {
+            (each.node, each.name, each.started_at): each
+            for node in nodes
+            for each in node.told.warmups
+        }
         return Overview(
             cluster=self._cluster.name,
             epoch=view.placement.epoch,
@@ -129,7 +135,7 @@ class WholeOverview:
             node=self._cluster.node_id,
             version=self._version,
             nodes=tuple(nodes),
-            warmups=tuple(warmup for node in nodes for warmup in node.told.warmups),
+            warmups=tuple(warmups.values()),
             models=self._models.lines(node.told for node in nodes),
         )
 

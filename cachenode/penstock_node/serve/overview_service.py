@@ -3,7 +3,7 @@
 import asyncio
 
 from penstock.overview import STEP_S
-from penstock.overview_messages import overview_to_proto, told_to_proto
+from penstock.overview_messages import overview_to_proto, told_to_proto, warmup_from_proto
 from penstock.v1 import overview_pb2, overview_pb2_grpc
 from penstock_node.overview.gathering import samples_to_proto
 from penstock_node.overview.held import held, object_to_proto, objects_below
@@ -62,3 +62,11 @@ class OverviewService(overview_pb2_grpc.OverviewsServicer):
         store, threads = self._overviews.store, self._overviews.disk_threads
         bits = await in_thread(threads, lambda: held(store, request.chunks))
         return overview_pb2.HeldResponse(held=bits)
+
+    @answers
+    async def TellWarmup(  # noqa: N802 - gRPC's name
+        self, request: overview_pb2.TellWarmupRequest, context: Context
+    ) -> overview_pb2.TellWarmupResponse:
+        """Take note of how far a program's warm-up is."""
+        self._overviews.told_warmups.note(request.id, warmup_from_proto(request.warmup))
+        return overview_pb2.TellWarmupResponse()

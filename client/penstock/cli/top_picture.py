@@ -220,7 +220,7 @@ def _warmups(warmups: Iterable[WarmupLine], count: int) -> Table:
         share = each.bytes_done / each.bytes if each.bytes else None
         sizes = f"{format_size(each.bytes_done)} of {format_size(each.bytes)}"
         bar = _bar(share, width=BAR_NARROW)
-        table.add_row(_name(each.name), Text(each.node), bar, Text(sizes))
+        table.add_row(_name(each.name), Text(each.node or "a program"), bar, Text(sizes))
     return table
 
 

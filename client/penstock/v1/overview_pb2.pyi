@@ -115,7 +115,7 @@ global___TierLine = TierLine
 
 @typing.final
 class WarmupLine(google.protobuf.message.Message):
-    """A warm-up that a node goes through."""
+    """A warm-up that is under way."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -127,6 +127,7 @@ class WarmupLine(google.protobuf.message.Message):
     BYTES_DONE_FIELD_NUMBER: builtins.int
     STARTED_AT_FIELD_NUMBER: builtins.int
     node: builtins.str
+    """Who goes through it; empty: a program that is no node."""
     name: builtins.str
     """Its first url; how many more there are stands behind it."""
     chunks: builtins.int
@@ -563,3 +564,34 @@ class HeldResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["held", b"held"]) -> None: ...
 
 global___HeldResponse = HeldResponse
+
+@typing.final
+class TellWarmupRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    WARMUP_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """Made by the program: of one warm-up the latest line counts."""
+    @property
+    def warmup(self) -> global___WarmupLine: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        warmup: global___WarmupLine | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["warmup", b"warmup"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "warmup", b"warmup"]) -> None: ...
+
+global___TellWarmupRequest = TellWarmupRequest
+
+@typing.final
+class TellWarmupResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___TellWarmupResponse = TellWarmupResponse

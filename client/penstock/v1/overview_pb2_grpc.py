@@ -39,6 +39,11 @@ class OverviewsStub(object):
                 request_serializer=penstock_dot_v1_dot_overview__pb2.HeldRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_overview__pb2.HeldResponse.FromString,
                 )
+        self.TellWarmup = channel.unary_unary(
+                '/penstock.v1.Overviews/TellWarmup',
+                request_serializer=penstock_dot_v1_dot_overview__pb2.TellWarmupRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_overview__pb2.TellWarmupResponse.FromString,
+                )
 
 
 class OverviewsServicer(object):
@@ -80,6 +85,13 @@ class OverviewsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TellWarmup(self, request, context):
+        """A program tells how far a warm-up is that it goes through, every few seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OverviewsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +119,11 @@ def add_OverviewsServicer_to_server(servicer, server):
                     servicer.Held,
                     request_deserializer=penstock_dot_v1_dot_overview__pb2.HeldRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_overview__pb2.HeldResponse.SerializeToString,
+            ),
+            'TellWarmup': grpc.unary_unary_rpc_method_handler(
+                    servicer.TellWarmup,
+                    request_deserializer=penstock_dot_v1_dot_overview__pb2.TellWarmupRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_overview__pb2.TellWarmupResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -200,5 +217,22 @@ class Overviews(object):
         return grpc.experimental.unary_unary(request, target, '/penstock.v1.Overviews/Held',
             penstock_dot_v1_dot_overview__pb2.HeldRequest.SerializeToString,
             penstock_dot_v1_dot_overview__pb2.HeldResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def TellWarmup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/penstock.v1.Overviews/TellWarmup',
+            penstock_dot_v1_dot_overview__pb2.TellWarmupRequest.SerializeToString,
+            penstock_dot_v1_dot_overview__pb2.TellWarmupResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

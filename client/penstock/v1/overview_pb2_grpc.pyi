@@ -51,6 +51,12 @@ class OverviewsStub:
     ]
     """This node alone: which of some chunks it holds."""
 
+    TellWarmup: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.overview_pb2.TellWarmupRequest,
+        penstock.v1.overview_pb2.TellWarmupResponse,
+    ]
+    """A program tells how far a warm-up is that it goes through, every few seconds."""
+
 class OverviewsAsyncStub:
     Get: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.overview_pb2.GetOverviewRequest,
@@ -83,6 +89,12 @@ class OverviewsAsyncStub:
         penstock.v1.overview_pb2.HeldResponse,
     ]
     """This node alone: which of some chunks it holds."""
+
+    TellWarmup: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.overview_pb2.TellWarmupRequest,
+        penstock.v1.overview_pb2.TellWarmupResponse,
+    ]
+    """A program tells how far a warm-up is that it goes through, every few seconds."""
 
 class OverviewsServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -126,5 +138,13 @@ class OverviewsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.overview_pb2.HeldResponse, collections.abc.Awaitable[penstock.v1.overview_pb2.HeldResponse]]:
         """This node alone: which of some chunks it holds."""
+
+    @abc.abstractmethod
+    def TellWarmup(
+        self,
+        request: penstock.v1.overview_pb2.TellWarmupRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.overview_pb2.TellWarmupResponse, collections.abc.Awaitable[penstock.v1.overview_pb2.TellWarmupResponse]]:
+        """A program tells how far a warm-up is that it goes through, every few seconds."""
 
 def add_OverviewsServicer_to_server(servicer: OverviewsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
