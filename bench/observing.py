@@ -26,6 +26,7 @@ KIB = 1024
 PLANES = ("bulk", "host")
 COUNTED, UNCOUNTED = "counted", "not counted"
 STREAMS = 4
+KEY = "s3://models/llama/model-00001-of-00002.safetensors"
 LOSS_MAX = 0.01
 """Of speed, and of processor time."""
 NO_COUNTING = """
@@ -114,7 +115,9 @@ def counting_s(calls: int) -> float:
     for _ in range(5):
         used = time.process_time()
         for _ in range(calls):
-            metrics.served(plane="bulk", source="disk", length=4 * MIB, seconds=0.0003)
+            metrics.served(
+                plane="bulk", source="disk", key="s3://m/x", length=4 * MIB, seconds=0.0003
+            )
         least = min(least, (time.process_time() - used) / calls)
     return least
 

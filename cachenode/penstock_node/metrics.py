@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from penstock.planes.plane import Source
 from penstock_node.durations import Durations, ReadCounts
+from penstock_node.hottest import Hottest
 from penstock_node.inflight import Inflight
 
 FILL_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -44,6 +45,8 @@ class NodeMetrics:
     def __init__(self, *, version: str, inflight: Inflight) -> None:
         self.registry = CollectorRegistry()
         self.reads = ReadCounts(READ_BUCKETS_S)
+        self.hottest = Hottest()
+        """Which directories are served most: of no bounded set, so no metric."""
         self.chunk_read_failures = Counter(
             "penstock_chunk_read_failures",
             "Chunk reads answered with an error.",
@@ -74,18 +77,20 @@ class NodeMetrics:
         return self._stages.setdefault(name, Durations(FILL_BUCKETS_S)).timing()
 
     def served(
-        self, *, plane: str, source: Source, length: int, seconds: float, reads: int = 1
+        self, *, plane: str, source: Source, key: str, length: int, seconds: float, reads: int = 1
     ) -> None:
         """Count answers.
 
         Args:
             plane: How they go.
             source: Where their chunks came from.
+            key: Of their object.
             length: Of all together, in bytes.
             seconds: From a request until its answer is there to be sent.
             reads: For how many chunks.
         """
         self.reads.add(plane, source, size_bytes=length, seconds=seconds, reads=reads)
+        self.hottest.note(key, length)
 
     def waits(self, plane: str, count: Callable[[], int]) -> None:
         """Have ``count`` tell how many reads of a plane wait for chunks that are brought in."""

@@ -14,6 +14,7 @@ import structlog
 
 from penstock.core import Core, Options
 from penstock_node import configured
+from penstock_node.capacity import tell_capacity
 from penstock_node.catalog_lookups import CatalogLookups
 from penstock_node.chunk import Chunk
 from penstock_node.chunks import Chunks
@@ -36,6 +37,7 @@ from penstock_node.listing import Listings
 from penstock_node.log_lines import LogLines
 from penstock_node.node_file import remove_node_file, write_node_file
 from penstock_node.observing import VERSION, Observing
+from penstock_node.observing_services import observing_services, overviews_of
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
@@ -58,8 +60,6 @@ CALL_THREADS = 64
 """For blocking calls to other nodes; they wait far more than they work."""
 STOP_GRACE_S = 5.0
 """How long requests in hand may take when the node stops."""
-CAPACITY_LOOK_S = 0.5
-"""Between looks whether a disk was lost or is back."""
 
 
 class Node:
@@ -259,13 +259,16 @@ class Node:
             pace=Pace(lambda: self.cluster.settings.handoff_bytes_per_s),
         )
         services = self._services()
-        services.add_to_grpc()
+        self.overviews = overviews_of(services)
+        self._stack.callback(self.overviews.asker.close)
+        services.add_to_grpc(observing_services(services, self.overviews))
         self.engine = services.start_engine()
         self._stack.push_async_callback(self._stop_engine)
         await self._stack.enter_async_context(
             self.observing.shown(
                 self.ports.admin,
                 operations=self.operations,
+                overviews=self.overviews,
                 is_ready=lambda: self.is_ready,
             )
         )
@@ -356,9 +359,10 @@ class Node:
         await self.cluster.take(self.coordination.state)
         self._begin("look at the event loop", self.lag.run())
         self._begin("follow the cluster", self._follow())
-        self._begin("tell the owned capacity", self._tell_capacity())
+        self._begin("tell the owned capacity", tell_capacity(self.store, self.coordination))
         self._begin("hand over", self.handover.run(self._announce_settled))
         self._begin("keep what is pinned", self.pinned.run())
+        self._begin("look at what nodes do", self.overviews.run())
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Have something done for as long as the node runs; if it fails, so does the node."""
@@ -384,14 +388,3 @@ class Node:
             self.coordination.announce(seen_epoch=self.cluster.epoch)
             await news.wait()
             news.clear()
-
-    async def _tell_capacity(self) -> None:
-        """Let the others know what the disks that work can own: the automatic weight follows."""
-        told = self.store.owned_capacity_bytes
-        while True:
-            await asyncio.sleep(CAPACITY_LOOK_S)
-            now = self.store.owned_capacity_bytes
-            if now != told:
-                _log.warning("the owned capacity changes", before=told, now=now)
-                self.coordination.announce(owned_capacity_bytes=now)
-                told = now

@@ -5,11 +5,9 @@ Not responsible for: what is counted and traced (each part does so), the answers
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
-
-from google.protobuf.json_format import MessageToDict
+from typing import TYPE_CHECKING
 
 from penstock.errors import InvalidConfiguration
 from penstock_node.config import NodeConfig
@@ -17,6 +15,7 @@ from penstock_node.config_keys import is_loopback
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.operations import Operations
+from penstock_node.overview.overviews import Overviews
 from penstock_node.serve.admin import AdminServer, node_app
 from penstock_node.traces import Traces
 
@@ -57,6 +56,7 @@ class Observing:
         server: AdminServer,
         *,
         operations: Operations,
+        overviews: Overviews,
         is_ready: Callable[[], bool],
     ) -> AsyncIterator[None]:
         """Answer at the admin port until the ``async with`` ends.
@@ -64,14 +64,16 @@ class Observing:
         Args:
             server: Bound.
             operations: Know the cluster.
+            overviews: What this node does, and all together.
             is_ready: Whether the node has joined and serves.
         """
-
-        async def cluster() -> Mapping[str, Any]:
-            return MessageToDict(await operations.status(), preserving_proto_field_name=True)
-
-        is_open = self._config.admin_open or is_loopback(self._config.listen_host)
-        app = node_app(self.metrics.registry, is_ready=is_ready, cluster=cluster, is_open=is_open)
+        app = node_app(
+            self.metrics.registry,
+            is_ready=is_ready,
+            cluster=operations.status,
+            overviews=overviews,
+            is_open=self._config.admin_open or is_loopback(self._config.listen_host),
+        )
         answering = server.start(app)
         try:
             yield

@@ -5,23 +5,18 @@ Not responsible for: the parts themselves, the order in which a node starts (`no
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-
-from google.protobuf.json_format import MessageToDict
 
 from penstock.bulk_http import WORKING
 from penstock.rpc import Channels
 from penstock.v1 import (
     cache_pb2_grpc,
-    diagnosis_pb2_grpc,
     handover_pb2_grpc,
     operator_pb2_grpc,
     placement_pb2_grpc,
     put_pb2_grpc,
-    support_pb2_grpc,
-    trace_pb2_grpc,
     warmup_pb2_grpc,
 )
 from penstock_node.catalog_lookups import CatalogLookups
@@ -29,11 +24,7 @@ from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
-from penstock_node.diagnosis.disks import Disks
-from penstock_node.diagnosis.examination import EtcdMembers, Examination
-from penstock_node.diagnosis.origins import OriginLooks
-from penstock_node.diagnosis.peers import PeerLooks
-from penstock_node.diagnosis.service import DiagnosisService
+from penstock_node.diagnosis.examination import EtcdMembers
 from penstock_node.fill import Filler
 from penstock_node.handover.handover import Handover
 from penstock_node.handover.spreading import Spreading
@@ -44,7 +35,6 @@ from penstock_node.log_lines import LogLines
 from penstock_node.metrics import NodeMetrics
 from penstock_node.models import Models
 from penstock_node.node_metrics import Parts, collect, warming_metrics
-from penstock_node.observing import VERSION
 from penstock_node.opening import Opener
 from penstock_node.operations import Operations
 from penstock_node.origin import Origins
@@ -66,14 +56,8 @@ from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
 from penstock_node.serve.s3.access import access_of
 from penstock_node.serve.s3.gateway import S3Gateway
-from penstock_node.serve.support_service import SupportService
-from penstock_node.serve.traces_service import TracesService
 from penstock_node.serve.warmup_service import WarmupService
 from penstock_node.store.store import Store
-from penstock_node.support import process_parts
-from penstock_node.support.node_parts import node_parts
-from penstock_node.support.parts import Gathering
-from penstock_node.support.process_parts import as_json
 from penstock_node.traces import Traces
 from penstock_node.transport.engine import Engine
 from penstock_node.transport.http import HttpSession
@@ -126,8 +110,8 @@ class Services:
             loop=asyncio.get_running_loop(),
         )
 
-    def add_to_grpc(self) -> None:
-        """Put the services on the gRPC port."""
+    def add_to_grpc(self, observing: Sequence[Service]) -> None:
+        """Put the services on the gRPC port, and those of who looks at the node."""
         cache = CacheService(
             self.calls,
             opener=self.opener,
@@ -157,7 +141,6 @@ class Services:
         warmup = WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start)
         handover = HandoverService(giving=self.handover.giving, copying=self.handover.copying)
         placements, puts = PlacementsService(self.calls), PutService(self.puts)
-        traces = TracesService(self.calls, self.traces)
         self.ports.grpc.add(
             [
                 Service("Cache", cache_pb2_grpc.add_CacheServicer_to_server, cache),
@@ -168,57 +151,9 @@ class Services:
                 Service("Operator", operator_pb2_grpc.add_OperatorServicer_to_server, operator),
                 Service("Handover", handover_pb2_grpc.add_HandoverServicer_to_server, handover),
                 Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
-                Service("Traces", trace_pb2_grpc.add_TracesServicer_to_server, traces),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
-                Service("Support", support_pb2_grpc.add_SupportServicer_to_server, self._support()),
-                Service(
-                    "Diagnosis",
-                    diagnosis_pb2_grpc.add_DiagnosisServicer_to_server,
-                    self._diagnosis(),
-                ),
+                *observing,
             ]
-        )
-
-    def _support(self) -> SupportService:
-        config = self.config
-
-        def status() -> str:
-            told = self.operations.node_status()
-            return as_json(MessageToDict(told, preserving_proto_field_name=True))
-
-        gathering = Gathering(
-            here={
-                "status.json": status,
-                **node_parts(self.cluster, self.coordination, self.store),
-                **process_parts.here(self.metrics.registry),
-            },
-            elsewhere=process_parts.elsewhere(
-                config, self.lines, [config.state_dir, *(tier.path for tier in config.tiers)]
-            ),
-        )
-        return SupportService(gathering, process_id=self.cluster.node_id)
-
-    def _diagnosis(self) -> DiagnosisService:
-        floors = {tier.path: tier.free_floor for tier in self.config.tiers}
-        examination = Examination(
-            version=VERSION,
-            cluster=self.cluster,
-            coordination=self.coordination,
-            disks=Disks(self.store.tiers, floors=floors),
-            origins=OriginLooks(
-                self.origins,
-                cluster=self.cluster,
-                known=lambda: self.opener.known(limit=KNOWN_OBJECTS_MAX),
-            ),
-            peers=PeerLooks(self.cluster, channels=self.channels, threads=self.call_threads),
-            etcd_members=self.etcd_members,
-            hot_chunks=self.spreading.hot,
-        )
-        return DiagnosisService(
-            examination,
-            cluster=self.cluster,
-            coordination=self.coordination,
-            catalog_address=self.catalog_address,
         )
 
     def _warming(self) -> Warming:

@@ -33,6 +33,7 @@ from penstock.snapshot_calls import SnapshotCalls
 from penstock.tls import Tls
 from penstock.trace_calls import TraceCalls
 from penstock.warm_calls import start_warmup
+from penstock.warm_telling import WarmTelling
 from penstock.warming import warm_up
 from penstock.warmup import Target, WarmupProgress, WarmupReport
 
@@ -289,14 +290,16 @@ class Cache(FileCalls, ListingCalls, RangeCalls, SnapshotCalls, TraceCalls):
         Raises:
             InvalidRequest: No node has tiers for what ``to`` asks.
         """
-        return warm_up(
-            self._open_core(),
-            [urls] if isinstance(urls, str) else urls,
-            target=to,
-            dry_run=dry_run,
-            on_progress=on_progress,
-            stop=stop or threading.Event(),
-        )
+        core, wanted = self._open_core(), [urls] if isinstance(urls, str) else urls
+        with WarmTelling(core, is_silent=dry_run) as telling:
+            return warm_up(
+                core,
+                telling.named(wanted),
+                target=to,
+                dry_run=dry_run,
+                on_progress=telling.noted(on_progress),
+                stop=stop or threading.Event(),
+            )
 
     def start_warmup(self, urls: Iterable[str], *, to: Target = "owners") -> str:
         """As `warmup`, by a node in the background; return which one, at once.

@@ -17,11 +17,13 @@ from penstock.doctor.examine import Doctor
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_messages import (
+    CHANGE_TIMEOUT_S,
+    SCAN_TIMEOUT_S,
+    STATUS_TIMEOUT_S,
     handoff_s,
     models_from_proto,
     move_from_proto,
     node_from_proto,
-    pins_from_proto,
     weight_changes,
 )
 from penstock.operator_results import (
@@ -29,10 +31,11 @@ from penstock.operator_results import (
     DrainStatus,
     Evicted,
     Models,
-    Pins,
     WeightsPreview,
     WeightsSet,
 )
+from penstock.overviews import Overviews
+from penstock.pin_calls import PinCalls
 from penstock.placement import Placement
 from penstock.routing import Routing
 from penstock.rpc import (
@@ -43,17 +46,14 @@ from penstock.rpc import (
     GET_PLACEMENT,
     GET_SETTINGS,
     LIST_MODELS,
-    LIST_PINS,
     LIST_VOLUMES,
     NODE_STATUS,
-    PIN,
     PUT_VOLUME,
     REMOVE_VOLUME,
     SET_SETTINGS,
     SET_WEIGHTS,
     STATUS,
     UNCORDON,
-    UNPIN,
     Channels,
 )
 from penstock.support import Support
@@ -63,18 +63,12 @@ from penstock.volume_messages import volume_from_proto, volume_to_proto
 from penstock.volumes import Volume
 from penstock.wire import view_from_proto
 
-STATUS_TIMEOUT_S = 20.0
-"""The node that is asked waits a few seconds for each of the others."""
-CHANGE_TIMEOUT_S = 20.0
-"""A change is answered when it is in force."""
 IN_FORCE_TIMEOUT_S = 10.0
 IN_FORCE_POLL_S = 0.02
 DRAIN_POLL_S = 0.5
-SCAN_TIMEOUT_S = 90.0
-"""For calls in which every node goes through its whole index."""
 
 
-class Operator:
+class Operator(PinCalls):
     """An operator's connection to a cluster. Thread-safe; `connect` makes one.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, or the change
@@ -82,7 +76,7 @@ class Operator:
     """
 
     def __init__(self, nodes: Nodes, channels: Channels) -> None:
-        self._nodes = nodes
+        super().__init__(nodes)
         self._channels = channels
         self._catalog = Catalog(nodes, channels)
 
@@ -115,6 +109,11 @@ class Operator:
     def doctor(self) -> Doctor:
         """Looks for what is wrong with the cluster, over the same connections."""
         return Doctor(self._nodes, self._channels, self._catalog)
+
+    @property
+    def overviews(self) -> Overviews:
+        """What the cluster does at this moment, over the same connections."""
+        return Overviews(self._nodes)
 
     def status(self) -> ClusterStatus:
         """Return every node of the cluster, and sums of what they counted."""
@@ -332,39 +331,6 @@ class Operator:
         request = operator_pb2.EvictRequest(urls=urls)
         answer = self._nodes.call(EVICT, request, timeout_s=SCAN_TIMEOUT_S)
         return Evicted(answer.chunks, answer.bytes, tuple(answer.unreachable))
-
-    # Pins.
-
-    def pin(self, urls: Sequence[str]) -> Pins:
-        """Keep objects, evicted last and brought in again when lost; all or none. Return the pins.
-
-        Owners bring in what they have not got, in the background; `Cache.warmup` is faster.
-
-        Args:
-            urls: Objects, or everything below a url that ends in ``/`` or is no object: what is
-                there now, in its present version. Pin it again for what has come since.
-
-        Raises:
-            ObjectNotFound: There is nothing at one of them.
-            InvalidRequest: They take more than may be pinned; the message has the numbers.
-        """
-        request = operator_pb2.PinRequest(urls=urls)
-        return pins_from_proto(self._nodes.call(PIN, request, timeout_s=SCAN_TIMEOUT_S))
-
-    def unpin(self, urls: Sequence[str]) -> None:
-        """Lift pins, by their urls, all or none; what is cached of them ages out.
-
-        Raises:
-            InvalidRequest: One of them is not pinned.
-        """
-        request = operator_pb2.UnpinRequest(urls=urls)
-        self._nodes.call(UNPIN, request, timeout_s=CHANGE_TIMEOUT_S)
-
-    def pins(self) -> Pins:
-        """Return all pins, sorted by url, and how much of each is held."""
-        request = operator_pb2.ListPinsRequest()
-        answer = self._nodes.call(LIST_PINS, request, timeout_s=STATUS_TIMEOUT_S)
-        return pins_from_proto(answer, unreachable=answer.unreachable)
 
     def models(self) -> Models:
         """Return what was opened of late or is pinned, by directory, and how much is held."""

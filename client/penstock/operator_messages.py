@@ -6,6 +6,13 @@ from collections.abc import Mapping, Sequence
 from penstock.operator_results import Models, ModelStatus, Move, NodeStatus, Pins, PinStatus
 from penstock.v1 import operator_pb2
 
+STATUS_TIMEOUT_S = 20.0
+"""The node that is asked waits a few seconds for each of the others."""
+CHANGE_TIMEOUT_S = 20.0
+"""A change is answered when it is in force."""
+SCAN_TIMEOUT_S = 90.0
+"""For calls in which every node goes through its whole index."""
+
 
 def node_from_proto(node: operator_pb2.NodeSummary) -> NodeStatus:
     """Return a node of a status."""

@@ -133,6 +133,7 @@ class Tally:
 
     objects: int = 0
     total_bytes: int = 0
+    total_chunks: int = 0
     is_total_final: bool = False
     pending: int = 0
     """Chunks that are to be asked for, or have been."""
@@ -143,10 +144,11 @@ class Tally:
     failures: list[WarmupFailure] = field(default_factory=list)
     failed_objects: int = 0
 
-    def found(self, size_bytes: int) -> None:
+    def found(self, size_bytes: int, *, chunks: int) -> None:
         """Count an object."""
         self.objects += 1
         self.total_bytes += size_bytes
+        self.total_chunks += chunks
 
     def settle(self, chunk: WarmChunk, *, was_here: bool) -> None:
         """Count a chunk that is there."""
@@ -188,4 +190,5 @@ class Tally:
             self.warm_bytes,
             self.failed_bytes,
             self.is_total_final,
+            self.total_chunks,
         )

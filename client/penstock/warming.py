@@ -223,7 +223,8 @@ class Warming:
         if isinstance(found, NotOpened):
             self._tally.fail_object(found.url, found.error)
         else:
-            self._tally.found(found.opened.id.size * len(self._homes))
+            homes, wanted = len(self._homes), found.opened.id
+            self._tally.found(wanted.size * homes, chunks=wanted.chunk_count * homes)
 
     def _offer(self, found: Handle | NotOpened | BaseException | None) -> None:
         while not self._ends.is_set():

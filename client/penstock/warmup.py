@@ -25,6 +25,8 @@ class WarmupProgress:
     failed_bytes: int = 0
     is_total_final: bool = False
     """Whether all objects have been found."""
+    total_chunks: int = 0
+    """Of what was found so far, as `total_bytes`."""
 
     @property
     def done_bytes(self) -> int:

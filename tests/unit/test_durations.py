@@ -84,7 +84,7 @@ def test_all_figures_of_reads_follow_from_one_sum() -> None:
     metrics = NodeMetrics(version="test", inflight=Inflight())
     pairs: list[tuple[str, Source]] = [("bulk", "disk"), ("host", "disk"), ("bulk", "origin")]
     for plane, source in pairs:
-        metrics.served(plane=plane, source=source, length=10, seconds=0.003, reads=4)
+        metrics.served(plane=plane, source=source, key="k", length=10, seconds=0.003, reads=4)
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, labels)

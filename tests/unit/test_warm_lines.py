@@ -87,7 +87,7 @@ def test_what_is_put_off_is_due_at_its_time_and_once() -> None:
 
 def test_the_tally_adds_up() -> None:
     tally, all_of_it = Tally(pending=10), chunks(10)
-    tally.found(SIZE)
+    tally.found(SIZE, chunks=10)
     tally.settle(all_of_it[0], was_here=True)
     for chunk in all_of_it[1:8]:
         tally.settle(chunk, was_here=False)
@@ -102,6 +102,7 @@ def test_the_tally_adds_up() -> None:
         cold_bytes=7 * CHUNK,
         warm_bytes=CHUNK,
         failed_bytes=CHUNK + 5,
+        total_chunks=10,
     )
     assert tally.progress().done_bytes == SIZE
     assert tally.pending == 0

@@ -6,6 +6,7 @@ Not responsible for: writing them (`operations`), moving chunks (`penstock_node.
 """
 
 import datetime
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from penstock.errors import Conflict, InvalidRequest
@@ -29,11 +30,21 @@ def state_of(state: ClusterState, node: str) -> NodeState:
     It is drained when all members act on the placement without it, and it has nothing left to
     hand over: then it is safe to stop.
     """
+    return states_of(state, [node])[node]
+
+
+def states_of(state: ClusterState, nodes: Iterable[str]) -> dict[str, NodeState]:
+    """Return what state each of some nodes is in: see `state_of`."""
+    placed = state.placement.nodes if state.placement else ()
+    weightless = {each.id for each in placed if each.weight == 0}
+    return {node: _state_of(state, node, has_weight=node not in weightless) for node in nodes}
+
+
+def _state_of(state: ClusterState, node: str, *, has_weight: bool) -> NodeState:
     member = state.members.get(node)
     if member is None:
         return "away"
-    placed = state.placement.nodes if state.placement else ()
-    if not any(each.id == node and each.weight == 0 for each in placed):
+    if has_weight:
         return "alive"
     override = state.weights.get(node)
     if override is None or override.purpose != "drain":

@@ -6,17 +6,20 @@ Not responsible for: what else a catalog answers there (`catalog_server.admin`).
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import uvicorn
+from google.protobuf.json_format import MessageToDict
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from penstock.errors import PenstockError
+from penstock.errors import NotPermitted, PenstockError
+from penstock.v1.operator_pb2 import StatusResponse
+from penstock_node.overview.overviews import Overviews
+from penstock_node.serve.overview_api import Answer, overview_routes
 from penstock_node.transport.listening import bind
 
 _CLOSED = (
@@ -67,7 +70,8 @@ def node_app(
     registry: CollectorRegistry,
     *,
     is_ready: Callable[[], bool],
-    cluster: Callable[[], Awaitable[Mapping[str, Any]]],
+    cluster: Callable[[], Awaitable[StatusResponse]],
+    overviews: Overviews,
     is_open: bool,
 ) -> Starlette:
     """Return what a node answers.
@@ -76,6 +80,7 @@ def node_app(
         registry: For ``/metrics``.
         is_ready: For ``/readyz``.
         cluster: For ``/api/cluster``.
+        overviews: For the rest of ``/api/``.
         is_open: Whether metrics and the cluster may be shown.
     """
 
@@ -85,19 +90,26 @@ def node_app(
         return PlainTextResponse("not ready: joining the cluster, or stopping\n", status_code=503)
 
     async def api_cluster(_request: Request) -> Response:
-        if not is_open:
-            return PlainTextResponse(_CLOSED, status_code=403)
-        try:
-            return JSONResponse(await cluster())
-        except PenstockError as error:
-            body = {"error": error.name, "message": str(error)}
-            return JSONResponse(body, status_code=error.http_status)
+        return JSONResponse(MessageToDict(await cluster(), preserving_proto_field_name=True))
+
+    def guarded(answer: Answer) -> Answer:
+        async def answer_or_refuse(request: Request) -> Response:
+            try:
+                if not is_open:
+                    raise NotPermitted(_CLOSED.rstrip())
+                return await answer(request)
+            except PenstockError as error:
+                body = {"error": error.name, "message": str(error)}
+                return JSONResponse(body, status_code=error.http_status)
+
+        return answer_or_refuse
 
     return Starlette(
         routes=[
             *shared_routes(registry, is_open=is_open),
             Route("/readyz", readyz),
-            Route("/api/cluster", api_cluster),
+            Route("/api/cluster", guarded(api_cluster)),
+            *overview_routes(overviews, guarded=guarded),
         ]
     )
 

@@ -182,6 +182,7 @@ class BulkService:
         self._metrics.served(
             plane=PLANE,
             source=answer.source,
+            key=answer.chunk.object.key,
             length=stop - start,
             seconds=time.monotonic() - begun,
         )

@@ -166,8 +166,11 @@ class CacheService(cache_pb2_grpc.CacheServicer):
             else:
                 blocks = memoryview(content.read(first, last))
                 verify_blocks(blocks, checksums_between(content.checksums, first, last))
-        seconds = time.monotonic() - begun
         self._metrics.served(
-            plane="grpc", source=answer.source, length=piece.length, seconds=seconds
+            plane="grpc",
+            source=answer.source,
+            key=answer.chunk.object.key,
+            length=piece.length,
+            seconds=time.monotonic() - begun,
         )
         return blocks[piece.start - first : piece.stop - first]

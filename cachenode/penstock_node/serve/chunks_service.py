@@ -125,8 +125,13 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             else:
                 with tracing.span("disk", disk=content.disk.path):
                     data = content.read(start, stop)
-        seconds = time.monotonic() - begun
-        self._metrics.served(plane="grpc", source=answer.source, length=len(data), seconds=seconds)
+        self._metrics.served(
+            plane="grpc",
+            source=answer.source,
+            key=answer.chunk.object.key,
+            length=len(data),
+            seconds=time.monotonic() - begun,
+        )
         tracing.here().note(source=answer.source)
         tracing.here().add_bytes(len(data))
         return cache_pb2.GetChunkResponse(

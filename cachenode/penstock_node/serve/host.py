@@ -302,6 +302,7 @@ class HostSession:
         return host_pb2.HostChunk(index=index, file=file)
 
     def _count(self, given: Sequence[tuple[Given, int]]) -> None:
+        """Count what is given away: chunks of one object."""
         reads, read_bytes = Counter[Source](), Counter[Source]()
         for one, length in given:
             reads[one.source] += 1
@@ -311,6 +312,7 @@ class HostSession:
             self._service.metrics.served(
                 plane=PLANE,
                 source=source,
+                key=given[0][0].chunk.object.key,
                 length=read_bytes[source],
                 seconds=seconds,
                 reads=count,

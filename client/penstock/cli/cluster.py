@@ -1,25 +1,32 @@
 """`penstock status`, `penstock forget`: the cluster's nodes."""
 
 import dataclasses
+import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.connection import Address, Json, complete_node, open_operator
+from penstock.cli.live import EVERY_DEFAULT, Every, follow
 from penstock.cli.models import say_models
 from penstock.cli.output import (
     CLUSTER_PANEL,
     Column,
     counted,
     percent,
+    rendered,
     say,
     say_json,
-    say_table,
+    table,
     verb,
 )
 from penstock.units import format_size
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from penstock.operator import Operator
     from penstock.operator_results import ClusterStatus, NodeStatus
 
 _COLUMNS = (
@@ -48,28 +55,61 @@ def status(
     models: Annotated[
         bool, typer.Option("--models", help="Show what is cached of models, by directory.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, in place in a terminal; see also: penstock top.")
+    ] = False,
+    every: Every = EVERY_DEFAULT,  # type: ignore[assignment]  # the parser makes it a number
     address: Address = None,
     as_json: Json = False,
 ) -> None:
     """Show the cluster's nodes, their weights and what they hold."""
+    if models and watch:
+        raise typer.BadParameter("watch models with: penstock top", param_hint="--watch")
     if models:
         say_models(address, as_json=as_json)
         return
     with open_operator(address) as operator:
-        found = operator.status()
+        if watch and sys.stdout.isatty() and not as_json:
+            follow(
+                operator.status,
+                lambda found, size: _picture(found, lines=size.height),
+                every_s=every,
+            )
+        _say_status(operator, as_json=as_json)
+        while watch:
+            sys.stdout.flush()
+            time.sleep(every)
+            _say_status(operator, as_json=as_json)
+
+
+def _say_status(operator: "Operator", *, as_json: bool) -> None:
+    found = operator.status()
     if as_json:
         say_json(dataclasses.asdict(found))
     else:
-        _say_status(found)
+        for line in rendered(lambda _size: _picture(found)):
+            say(line)
 
 
-def _say_status(found: "ClusterStatus") -> None:
+def _picture(found: "ClusterStatus", *, lines: int | None = None) -> "RenderableType":
+    """Return the status; where there are only so many lines, the nodes that fit."""
+    from rich.console import Group
+    from rich.text import Text
+
     away = sum(node.state == "away" for node in found.nodes)
-    nodes = counted(len(found.nodes), "node") + (f", {away} away" if away else "")
-    say(f"cluster {found.cluster}, epoch {found.epoch}, {nodes}\n")
-    say_table(_COLUMNS, [_row(node) for node in found.nodes])
+    count = counted(len(found.nodes), "node") + (f", {away} away" if away else "")
+    above = Text(f"cluster {found.cluster}, epoch {found.epoch}, {count}\n")
+    below = ""
     if any(node.weight_source == "override" for node in found.nodes):
-        say(f"\n{_OVERRIDE_MARK} set by an operator; back to automatic: penstock weight auto NODE")
+        below = (
+            f"\n{_OVERRIDE_MARK} set by an operator; back to automatic: penstock weight auto NODE"
+        )
+    nodes = found.nodes
+    if lines is not None and len(nodes) > (room := lines - 3 - len(below.splitlines())):
+        nodes = tuple(sorted(nodes, key=lambda node: node.state != "away")[: room - 1])
+        below = f"… and {counted(len(found.nodes) - len(nodes), 'more node')}{below}"
+    shown = table(_COLUMNS, [_row(node) for node in nodes])
+    return Group(above, shown, *([Text(below)] if below else []))
 
 
 def _row(node: "NodeStatus") -> tuple[str, ...]:

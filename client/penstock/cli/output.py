@@ -13,11 +13,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import typer
 
 from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleDimensions, RenderableType
+    from rich.table import Table
 
 WIDE = 1000
 """Columns of what is not a terminal: nothing is wrapped there."""
@@ -57,27 +61,38 @@ def note(text: str) -> None:
 
 def say_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Print rows below their columns' titles; names that do not fit are folded, never cut."""
-    from rich.console import Console
+    for line in rendered(lambda _size: table(columns, rows)):
+        say(line)
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> "Table":
+    """Return rows below their columns' titles."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(
+        made.add_column(
             column.title,
             justify="right" if column.is_number else "left",
             no_wrap=column.is_number,
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def rendered(draw: "Callable[[ConsoleDimensions], RenderableType]") -> list[str]:
+    """Return the lines of what is drawn for the terminal's size, or for a wide one."""
+    from rich.console import Console
+
     is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     console = Console(file=sys.stdout, width=WIDE if is_free else None)
     # By way of a text: rich has a mind of its own about pipes that close.
     with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        say(line.rstrip())
+        console.print(draw(console.size))
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def verb(function: Callable[Parameters, None]) -> Callable[Parameters, None]:

@@ -197,6 +197,7 @@ class Body:
         self._sending.metrics.served(
             plane=self._sending.plane,
             source=answer.source,
+            key=self._opened.id.key,
             length=piece.length,
             seconds=time.monotonic() - self._begun,
         )
