@@ -23,15 +23,18 @@ from penstock.deadline import Deadline
 from penstock.diagnosis_rpc import EXAMINE, KNOWN
 from penstock.errors import InvalidRequest, NodeUnavailable, Overloaded
 from penstock.rpc import Channels
+from penstock.tls import Tls
 from penstock.v1 import diagnosis_pb2
 from penstock_node.diagnosis import disks as disks_module
 from penstock_node.diagnosis.disks import MEASURED_BYTES, Disks, file_system_of, measure
 from penstock_node.diagnosis.peers import ROUND_S, transfer
 from penstock_node.diagnosis.process import process_limits
 from penstock_node.store.tier import Tier
-from penstock_node.testbed.cluster import TierSpec
+from penstock_node.testbed.certificates import Authority
+from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
+from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.odd_disk import OddDisk, small_disk
-from penstock_node.testbed.processes import free_port
+from penstock_node.testbed.processes import free_port, wait_until
 from tests.integration.one_node import OneNode, one_node
 
 MIB = 1 << 20
@@ -273,6 +276,36 @@ def test_a_cluster_of_one_is_examined_without_etcd(node: OneNode, channels: Chan
     assert [each.id for each in known.nodes] == ["node"]
     assert [f for f in found.findings if f.severity != "advice"] == []
     assert found.is_well
+
+
+def test_nodes_that_ask_for_certificates_examine_each_other(
+    tmp_path: Path, etcd: EtcdServer
+) -> None:
+    authority = Authority(tmp_path)
+    authority.create()
+    cert, key = authority.issue("penstock")
+    tls = {"cert": str(cert), "key": str(key), "ca": str(authority.ca)}
+    nodes = [NodeSpec(name, config={"tls": tls}) for name in ("n1", "n2")]
+    cluster = LocalCluster(tmp_path / "nodes", nodes, etcd=etcd.endpoint, name="doctor-tls")
+    try:
+        for each in cluster.nodes.values():
+            each.launch()
+        for each in cluster.nodes.values():
+            each.wait_ready()
+        address, shown = cluster["n1"].address, Tls(authority.ca, cert, key)
+        with operator.connect(address, tls=shown) as connection:
+            wait_until(
+                lambda: len(connection.placement().nodes) == 2,
+                deadline_s=DEADLINE_S,
+                what="both are on the ring",
+            )
+            found = connection.doctor.examine()
+    finally:
+        cluster.stop()
+
+    worse = [(f.severity, str(f.place)) for f in found.findings if f.severity != "advice"]
+    assert worse == [("warning", f"etcd {etcd.endpoint}")]  # Its version.
+    assert all(each.peers[0].received_bytes for each in found.facts.examined.values())
 
 
 # The verb

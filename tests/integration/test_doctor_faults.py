@@ -24,7 +24,7 @@ FAULTS = {
     "slow_link": ("links", "warning", "is slow"),
     "slow_origin": ("origins", "warning", "is slow"),
     "hot_chunk": ("hot chunks", "advice", "llama/config.json"),
-    "bad_weight": ("weights", "warning", "weight 1000 was set by hand (a test of last year)"),
+    "bad_weight": ("weights", "warning", "(a test of last year): a share of"),
     "stale_placement": ("placement", "problem", "does not reach etcd"),
     "clock_skew": ("clocks", "", "its clock is"),
     "wrong_credentials": ("origins", "problem", "refuses the credentials"),

@@ -244,7 +244,7 @@ def test_a_weight_far_from_what_the_capacity_says_is_found(
 def test_a_bad_weight_is_told_with_what_it_does_to_shares() -> None:
     found = only(check_weights(weighing(n2=WeightSet(1700, "a try", NOW, ""))))
 
-    assert "weight 1700 was set by hand (a try): a share of 85.0 %" in found.what
+    assert "1700 was set by hand on 2023-11-14 22:13 UTC (a try): a share of 85.0 %" in found.what
     assert "25.0 %" in found.what
     assert found.fix == "penstock weight auto n2"
 

@@ -2,7 +2,7 @@
 
 import datetime
 
-from penstock.doctor.facts import Facts, KnownNode
+from penstock.doctor.facts import Facts, KnownNode, WeightSet
 from penstock.doctor.finding import Checked, Finding, Place
 from penstock.doctor.judging import counted
 from penstock.placement import WEIGHT_MAX, WEIGHT_UNIT
@@ -34,16 +34,21 @@ def check_weights(facts: Facts) -> Checked:
 def _cordoned(node: KnownNode, now: float) -> Finding:
     override = node.override
     assert override is not None, "asked of those that were cordoned"
-    since = datetime.datetime.fromtimestamp(override.set_at, datetime.UTC)
     age_s = max(0.0, now - override.set_at)
-    reason = f" ({override.reason})" if override.reason else ""
     return Finding(
         "warning" if age_s > FORGOTTEN_S else "advice",
         Place("node", node.id),
-        f"{node.state} since {since:%Y-%m-%d %H:%M} UTC, {format_duration(age_s)}{reason}",
+        f"{node.state} for {format_duration(age_s)}, since {_set(override)}",
         f"its {format_size(node.owned_capacity_bytes)} are no part of the cache",
         f"when the work is done: penstock uncordon {node.id}",
     )
+
+
+def _set(override: WeightSet) -> str:
+    """Return when it was set, and why."""
+    since = datetime.datetime.fromtimestamp(override.set_at, datetime.UTC)
+    reason = f" ({override.reason})" if override.reason else ""
+    return f"{since:%Y-%m-%d %H:%M} UTC{reason}"
 
 
 def _overridden(node: KnownNode, owners: list[KnownNode]) -> list[Finding]:
@@ -55,14 +60,13 @@ def _overridden(node: KnownNode, owners: list[KnownNode]) -> list[Finding]:
     share = node.weight / weights if weights else 0.0
     if len(owners) < 2 or fair / FAR <= share <= fair * FAR:
         return []
-    reason = f" ({override.reason})" if override.reason else ""
+    holds = format_size(node.owned_capacity_bytes)
     return [
         Finding(
             "warning",
             Place("node", node.id),
-            f"weight {node.weight} was set by hand{reason}: a share of {share * 100:.1f} %, where "
-            f"its capacity of {format_size(node.owned_capacity_bytes)} stands for "
-            f"{fair * 100:.1f} %",
+            f"weight {node.weight} was set by hand on {_set(override)}: a share of "
+            f"{share * 100:.1f} %, where its capacity of {holds} stands for {fair * 100:.1f} %",
             "it has to evict what the others would have room for, and serves more than its part"
             if share > fair
             else "the others evict, while it has room",
