@@ -4,8 +4,9 @@
 
 Two nodes hold the same object; one of them, made for this, counts neither reads nor what is done
 on its disks. They take turns, so that a busy moment hits both, with chunks of 4 MiB and, where
-counting weighs sixteen times as much, of 256 KiB. Counting alone is timed too, as the processor
-time of a call, beside what a node spends on a chunk. ``--quick`` reads 8 MiB once.
+counting weighs more, of 256 KiB. Counting alone is timed too, as the processor
+time of a call, beside what a node spends on a chunk; by the socket that is more than it is, as an
+answer of many chunks counts once. ``--quick`` reads 8 MiB once.
 """
 
 import contextlib
