@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Install what the benchmarks and their tests measure Penstock against. Where that cannot be
-# done, the benchmarks say so in their tables.
+# Install what the benchmarks and their tests measure Penstock against, and the browser that the
+# web page is tested with. Where that cannot be done, the benchmarks say so in their tables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/venv.sh
 source tools/debian.sh
 
-debian_packages iperf3 nginx-light
+debian_packages iperf3 nginx-light chromium

@@ -1,7 +1,8 @@
 """The admin port of a node or a catalog: health for probes, metrics for Prometheus, and more.
 
 Responsible for: the port, what every process answers there, and the cluster as JSON.
-Not responsible for: what else a catalog answers there (`catalog_server.admin`).
+Not responsible for: what else a catalog answers there (`catalog_server.admin`), and the page of
+a node (`web_page`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from penstock.errors import PenstockError
+from penstock_node.serve.web_page import page_routes
 from penstock_node.transport.listening import bind
 
 _CLOSED = (
@@ -76,7 +78,7 @@ def node_app(
         registry: For ``/metrics``.
         is_ready: For ``/readyz``.
         cluster: For ``/api/cluster``.
-        is_open: Whether metrics and the cluster may be shown.
+        is_open: Whether metrics, the cluster and the page may be shown.
     """
 
     async def readyz(_request: Request) -> Response:
@@ -96,6 +98,7 @@ def node_app(
     return Starlette(
         routes=[
             *shared_routes(registry, is_open=is_open),
+            *page_routes(closed=None if is_open else _CLOSED),
             Route("/readyz", readyz),
             Route("/api/cluster", api_cluster),
         ]
