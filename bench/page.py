@@ -11,6 +11,7 @@ state no row moves, sorted by what is read nearly all do.
 ``--quick`` shows 50 nodes: it shows that the benchmark runs.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ def refreshes(page: Page, site: PageSite, count: int) -> list[dict[str, float]]:
         times.append(thread_times(session))
     return [
         {name: 1e3 * (after[name] - before[name]) for name in after}
-        for before, after in zip(times, times[1:], strict=False)
+        for before, after in itertools.pairwise(times)
     ]
 
 

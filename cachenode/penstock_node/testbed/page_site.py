@@ -56,13 +56,17 @@ class PageSite:
     Documents are made when they are first asked for, unless `prepare` has made them.
     """
 
-    def __init__(self, documents: PageDocuments, *, ticks: int = 1) -> None:
+    def __init__(
+        self, documents: PageDocuments, *, ticks: int = 1, closed: str | None = None
+    ) -> None:
         """Serve ``documents``; each look at the overview is a tick later, in a round of ``ticks``.
 
-        `refusal` may be set, and `documents` exchanged by `show`, while it serves.
+        `refusal` may be set, and `documents` exchanged by `show`, while it serves. ``closed`` is
+        why the page itself is not shown.
         """
         self._documents = documents
         self._ticks = ticks
+        self._closed = closed
         self._bodies: dict[tuple[str | int, ...], bytes] = {}
         self.refusal: Refusal | None = None
         self.asked: Counter[str] = Counter()
@@ -129,7 +133,7 @@ class PageSite:
 
     def _routes(self) -> list[Route]:
         told = [Route(f"/api/{name}", self._answers(name)) for name in _TOLD]
-        return [*page_routes(closed=None), *told]
+        return [*page_routes(closed=self._closed), *told]
 
     def _answers(self, name: str) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:

@@ -106,7 +106,7 @@ export class Chart {
     this.#values = this.#series.map(({ label, kind }) => {
       const value = element("b");
       const swatch = element("span", { class: `swatch kind-${kind}`, "aria-hidden": "true" });
-      legend.append(isOne ? element("li", {}, value) : element("li", {}, swatch, `${label} `, value));
+      legend.append(element("li", {}, ...(isOne ? [] : [swatch, `${label} `]), value));
       return new Text(value);
     });
     const plot = element("div", { class: "plot" }, this.#svg, top);

@@ -86,9 +86,8 @@ export class ChunkMap {
     const { chunks, version } = object;
     const held = chunks.filter(([, holders]) => holders.length > 0).length;
     const part = percent(chunks.length > 0 ? held / chunks.length : 1);
-    this.#facts.write(
-      `${size(object.size)} in ${counted(chunks.length, "chunk")}, ${part} held, version ${version}`,
-    );
+    const all = `${size(object.size)} in ${counted(chunks.length, "chunk")}`;
+    this.#facts.write(`${all}, ${part} held, version ${version}`);
     this.#layOut();
     this.#draw();
     this.#changed();

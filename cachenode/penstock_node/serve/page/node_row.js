@@ -53,7 +53,9 @@ function stateText({ state, told_at: toldAt }, at) {
   return `away ${duration(Math.max(0, at - toldAt))}`;
 }
 
-const placeText = ({ id, host, zone }) => [host === id ? "" : host, zone].filter(Boolean).join(" · ");
+function placeText({ id, host, zone }) {
+  return [host === id ? "" : host, zone].filter(Boolean).join(" · ");
+}
 
 /** A row without a node. */
 function emptyRow() {

@@ -33,7 +33,10 @@ export function duration(seconds) {
 export const percent = (part) => (part === null ? UNKNOWN : `${(part * 100).toFixed(1)} %`);
 
 /** A node's share of the ring: among a thousand nodes a tenth of a percent says nothing. */
-export const share = (part) => (part < 0.01 ? `${(part * 100).toFixed(2)} %` : percent(part));
+export function share(part) {
+  if (part === 0) return "0 %";
+  return part < 0.01 ? `${(part * 100).toFixed(2)} %` : percent(part);
+}
 
 /** A number of things, with its thousands apart. */
 export const count = (number) => COUNT.format(number);
