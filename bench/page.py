@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from playwright.sync_api import Browser, CDPSession, Page
+from playwright.sync_api import Browser, CDPSession, Page, ViewportSize
 
 from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 from penstock_node.testbed.browser import chromium
@@ -31,7 +31,7 @@ TICKS = 8
 """Documents that are there before anything is measured."""
 REFRESH_DEADLINE_S = 20.0
 ORDERS = ("State", "Read")
-WINDOW = {"width": 1280, "height": 800}
+WINDOW: ViewportSize = {"width": 1280, "height": 800}
 DRAWN = """new Promise((done) => {
   new PerformanceObserver((marks) => done(marks.getEntriesByName("drawn")[0].startTime))
     .observe({ type: "mark", buffered: true });

@@ -181,13 +181,18 @@ def test_a_thousand_nodes_are_all_reached_by_scrolling(pages: Pages) -> None:
 def test_a_row_in_focus_stays_however_far_it_is_scrolled(pages: Pages) -> None:
     with PageSite(PageDocuments(1_000)) as site:
         page = pages.open(site)
-        link = row(page, "gpu-0003").get_by_role("link")
-        link.focus()
-
+        row(page, "gpu-0003").get_by_role("link").focus()
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         expect(row(page, "gpu-0999")).to_be_visible()
+        expect(row(page, "gpu-0003").get_by_role("link")).to_be_focused()
 
-        expect(link).to_be_focused()
+        row(page, "gpu-0999").get_by_role("link").focus()
+        page.evaluate("scrollTo(0, 0)")
+        expect(row(page, "gpu-0000")).to_be_attached()
+
+        expect(row(page, "gpu-0003")).to_be_attached()
+        expect(row(page, "gpu-0999").get_by_role("link")).to_be_focused()
+        assert column(page, "node")[:4] == ["gpu-0000", "gpu-0001", "gpu-0002", "gpu-0003"]
 
 
 def test_a_wrong_weight_is_named_beside_the_ring(site: PageSite, pages: Pages) -> None:
@@ -245,17 +250,19 @@ def test_a_models_chunks_are_shown_over_the_nodes(site: PageSite, pages: Pages) 
     )
 
 
-def test_a_chunk_tells_who_owns_and_holds_it(site: PageSite, pages: Pages) -> None:
+def test_a_chunk_tells_who_owns_it_and_where_it_is_missing(site: PageSite, pages: Pages) -> None:
     page = pages.open(site, f"#/model?url={MODEL_URL}")
-    [config, *_] = TROUBLED.chunks(MODEL_URL)["objects"]
-    [[owners, _]] = config["chunks"]
-    tiles = page.get_by_role("slider", name="Chunks of").first
+    chunks = TROUBLED.chunks(MODEL_URL)["objects"][1]["chunks"]
+    index = next(n for n, (owners, holders) in enumerate(chunks) if holders == owners[:1])
+    holder, lacking = (TROUBLED.name(owner) for owner in chunks[index][0])
+    tiles = page.get_by_role("slider", name="Chunks of").nth(1)
 
     tiles.press("Home")
+    for _ in range(index):
+        tiles.press("ArrowRight")
 
-    names = ", ".join(TROUBLED.name(owner) for owner in owners)
-    told = re.compile(f"^chunk 0, 0 B to 4.2 MB: owned by {names}; held by ")
-    expect(tiles).to_have_attribute("aria-valuetext", told)
+    told = f"owned by {holder}, {lacking}; held by {holder}; missing at {lacking}"
+    expect(tiles).to_have_attribute("aria-valuetext", re.compile(f"^chunk {index}, .*: {told}$"))
 
 
 def test_a_nodes_chunks_are_shown_alone(site: PageSite, pages: Pages) -> None:

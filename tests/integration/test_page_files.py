@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import re
 from collections.abc import Iterator, Mapping
+from email.message import Message
 
 import pytest
 
@@ -26,7 +27,7 @@ def site() -> Iterator[PageSite]:
 
 def get(
     site: PageSite, path: str, headers: Mapping[str, str] | None = None
-) -> tuple[int, Mapping[str, str], bytes]:
+) -> tuple[int, Message, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=DEADLINE_S)
     with contextlib.closing(connection):
         connection.request("GET", f"/{path}", headers=dict(headers or {}))

@@ -168,17 +168,17 @@ def test_the_skip_link_leads_past_the_header(site: PageSite, pages: Pages) -> No
     expect(page.get_by_role("heading", level=1)).to_have_text("gpu-00")  # The view stays.
 
 
-def test_a_refresh_leaves_the_focus_where_it_is(pages: Pages) -> None:
-    with PageSite(TROUBLED) as own:
+def test_the_focus_stays_on_a_node_though_its_row_moves(pages: Pages) -> None:
+    with PageSite(PageDocuments(3)) as own:
         page = drawn(pages.open(own))
-        page.get_by_role("button", name="Read").click()
-        link = row(page, "gpu-03").get_by_role("link")
-        link.focus()
-        before = row(page, "gpu-03").locator(".read").inner_text()
+        page.get_by_role("button", name="Weight").press("Enter")
+        link = row(page, "gpu-2").get_by_role("link")
+        link.focus()  # The heaviest: it stands first.
 
-        own.show(TROUBLED.at(9))
+        # Another node has all rows sorted anew.
+        own.show(PageDocuments(4, odd={2: OddNode(weight=50)}))
 
-        expect(row(page, "gpu-03").locator(".read")).not_to_have_text(before)
+        expect(table(page).get_by_role("link")).to_have_text(["gpu-1", "gpu-0", "gpu-3", "gpu-2"])
         expect(link).to_be_focused()
 
 

@@ -97,7 +97,7 @@ class PageDocuments:
 
     def history(self, node: str | None = None) -> Document:
         """Return what ``/api/history`` answers."""
-        rng = random.Random(f"{self.seed} {node}")
+        rng = _chance(self.seed, node)
         scale = BUSY_BYTES_PER_S * (self.nodes if node is None else 1)
         last = self.tick * TICK_S // STEP_S
 
@@ -121,7 +121,7 @@ class PageDocuments:
 
     def chunks(self, url: str) -> Document:
         """Return what ``/api/chunks`` answers: three objects, of which most is held."""
-        rng = random.Random(f"{self.seed} {url}")
+        rng = _chance(self.seed, url)
         count = 900 if self.nodes < 100 else 4_000
         sizes = {"model-00001-of-00002.safetensors": count, "config.json": 1}
         sizes["model-00002-of-00002.safetensors"] = count // 2
@@ -142,12 +142,12 @@ class PageDocuments:
         return (1 + number % 3) * 100 if odd.weight is None else odd.weight
 
     def _shares(self) -> list[float]:
-        rng = random.Random(self.seed)
+        rng = _chance(self.seed)
         weights = [self._weight(number) * rng.uniform(0.97, 1.03) for number in range(self.nodes)]
         return [weight / sum(weights) for weight in weights]
 
     def _node(self, number: int, share: float) -> Document:
-        odd, rng = self._odd(number), random.Random(f"{self.seed} {self.tick} {number}")
+        odd, rng = self._odd(number), _chance(self.seed, self.tick, number)
         capacity = (1 + number % 3) * UNIT_BYTES
         fair = 0.55 * share * sum((1 + each % 3) * UNIT_BYTES for each in range(self.nodes))
         held = fair if share else 0.2 * capacity
@@ -174,7 +174,7 @@ class PageDocuments:
             "handoff_waiting_bytes": max(0, odd.waiting_bytes - int(self.tick * 360e6)),
             "inflight_bytes": int(rng.uniform(0, 320e6)),
             "tiers": [
-                _tier("/dev/shm/penstock", "memory", memory, 48 * 10**9),
+                _tier("/mnt/memory/penstock", "memory", memory, 48 * 10**9),
                 _tier("/mnt/nvme0/penstock", "owned", used, capacity),
             ],
         }
@@ -213,7 +213,7 @@ class PageDocuments:
 
     def _model(self, number: int) -> Document:
         url, size, gigabytes = _MODELS[number]
-        jitter = random.Random(f"{self.seed} {self.tick} model {number}").uniform(0.95, 1.05)
+        jitter = _chance(self.seed, self.tick, "model", number).uniform(0.95, 1.05)
         return {
             "url": url,
             "bytes": int(size),
@@ -240,6 +240,10 @@ class PageDocuments:
         if chance < 0.03:
             return [rng.randrange(self.nodes)]
         return owners if chance < 0.93 else owners[:1]
+
+
+def _chance(*seed: object) -> random.Random:
+    return random.Random(repr(seed))  # noqa: S311 - no secret comes of it.
 
 
 def _rates(rng: random.Random, read_bytes: float) -> Document:

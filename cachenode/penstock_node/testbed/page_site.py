@@ -67,7 +67,7 @@ class PageSite:
         self._documents = documents
         self._ticks = ticks
         self._closed = closed
-        self._bodies: dict[tuple[str | int, ...], bytes] = {}
+        self._bodies: dict[tuple[object, ...], bytes] = {}
         self.refusal: Refusal | None = None
         self.asked: Counter[str] = Counter()
         self._server: AdminServer | None = AdminServer(_HOST, [0])
