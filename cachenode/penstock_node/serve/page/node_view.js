@@ -104,7 +104,7 @@ export class NodeView {
     const served = (plane) => now(({ served_bytes: bytes }) => rate(bytes[plane] ?? 0));
     this.#served.write(Object.keys(PLANES).map(served));
     this.#split.show(isKnown ? node.rates : null);
-    this.#tiers.show(node.tiers, ({ path }) => path);
+    this.#tiers.show(node.tiers ?? [], ({ path }) => path);
   }
 
   /** Show the answer of /api/history. */

@@ -49,7 +49,7 @@ function messageOf(text, { status, statusText }) {
   }
 }
 
-/** Asks for a path every so often, while it is wanted and somebody looks. One question at a time. */
+/** Asks for a path every so often, while somebody looks: one question at a time. */
 export class Poll {
   #everyMs;
   #path;
