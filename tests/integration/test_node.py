@@ -94,6 +94,13 @@ def test_probes_answer_and_the_cluster_is_told_as_json(node: NodeProcess) -> Non
     assert admin(node, "/nonsense")[0] == 404
 
 
+def test_the_web_page_is_at_the_root_of_the_admin_port(node: NodeProcess) -> None:
+    status, body = admin(node, "/")
+    assert status == 200
+    assert body.startswith("<!doctype html>")
+    assert admin(node, "/page/main.js")[0] == 200
+
+
 def test_health_and_reflection_are_served(node: NodeProcess) -> None:
     with grpc.insecure_channel(node.address) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(

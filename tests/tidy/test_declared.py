@@ -16,6 +16,7 @@ COMES_WITH = {"pydantic-core": "pydantic"}
 OURS = {"penstock", "penstock_node"}
 FOR_TESTS = (
     "cachenode/penstock_node/testbed/odd_disk",
+    "cachenode/penstock_node/testbed/browser",
     "cachenode/penstock_node/testbed/loaders",
     "cachenode/penstock_node/testbed/shards",
 )

@@ -45,6 +45,7 @@ def test_the_wheel_is_pure_python_and_holds_both_packages(wheel: zipfile.ZipFile
     assert "penstock/py.typed" in names
     assert "penstock/v1/cache_pb2.pyi" in names
     assert "penstock_node/__init__.py" in names
+    assert "penstock_node/serve/page/index.html" in names
 
 
 def test_the_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:

@@ -1,7 +1,8 @@
 """The admin port of a node or a catalog: health for probes, metrics for Prometheus, and more.
 
 Responsible for: the port, what every process answers there, and the cluster as JSON.
-Not responsible for: what else a catalog answers there (`catalog_server.admin`).
+Not responsible for: what else a catalog answers there (`catalog_server.admin`), and the page of
+a node (`web_page`).
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from penstock.errors import NotPermitted, PenstockError
 from penstock.v1.operator_pb2 import StatusResponse
 from penstock_node.overview.overviews import Overviews
 from penstock_node.serve.overview_api import Answer, overview_routes
+from penstock_node.serve.web_page import page_routes
 from penstock_node.transport.listening import bind
 
 _CLOSED = (
@@ -81,7 +83,7 @@ def node_app(
         is_ready: For ``/readyz``.
         cluster: For ``/api/cluster``.
         overviews: For the rest of ``/api/``.
-        is_open: Whether metrics and the cluster may be shown.
+        is_open: Whether metrics, the cluster and the page may be shown.
     """
 
     async def readyz(_request: Request) -> Response:
@@ -107,6 +109,7 @@ def node_app(
     return Starlette(
         routes=[
             *shared_routes(registry, is_open=is_open),
+            *page_routes(closed=None if is_open else _CLOSED),
             Route("/readyz", readyz),
             Route("/api/cluster", guarded(api_cluster)),
             *overview_routes(overviews, guarded=guarded),
