@@ -22,7 +22,7 @@ def test_every_alert_has_a_section_and_every_section_an_alert() -> None:
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_section_says_what_it_means_where_to_look_and_what_to_do(name: str) -> None:
-    heads = re.findall(r"^\*\*(\w+):\*\* \S", SECTIONS[name], re.MULTILINE)
+    heads = re.findall(r"^- \*\*(\w+):\*\* \S", SECTIONS[name], re.MULTILINE)
 
     assert heads == ["Means", "Look", "Do"]
 
