@@ -24,6 +24,7 @@ from penstock import operator
 from penstock.cli.app import app
 from penstock.errors import InvalidRequest
 from penstock.overview import PLANES, SERIES, SOURCES
+from penstock_node.overview.chunk_map import OBJECTS_MAX
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
@@ -50,6 +51,9 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for at, (name, size) in enumerate(FILES.items()):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(random.Random(at).randbytes(size))
+    (folder / "many").mkdir()
+    for at in range(OBJECTS_MAX + 1):
+        (folder / f"many/{at:02}").write_bytes(b"x" * at)
     (folder / "slow").mkdir()
     (folder / "slow/model.bin").write_bytes(random.Random(9).randbytes(SLOW_BYTES))
     return folder
@@ -190,6 +194,16 @@ def test_a_map_of_chunks_agrees_with_locate(cluster: LocalCluster, cache: pensto
         ] == [(list(chunk.owners), list(chunk.held_by)) for chunk in located.chunks]
     (alone,) = told(cluster["n2"], "chunks", url=f"{LLAMA}a.bin")["objects"]
     assert alone == objects[0]
+
+
+def test_a_map_of_many_objects_has_the_first_of_them_and_says_so(cluster: LocalCluster) -> None:
+    document = told(cluster["n1"], "chunks", url="penstock://models/many")
+
+    assert document["truncated"]
+    assert [each["url"][-2:] for each in document["objects"]] == [
+        f"{at:02}" for at in range(OBJECTS_MAX)
+    ]
+    assert [len(each["chunks"]) for each in document["objects"]] == [0] + [1] * (OBJECTS_MAX - 1)
 
 
 @pytest.mark.parametrize(

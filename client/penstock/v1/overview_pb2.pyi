@@ -154,7 +154,7 @@ global___WarmupLine = WarmupLine
 
 @typing.final
 class HotDirectory(google.protobuf.message.Message):
-    """A directory whose objects are read, or an object at the top of a volume."""
+    """A directory whose objects are read."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
