@@ -22,6 +22,7 @@ from penstock.errors import (
 from penstock.membership.view import Member
 from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.cluster import Cluster
+from penstock_node.demand import Demand
 from penstock_node.flights import Flight, Flights
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight, Lane, Loan
@@ -61,6 +62,7 @@ class Filler:
         inflight: Inflight,
         incoming: Incoming,
         metrics: NodeMetrics,
+        demand: Demand,
         on_changed: Callable[[Chunk], Awaitable[None]],
     ) -> None:
         """Put the parts together.
@@ -73,6 +75,7 @@ class Filler:
             inflight: The memory that chunks take on their way in.
             incoming: Told of what is on its way, by which placement.
             metrics: What is counted.
+            demand: Told what comes from the origin.
             on_changed: Called when the origin turns out to have another version by now.
         """
         self._cluster = cluster
@@ -81,6 +84,7 @@ class Filler:
         self._keeping = keeping
         self._incoming = incoming
         self._metrics = metrics
+        self.demand = demand
         self._on_changed = on_changed
         self._inflight = inflight
         self._alone: set[bytes] = set()
@@ -134,7 +138,11 @@ class Filler:
     ) -> Filled:
         try:
             filled = await self._keeping.bring(
-                chunk, lambda: self._fetch(chunk, duty), owned=True, flight=flight, reason=reason
+                chunk,
+                lambda: self._fetch(chunk, duty, reason),
+                owned=True,
+                flight=flight,
+                reason=reason,
             )
         finally:
             end()
@@ -151,9 +159,11 @@ class Filler:
             self._flights.forget_landed()
         return await lane.acquire(chunk.length)
 
-    async def _fetch(self, chunk: Chunk, duty: Duty) -> Arrival:
+    async def _fetch(self, chunk: Chunk, duty: Duty, reason: Reason) -> Arrival:
         with self._metrics.filling():
             arrival = await self._from_anywhere(chunk, duty)
+        if arrival.source == "origin":
+            self.demand.came(chunk.object, chunk.index, is_asked_for=reason == "read")
         self._alone.add(chunk.id)
         return arrival
 

@@ -25,6 +25,7 @@ from penstock_node.config_keys import is_loopback
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.state import ClusterState
+from penstock_node.demand import Demand
 from penstock_node.fill import Filler
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.handover import Handover
@@ -134,6 +135,7 @@ class Node:
         self.store = Store(configured.tiers(self.config))
         self._stack.callback(self.store.close)
         self.store.open()
+        self.demand = Demand(capacity_bytes=lambda: self.store.owned_capacity_bytes)
         self.disk_threads = self._threads(self.store.threads_wanted, "disk")
         self.call_threads = self._threads(CALL_THREADS, "call")
 
@@ -227,6 +229,7 @@ class Node:
             inflight=self.inflight,
             incoming=self.incoming,
             metrics=self.metrics,
+            demand=self.demand,
             on_changed=note_change,
         )
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from penstock.address import grpc_addresses
 from penstock.catalog import Catalog
-from penstock.errors import ClusterUnavailable, Conflict
+from penstock.errors import ClusterUnavailable, Conflict, PenstockError
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_messages import (
     handoff_s,
@@ -33,6 +33,7 @@ from penstock.operator_results import (
     WeightsSet,
 )
 from penstock.placement import Placement
+from penstock.reuse import ask_all
 from penstock.routing import Routing
 from penstock.rpc import (
     CORDON,
@@ -55,6 +56,7 @@ from penstock.rpc import (
     UNPIN,
     Channels,
 )
+from penstock.sampled_reads import SampledReads
 from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
 from penstock.volume_messages import volume_from_proto, volume_to_proto
@@ -353,6 +355,16 @@ class Operator:
         request = operator_pb2.ListPinsRequest()
         answer = self._nodes.call(LIST_PINS, request, timeout_s=STATUS_TIMEOUT_S)
         return pins_from_proto(answer, unreachable=answer.unreachable)
+
+    def sampled_reads(
+        self, addresses: Mapping[str, str]
+    ) -> dict[str, SampledReads | PenstockError]:
+        """Return what nodes tell was read of their chunks, by id; those that fail, their errors.
+
+        Args:
+            addresses: Of gRPC, by id.
+        """
+        return ask_all(self._channels, addresses)
 
     def models(self) -> Models:
         """Return what was opened of late or is pinned, by directory, and how much is held."""

@@ -29,6 +29,7 @@ from penstock_node.chunk import Chunk
 from penstock_node.chunks import ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
+from penstock_node.demand import Demand
 from penstock_node.fill import LAPSED_PROBES, LOOKS_MAX, Filler
 from penstock_node.flights import Flight
 from penstock_node.incoming import Incoming
@@ -105,6 +106,7 @@ class Rig:
             inflight=self.inflight,
             incoming=self.incoming,
             metrics=NodeMetrics(version="test", inflight=self.inflight),
+            demand=Demand(capacity_bytes=lambda: 1 << 20),
             on_changed=cast("Callable[[Chunk], Any]", None),
         )
         self.chunks = Chunks(

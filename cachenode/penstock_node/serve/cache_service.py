@@ -152,4 +152,5 @@ class CacheService(cache_pb2_grpc.CacheServicer):
                 blocks = memoryview(content.read(first, last))
                 verify_blocks(blocks, checksums_between(content.checksums, first, last))
         self._metrics.served(plane="grpc", source=answer.source, length=piece.length)
+        self._host_reads.was_read(answer.chunk, piece.length)
         return blocks[piece.start - first : piece.stop - first]

@@ -280,6 +280,7 @@ class HostSession:
         for one, length in given:
             reads[one.source] += 1
             read_bytes[one.source] += length
+            self._service.chunks.was_read(one.chunk, length)
         for source, count in reads.items():
             length = read_bytes[source]
             self._service.metrics.served(plane=PLANE, source=source, length=length, reads=count)

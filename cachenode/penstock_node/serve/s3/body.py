@@ -52,6 +52,9 @@ class ChunkReads(Protocol):
     async def answer(self, chunk: Chunk) -> ChunkAnswer | None:
         """Return the chunk, or None when it is still under way: ask again."""
 
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        """Note that a reader was given so many bytes of a chunk."""
+
 
 class Sending:
     """What all bodies share."""
@@ -191,6 +194,7 @@ class Body:
         self._sending.metrics.served(
             plane=self._sending.plane, source=answer.source, length=piece.length
         )
+        self._sending.reads.was_read(answer.chunk, piece.length)
         content = answer.content
         if isinstance(content, Payload):
             return Octets(content.data[piece.start : piece.stop], holds=content)
