@@ -97,6 +97,8 @@ class Chunks:
         self._filler = filler
         self._peers = peers
         self._traces = traces
+        self.demand = filler.demand
+        """What was read of this node's own chunks, and of those it stood in for."""
         self._threads = threads
         self._promoting: set[bytes] = set()
         self._probing: set[asyncio.Task[None]] = set()
@@ -266,6 +268,22 @@ class Chunks:
     def is_kept(self, chunk: Chunk) -> bool:
         """Tell whether this node is one of those that keep the chunk."""
         return self._known_duty(chunk) is not None
+
+    def was_read(self, chunk: Chunk, length: int, *, here: bool = False) -> None:
+        """Note that a reader was given ``length`` bytes of a chunk. Thread-safe.
+
+        Args:
+            chunk: Which one.
+            length: In bytes.
+            here: By a reader of this machine: if others own the chunk, they are told when their
+                copy of it is asked for.
+        """
+        if not here:
+            self.demand.read(chunk.object, chunk.index, length=length)
+        elif self.demand.samples(chunk.object, chunk.index):
+            replicas = self._cluster.replicas_of(chunk.object.key)
+            if self._cluster.node_id in self._cluster.ring.owners(chunk.id, replicas):
+                self.demand.read(chunk.object, chunk.index, length=length)
 
     async def _duty(self, chunk: Chunk, suspects: Sequence[str]) -> Duty | None:
         await self._try_suspects(set(suspects) & set(self._cluster.owners(chunk.id)))

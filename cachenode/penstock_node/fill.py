@@ -24,6 +24,7 @@ from penstock.errors import (
 from penstock.membership.view import Member
 from penstock_node.chunk import Arrival, Chunk, Filled
 from penstock_node.cluster import Cluster
+from penstock_node.demand import Demand
 from penstock_node.flights import Flight, Flights
 from penstock_node.incoming import Incoming
 from penstock_node.inflight import Inflight, Lane, Loan
@@ -65,6 +66,7 @@ class Filler:
         incoming: Incoming,
         metrics: NodeMetrics,
         traces: Traces,
+        demand: Demand,
         on_changed: Callable[[Chunk], Awaitable[None]],
     ) -> None:
         """Put the parts together.
@@ -78,6 +80,7 @@ class Filler:
             incoming: Told of what is on its way, by which placement.
             metrics: What is counted.
             traces: What each fill does.
+            demand: Told what comes from the origin.
             on_changed: Called when the origin turns out to have another version by now.
         """
         self._cluster = cluster
@@ -87,6 +90,7 @@ class Filler:
         self._incoming = incoming
         self._metrics = metrics
         self._traces = traces
+        self.demand = demand
         self._on_changed = on_changed
         self._inflight = inflight
         self._alone: set[bytes] = set()
@@ -149,7 +153,7 @@ class Filler:
             ) as flight.trace:
                 filled = await self._keeping.bring(
                     chunk,
-                    partial(self._fetch, chunk, duty),
+                    partial(self._fetch, chunk, duty, reason),
                     owned=True,
                     flight=flight,
                     reason=reason,
@@ -172,9 +176,11 @@ class Filler:
         with tracing.here().queued(), self._metrics.stage("memory"):
             return await lane.acquire(chunk.length)
 
-    async def _fetch(self, chunk: Chunk, duty: Duty) -> Arrival:
+    async def _fetch(self, chunk: Chunk, duty: Duty, reason: Reason) -> Arrival:
         with self._metrics.filling():
             arrival = await self._from_anywhere(chunk, duty)
+        if arrival.source == "origin":
+            self.demand.came(chunk.object, chunk.index, is_asked_for=reason == "read")
         self._alone.add(chunk.id)
         return arrival
 

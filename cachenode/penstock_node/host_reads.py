@@ -97,6 +97,10 @@ class HostReads:
         """Return the chunk from any tier, None if it is not here. Blocks; for threads."""
         return self._chunks.at_hand(chunk, recheck=recheck)
 
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        """Note that a reader was given ``length`` bytes of a chunk. Thread-safe."""
+        self._chunks.was_read(chunk, length, here=True)
+
     async def answer(self, chunk: Chunk, *, only_if_cached: bool = False) -> ChunkAnswer | None:
         """Return the chunk, or None when it is still under way after 200 ms: ask again.
 

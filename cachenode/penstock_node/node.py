@@ -23,6 +23,7 @@ from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.state import ClusterState
+from penstock_node.demand import Demand
 from penstock_node.durations import LoopLag
 from penstock_node.fill import Filler
 from penstock_node.handover.asking import Asking
@@ -132,6 +133,7 @@ class Node:
         self.store = Store(configured.tiers(self.config))
         self._stack.callback(self.store.close)
         self.store.open()
+        self.demand = Demand(capacity_bytes=lambda: self.store.owned_capacity_bytes)
         self.disk_threads = self._threads(self.store.threads_wanted, "disk")
         self.call_threads = self._threads(CALL_THREADS, "call")
         self.lag = LoopLag()
@@ -220,6 +222,7 @@ class Node:
             incoming=self.incoming,
             metrics=self.metrics,
             traces=self.traces,
+            demand=self.demand,
             on_changed=note_change,
         )
 

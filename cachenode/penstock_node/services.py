@@ -17,6 +17,7 @@ from penstock.v1 import (
     operator_pb2_grpc,
     placement_pb2_grpc,
     put_pb2_grpc,
+    reuse_pb2_grpc,
     warmup_pb2_grpc,
 )
 from penstock_node.catalog_lookups import CatalogLookups
@@ -54,6 +55,7 @@ from penstock_node.serve.hub.hub import Hub
 from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
+from penstock_node.serve.reuse_service import ReuseService
 from penstock_node.serve.s3.access import access_of
 from penstock_node.serve.s3.gateway import S3Gateway
 from penstock_node.serve.warmup_service import WarmupService
@@ -140,6 +142,7 @@ class Services:
         )
         warmup = WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start)
         handover = HandoverService(giving=self.handover.giving, copying=self.handover.copying)
+        reuse = ReuseService(self.chunks.demand, node_id=self.cluster.node_id)
         placements, puts = PlacementsService(self.calls), PutService(self.puts)
         self.ports.grpc.add(
             [
@@ -151,6 +154,7 @@ class Services:
                 Service("Operator", operator_pb2_grpc.add_OperatorServicer_to_server, operator),
                 Service("Handover", handover_pb2_grpc.add_HandoverServicer_to_server, handover),
                 Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
+                Service("Reuse", reuse_pb2_grpc.add_ReuseServicer_to_server, reuse),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
                 *observing,
             ]

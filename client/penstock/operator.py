@@ -14,7 +14,7 @@ from typing import Any, Self
 from penstock.address import grpc_addresses
 from penstock.catalog import Catalog
 from penstock.doctor.examine import Doctor
-from penstock.errors import ClusterUnavailable, Conflict
+from penstock.errors import ClusterUnavailable, Conflict, PenstockError
 from penstock.membership.nodes import Endpoint, Nodes
 from penstock.operator_messages import (
     CHANGE_TIMEOUT_S,
@@ -37,6 +37,7 @@ from penstock.operator_results import (
 from penstock.overviews import Overviews
 from penstock.pin_calls import PinCalls
 from penstock.placement import Placement
+from penstock.reuse import ask_all
 from penstock.routing import Routing
 from penstock.rpc import (
     CORDON,
@@ -56,6 +57,7 @@ from penstock.rpc import (
     UNCORDON,
     Channels,
 )
+from penstock.sampled_reads import SampledReads
 from penstock.support import Support
 from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
@@ -331,6 +333,16 @@ class Operator(PinCalls):
         request = operator_pb2.EvictRequest(urls=urls)
         answer = self._nodes.call(EVICT, request, timeout_s=SCAN_TIMEOUT_S)
         return Evicted(answer.chunks, answer.bytes, tuple(answer.unreachable))
+
+    def sampled_reads(
+        self, addresses: Mapping[str, str]
+    ) -> dict[str, SampledReads | PenstockError]:
+        """Return what nodes tell was read of their chunks, by id; those that fail, their errors.
+
+        Args:
+            addresses: Of gRPC, by id.
+        """
+        return ask_all(self._channels, addresses)
 
     def models(self) -> Models:
         """Return what was opened of late or is pinned, by directory, and how much is held."""

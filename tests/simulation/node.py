@@ -24,6 +24,7 @@ from penstock_node.coordination.coordination import VIEW_FILE
 from penstock_node.coordination.formation import FormationTimes
 from penstock_node.coordination.state import ClusterState
 from penstock_node.coordination.view_file import FileAccess
+from penstock_node.demand import Demand
 from penstock_node.fill import Filler
 from penstock_node.flights import Flight
 from penstock_node.handover.handover import Handover
@@ -175,6 +176,7 @@ class Parts:
             incoming=self._incoming,
             metrics=self._metrics,
             traces=self._traces,
+            demand=Demand(capacity_bytes=lambda: self.store.owned_capacity_bytes, clock=self._wall),
             on_changed=_ignore_change,
         )
 

@@ -31,6 +31,7 @@ from penstock_node.chunk import Chunk
 from penstock_node.chunks import ChunkRequest, Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
+from penstock_node.demand import Demand
 from penstock_node.fill import LAPSED_PROBES, LOOKS_MAX, Filler
 from penstock_node.flights import Flight
 from penstock_node.incoming import Incoming
@@ -112,6 +113,7 @@ class Rig:
             incoming=self.incoming,
             metrics=NodeMetrics(version="test", inflight=self.inflight),
             traces=Traces("test"),
+            demand=Demand(capacity_bytes=lambda: 1 << 20),
             on_changed=cast("Callable[[Chunk], Any]", None),
         )
         self.chunks = Chunks(

@@ -66,6 +66,8 @@ class HandFilled:
         self._arrived: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self.asked: list[int] = []
         self.rechecked: list[int] = []
+        self.read: list[tuple[int, int]] = []
+        """Indexes and lengths."""
 
     def deliver(self, index: int, outcome: bool | PenstockError) -> None:
         """Let a chunk come: True is kept by the store, False by nobody."""
@@ -77,6 +79,9 @@ class HandFilled:
             self.rechecked.append(chunk.index)
         stored = self._store.get(chunk.object, chunk.index)
         return ChunkAnswer(chunk, stored, stored.source) if stored else None
+
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        self.read.append((chunk.index, length))
 
     async def answer(self, chunk: Chunk, *, only_if_cached: bool = False) -> ChunkAnswer | None:
         self.asked.append(chunk.index)

@@ -33,6 +33,7 @@ from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.pin_records import Pin, PinnedObject
+from penstock_node.demand import Demand
 from penstock_node.fill import Filler
 from penstock_node.host_reads import HostReads
 from penstock_node.incoming import Incoming
@@ -121,6 +122,7 @@ class Rig:
             incoming=Incoming(),
             metrics=NodeMetrics(version="test", inflight=inflight),
             traces=Traces("test"),
+            demand=Demand(capacity_bytes=lambda: 1 << 20),
             on_changed=self._note,
         )
         chunks = Chunks(

@@ -53,6 +53,8 @@ class HandAnsweredReads:
     def __init__(self, store: Store) -> None:
         self.asked: list[int] = []
         """Which chunks, in order; each time."""
+        self.read: list[tuple[int, int]] = []
+        """Indexes and lengths."""
         self.keeps = True
         self._store = store
         self._errors: dict[int, list[PenstockError]] = {}
@@ -72,6 +74,9 @@ class HandAnsweredReads:
 
     def is_kept(self, chunk: Chunk) -> bool:
         return self.keeps
+
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        self.read.append((chunk.index, length))
 
     def bring(self, *indexes: int) -> None:
         for index in indexes:

@@ -179,6 +179,8 @@ class BulkService:
         content = answer.content
         copies = self._spreading.served(answer.chunk, stop - start)
         self._guests.asked(answer.chunk.id)
+        if not request.on_behalf:
+            self._chunks.was_read(answer.chunk, stop - start)
         self._metrics.served(
             plane=PLANE,
             source=answer.source,

@@ -87,6 +87,8 @@ class ChunksService(cache_pb2_grpc.ChunksServicer):
             wanted = COPIES * (request.stop - request.start)
             if answer is not None and await self._takes_memory(answer, wanted, context):
                 # Shielded: it closes the chunk, whether or not the reader is still there.
+                if not request.on_behalf:
+                    self._chunks.was_read(answer.chunk, request.stop - request.start)
                 return await asyncio.shield(
                     asyncio.get_running_loop().run_in_executor(
                         self._threads,

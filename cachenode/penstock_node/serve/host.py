@@ -307,6 +307,7 @@ class HostSession:
         for one, length in given:
             reads[one.source] += 1
             read_bytes[one.source] += length
+            self._service.chunks.was_read(one.chunk, length)
         seconds = time.monotonic() - self._begun
         for source, count in reads.items():
             self._service.metrics.served(

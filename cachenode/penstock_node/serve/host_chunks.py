@@ -43,6 +43,9 @@ class Reads(Protocol):
     async def answer(self, chunk: Chunk, *, only_if_cached: bool = False) -> ChunkAnswer | None:
         """Return the chunk, None when it is still on its way after a moment."""
 
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        """Note that a reader was given so many bytes of a chunk."""
+
 
 class Memory(Protocol):
     """The memory tier, if there is one: see `penstock_node.store.store.Store`."""
@@ -137,6 +140,10 @@ class HostChunks:
 
     def _belongs_in_memory(self, answer: ChunkAnswer) -> bool:
         return answer.source == "disk" and self._memory.wants_in_memory(answer.chunk.id)
+
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        """Note that a reader was given so many bytes of a chunk."""
+        self._reads.was_read(chunk, length)
 
     async def look(self, wanted: Wanted) -> list[Found]:
         """As `at_hand`, on the event loop."""

@@ -56,11 +56,19 @@ class EvictionOrder:
     Every method takes amortised constant time a chunk, `chunks` aside.
     """
 
-    def __init__(self, *, capacity_bytes: int) -> None:
+    def __init__(self, *, capacity_bytes: int, sampled: float = 1.0) -> None:
+        """Know of no chunk yet.
+
+        Args:
+            capacity_bytes: Of the tier.
+            sampled: The part of all reads that comes here: see `Ranking`.
+        """
         self._group_count = groups_for(capacity_bytes, page_bytes=PAGE_BYTES)
         self._index = Index()
         self._queues = Queues(self._index, count=self._group_count)
-        self._ranking = Ranking(capacity_bytes=capacity_bytes, groups=self._group_count)
+        self._ranking = Ranking(
+            capacity_bytes=capacity_bytes, groups=self._group_count, sampled=sampled
+        )
         self._ranks = array("Q", bytes(8 * self._group_count))
         self._ranked = self._rank_next = 1  # What began to be read since goes after these.
         self._pinned = array("q", bytes(8 * self._group_count))  # What is added to ranks.

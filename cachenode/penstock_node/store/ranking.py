@@ -66,8 +66,17 @@ def _column(count: int) -> tuple["array[float]", Numbers]:
 class Ranking:
     """What was read of each group, and their order. Not thread-safe."""
 
-    def __init__(self, *, capacity_bytes: int, groups: int = GROUPS) -> None:
+    def __init__(self, *, capacity_bytes: int, groups: int = GROUPS, sampled: float = 1.0) -> None:
+        """Know of no group yet.
+
+        Args:
+            capacity_bytes: Of the tier.
+            groups: How many there are.
+            sampled: The part of the reads that it is told of: the miniature of a tier ranks as
+                often as that.
+        """
         self._capacity_bytes = capacity_bytes
+        self._sampled = sampled
         self._interval_bytes = int(capacity_bytes * INTERVAL_SHARE)
         self._new, self._new_all = _column(groups)  # Bytes since the last ranking.
         self._whole, self._whole_all = _column(groups)  # Bytes of the object; 0: not known yet.
@@ -82,7 +91,7 @@ class Ranking:
         self._whole[UNKNOWN] = capacity_bytes
         self._rankings = 1 + PAUSE_RANKINGS  # Nothing seems to be read already.
         self._reads = self._read_bytes = 0  # Since the last ranking.
-        self._reads_due = READS_MIN
+        self._reads_due = self._least_reads()
 
     @property
     def expert(self) -> int:
@@ -157,8 +166,13 @@ class Ranking:
         self._new_all[groups] = 0.0
         self._forget(groups, resident_bytes)
         self._reads = self._read_bytes = 0
-        self._reads_due = max(READS_MIN, int(READS_PER_GROUP * len(self._known)))
+        self._reads_due = self._least_reads()
         return order
+
+    def _least_reads(self) -> int:
+        """Return how many reads there are between two rankings, at least."""
+        wanted = max(READS_MIN, int(READS_PER_GROUP * len(self._known)))
+        return max(1, round(wanted * self._sampled))
 
     def _judge(self, groups: Groups, new: Numbers) -> None:
         """Give experts credit for what they would have held when its reading began."""

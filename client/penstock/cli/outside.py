@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-from penstock.cli.output import PROCESSES_PANEL, verb
+from penstock.cli.output import CLUSTER_PANEL, PROCESSES_PANEL, verb
 from penstock.errors import InvalidConfiguration
 
 GROUP = "penstock.commands"
@@ -24,7 +24,9 @@ _HELP = {
     "config": "Check a node's configuration file.",
     "demo": "Show a whole cluster at work on this machine.",
     "node": "Run a cache node.",
+    "plan": "Tell what hit ratio more capacity, other nodes or two copies would give.",
 }
+_PANELS = {"plan": CLUSTER_PANEL}
 _EXTRAS = {"catalog": "catalog", "demo": "demo"}
 
 
@@ -37,7 +39,8 @@ class Verbs(TyperGroup):
         self._outside = {point.name: point for point in outside_verbs()}
         for name in self._outside:
             text = _HELP.get(name, "A verb of another package.")
-            self.commands[name] = TyperCommand(name, help=text, rich_help_panel=PROCESSES_PANEL)
+            panel = _PANELS.get(name, PROCESSES_PANEL)
+            self.commands[name] = TyperCommand(name, help=text, rich_help_panel=panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that ``args`` begins with; an outside one is loaded now."""

@@ -53,6 +53,9 @@ class ChunkReads(Protocol):
     async def answer(self, chunk: Chunk) -> ChunkAnswer | None:
         """Return the chunk, or None when it is still under way: ask again."""
 
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        """Note that a reader was given so many bytes of a chunk."""
+
 
 class Sending:
     """What all bodies share."""
@@ -201,6 +204,7 @@ class Body:
             length=piece.length,
             seconds=time.monotonic() - self._begun,
         )
+        self._sending.reads.was_read(answer.chunk, piece.length)
         content = answer.content
         if isinstance(content, Payload):
             return Octets(content.data[piece.start : piece.stop], holds=content)
