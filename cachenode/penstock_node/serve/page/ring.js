@@ -173,7 +173,7 @@ function summary(all, off, nodes) {
   if (all.length === 0) parts.push("No node is on the ring.");
   else if (all.every(({ bytes }) => bytes === 0)) parts.push("Nothing is cached yet.");
   else if (off.length === 0) parts.push(`Every node holds its share, within ${EVEN * 100} %.`);
-  else parts.push(`${counted(off.length, "node")} more than ${EVEN * 100} % off:`);
+  else parts.push(`${counted(off.length, "node")} off by more than ${EVEN * 100} %:`);
   if (left.length > 0) {
     parts.unshift(`Off the ring, ${counted(left.length, "node")} still hold ${size(outside)}.`);
   }
