@@ -25,6 +25,7 @@ import xxhash
 from penstock.objects import CHUNK_BYTES_DEFAULT, ObjectId
 from penstock.reuse import READS_MAX, cluster_sample
 from penstock.sampled_reads import SampledReads
+from penstock_node.demand import READS_MAX as READS_NOTED_MAX
 from penstock_node.demand import Demand
 from penstock_node.planning.curve import FILLING_SHARE, LEAST, MOST, curve_of
 from penstock_node.store.chunk_file import ChunkFile
@@ -40,7 +41,7 @@ CAPACITY_SHARE = 0.10
 """Of all bytes that a trace reads."""
 TRACE_READS = 600_000
 """Of each trace; the longest have three times as many."""
-QUICK_READS = 40_000
+QUICK_READS = 20_000
 QUICK_SIZES = 3
 READ_S = 0.001
 """From one read to the next."""
@@ -48,7 +49,7 @@ OFF_MAX = 2.0
 """In points of the byte hit ratio, at any size: the target."""
 MEMORY_MAX_MB = 20.0
 TIMED_READS = 50_000
-FULL_OBJECTS, FULL_CHUNKS = 2_000, 1_000
+FULL_OBJECTS, QUICK_OBJECTS, FULL_CHUNKS = 2_700, 50, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +138,23 @@ def differences(
     return off, sample.rate
 
 
-def full_demand() -> Demand:
+def full_demand(objects: int) -> Demand:
     """Return a sampler that has had to make room several times."""
-    demand = Demand(capacity_bytes=lambda: FULL_CHUNKS * CHUNK_BYTES_DEFAULT * 100)
+    capacity = FULL_CHUNKS * CHUNK_BYTES_DEFAULT * 100
+    reads_max = min(READS_NOTED_MAX, 50 * objects)
+    demand = Demand(capacity_bytes=lambda: capacity, reads_max=reads_max)
     size = FULL_CHUNKS * CHUNK_BYTES_DEFAULT
-    for number in range(FULL_OBJECTS):
+    for number in range(objects):
         subject = ObjectId(f"s3://models/{number}", "1", size, CHUNK_BYTES_DEFAULT)
         for index in range(0, FULL_CHUNKS, 5):
             demand.read(subject, index, length=CHUNK_BYTES_DEFAULT)
     return demand
 
 
-def memory() -> Measure:
+def memory(objects: int) -> Measure:
     """Measure what a full sampler takes, at its highest."""
     tracemalloc.start()
-    demand = full_demand()
+    demand = full_demand(objects)
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(demand.sample()), "nothing was noted"
@@ -160,9 +163,9 @@ def memory() -> Measure:
     )
 
 
-def costs(count: int) -> Iterator[Measure]:
+def costs(count: int, objects: int) -> Iterator[Measure]:
     """Measure the processor time of a read whose chunk is not in the sample, and of one that is."""
-    demand = full_demand()
+    demand = full_demand(objects)
     size = FULL_CHUNKS * CHUNK_BYTES_DEFAULT
     subject = ObjectId(
         "s3://models/of/an/usual/name/model-00001-of-00030.safetensors",
@@ -207,7 +210,8 @@ def measure(
     group = "all traces, seeds and sizes"
     measures.append(points("most off", max(everything), bound="≤", target=OFF_MAX, group=group))
     measures.append(points("off in the middle", statistics.median(everything), group=group))
-    measures += [memory(), *costs(2_000 if is_quick else TIMED_READS)]
+    objects = QUICK_OBJECTS if is_quick else FULL_OBJECTS
+    measures += [memory(objects), *costs(2_000 if is_quick else TIMED_READS, objects)]
     inputs = {
         "seeds": f"{seeds[0]} to {seeds[-1]}",
         "nodes": nodes,
