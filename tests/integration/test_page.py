@@ -223,6 +223,7 @@ def test_a_chart_is_read_by_pointer_and_by_keys(site: PageSite, pages: Pages) ->
     plot = page.get_by_role("slider", name="Read, by source")
     values = page.locator("#charts figure").first.locator(".legend")
     expect(values).not_to_contain_text(UNKNOWN)
+    page.get_by_role("button", name="Pause").click()  # Else what is shown may be of another tick.
     now = values.inner_text()
 
     plot.press("ArrowLeft")

@@ -1,11 +1,12 @@
 """What a node tells beside what every process tells: its cluster as it sees it, and its store."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
-from penstock_node.store.store import Store
+from penstock_node.store.store import Store, TierUsage
 from penstock_node.support.parts import Makers
 from penstock_node.support.process_parts import as_json
 from penstock_node.support.shown import shown
@@ -21,9 +22,16 @@ def node_parts(cluster: Cluster, coordination: Coordination, store: Store) -> Ma
         "members.json": lambda: as_json(_members(cluster)),
         "settings.json": lambda: as_json(cluster.settings.to_json()),
         "volumes.json": lambda: as_json(shown(coordination.state.volumes, "volumes")),
-        "tiers.json": lambda: as_json([dataclasses.asdict(each) for each in store.tier_usage()]),
+        "tiers.json": lambda: as_json([_tier(each) for each in store.tier_usage()]),
         "coordinator.json": lambda: as_json(_coordinator(coordination)),
     }
+
+
+def _tier(tier: TierUsage) -> dict[str, Any]:
+    """Return a tier's numbers; not what is counted on its disk, which metrics tell."""
+    simple = (Path, str, int, bool)
+    values = {each.name: getattr(tier, each.name) for each in dataclasses.fields(tier)}
+    return {name: value for name, value in values.items() if isinstance(value, simple)}
 
 
 def _members(cluster: Cluster) -> dict[str, Any]:
