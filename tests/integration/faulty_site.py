@@ -8,6 +8,7 @@ for credentials; each fault as a ``with``, over parts that a seed has drawn.
 import contextlib
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock import operator
+from penstock.diagnosis_rpc import CLOCK
+from penstock.rpc import Channels
+from penstock.v1 import diagnosis_pb2
 from penstock.volumes import Volume
 from penstock_node.testbed.cluster import NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
@@ -34,6 +38,8 @@ SMALL_DISK_BYTES = 64 * MIB
 HOT_BYTES = 128 * 1024
 SLOW_LINK_BYTES_PER_S = 3e6
 DEADLINE_S = 40.0
+CLOCK_OFF_S = 1.0
+"""What a clock may be off: asking takes its time."""
 VOLUMES = ("models", "other", "private")
 
 
@@ -256,10 +262,21 @@ class FaultySite:
     @contextlib.contextmanager
     def clock_skew(self) -> Iterator[str]:
         """A machine whose clock is seconds off."""
-        file = self._shift(self.drawn.skewed)
-        file.write_text(str(self.drawn.ahead_s))
+        self._set_clock(self.drawn.skewed, ahead_s=self.drawn.ahead_s)
         yield f"node {self.drawn.skewed}"
-        file.write_text("0")
+        self._set_clock(self.drawn.skewed, ahead_s=0.0)
+
+    def _set_clock(self, name: str, *, ahead_s: float) -> None:
+        """Shift a node's clock, and wait until it has noticed."""
+        self._shift(name).write_text(str(ahead_s))
+        address, channels = self.site.cluster[name].file.grpc_address, Channels()
+
+        def is_set() -> bool:
+            told = channels.call(address, CLOCK, diagnosis_pb2.ClockRequest())
+            return abs(told.now - time.time() - ahead_s) < CLOCK_OFF_S
+
+        with contextlib.closing(channels):
+            wait_until(is_set, deadline_s=DEADLINE_S, what=f"{name} is ahead by {ahead_s:.0f} s")
 
     @contextlib.contextmanager
     def wrong_credentials(self) -> Iterator[str]:

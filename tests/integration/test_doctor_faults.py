@@ -46,7 +46,8 @@ def faulty(
 
 
 def doctor(faulty: FaultySite, *words: str) -> Result:
-    env = {"PENSTOCK_ADDRESS": faulty.site.address}
+    # Wide: a test's directories have long names.
+    env = {"PENSTOCK_ADDRESS": faulty.site.address, "COLUMNS": "400"}
     return CliRunner().invoke(app, ["doctor", *words], env=env, catch_exceptions=False)
 
 

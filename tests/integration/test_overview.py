@@ -314,6 +314,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (24, 80))
         address = ",".join(node.address for node in cluster.running)
+        # A shell that starts tests in the background has them ignore it, and they pass that on.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "penstock", *words, "--address", address],
             stdin=theirs,
@@ -321,6 +323,7 @@ class Terminal:
             stderr=theirs,
             env={**os.environ, "TERM": "xterm-256color"},
         )
+        signal.signal(signal.SIGINT, before)
         os.close(theirs)
         self.seen = b""
 
