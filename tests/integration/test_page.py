@@ -222,6 +222,7 @@ def test_a_chart_is_read_by_pointer_and_by_keys(site: PageSite, pages: Pages) ->
     page = pages.open(site)
     plot = page.get_by_role("slider", name="Read, by source")
     values = page.locator("#charts figure").first.locator(".legend")
+    expect(values).to_contain_text(re.compile("memory .*/s"))  # The hour has come.
     expect(values).not_to_contain_text(UNKNOWN)
     page.get_by_role("button", name="Pause").click()  # Else what is shown may be of another tick.
     now = values.inner_text()

@@ -19,8 +19,9 @@ NODES = [NodeSpec(name, (TierSpec("owned", 16 * MIB),)) for name in ("a", "b")]
 MODELS, MODEL_BYTES = 12, 5 * MIB
 """Twice what the nodes own."""
 LOADS = 80
-TOLERANCE = 0.06
-"""Of the hit ratio: a few dozen chunks more or less are several percent of so small a cluster."""
+TOLERANCE = 0.1
+"""Of the hit ratio: a few dozen chunks more or less are several percent of so small a cluster, and
+which of them a node has kept depends on when it came to rank them."""
 
 
 @pytest.fixture(scope="module")
