@@ -17,7 +17,7 @@ from penstock_node.origin import (
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 
 DATA = bytes(range(256)) * 40
-FAST = OriginLimits(backoff_s=0.01, backoff_max_s=0.05, deadline_s=30.0, request_timeout_s=20.0)
+FAST = OriginLimits(backoff_s=0.01, backoff_max_s=0.05, deadline_s=10.0, request_timeout_s=5.0)
 
 
 KEYS = {"access_key_id": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "hunter2"}

@@ -259,12 +259,13 @@ def test_a_warm_up_that_a_program_goes_through_is_told_while_it_lasts(
     with ThreadPoolExecutor(1) as threads:
         warming = threads.submit(cache.warmup, [SLOW, f"{SLOW}model.bin"])
         overview = reached(cluster["n1"], "a part of it is done", is_partly_warm)
+        assert not warming.done()
         report = warming.result(DEADLINE_S)
 
     assert report.bytes == 2 * SLOW_BYTES
     (warmup,) = overview["warmups"]
     assert (warmup["node"], warmup["name"]) == ("", f"{SLOW} and 1 more")
-    assert warmup["chunks"] <= 2 * SLOW_CHUNKS
+    assert 0 < warmup["chunks_done"] < warmup["chunks"] <= 2 * SLOW_CHUNKS
 
 
 def is_partly_warm(overview: Any) -> bool:

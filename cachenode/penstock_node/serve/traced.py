@@ -4,9 +4,10 @@ Responsible for: the place of a request's trace wherever it is worked on, and it
 Not responsible for: keeping traces (`penstock_node.traces`).
 """
 
+import contextlib
 import socket
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 
 from penstock import tracing
 from penstock.tracing import note_error
@@ -50,15 +51,24 @@ def _later(served: Served, coming: "Future[Reply]") -> "Future[Reply]":
     answered: Future[Reply] = Future()
 
     def came(_: "Future[Reply]") -> None:
-        if coming.cancelled() or answered.cancelled():
+        if coming.cancelled():
             served.close()
             answered.cancel()
         elif error := coming.exception():
             note_error(served.span, error)
             served.close()
-            answered.set_exception(error)
+            with contextlib.suppress(InvalidStateError):  # Nobody waits any more.
+                answered.set_exception(error)
         else:
-            answered.set_result(_sent(served, coming.result()))
+            _hand_over(_sent(served, coming.result()))
+
+    def _hand_over(reply: Reply) -> None:
+        try:
+            answered.set_result(reply)
+        except InvalidStateError:  # Its reader is gone: nobody else closes what it holds.
+            for part in reply.parts:
+                part.close()
+            served.close()
 
     def cancel(_: "Future[Reply]") -> None:
         if answered.cancelled():
