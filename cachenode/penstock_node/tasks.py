@@ -19,3 +19,16 @@ async def cancel(task: "asyncio.Task[Any]") -> None:
 async def in_thread(threads: Executor, work: Callable[[], T]) -> T:
     """Return what ``work`` does in one of some threads, within this task's trace."""
     return await asyncio.get_running_loop().run_in_executor(threads, tracing.carried(work))
+
+
+async def in_thread_to_its_end(threads: Executor, work: Callable[[], T]) -> T:
+    """Do as `in_thread`, but a cancellation waits until the work is over, or does not begin."""
+    running = threads.submit(tracing.carried(work))
+    future = asyncio.wrap_future(running)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if not running.cancel():
+            await asyncio.wait([future])
+            future.cancelled() or future.exception()
+        raise

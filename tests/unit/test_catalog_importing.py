@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import Files, VolumeFiles
 from penstock_node.catalog.importing import Import
 from penstock_node.catalog.key_order import BYTES, TREE, Order
-from penstock_node.catalog.records import Span
+from penstock_node.catalog.records import Difference, Span
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
 
@@ -330,7 +331,7 @@ async def test_the_catalog_becomes_what_the_origin_has(
         place.objects = {
             path: meta for path, meta in place.objects.items() if chance.random() < 0.7
         }
-        place.put(*{random_path(chance) for _ in range(chance.randrange(120))})
+        place.put(*(random_path(chance) for _ in range(chance.randrange(120))))
         place.put(*(top + random_path(chance) for _ in range(40)), version=str(chance.random()))
         seen = len(files.changes(0, limit=10**6))
         made = importing(prefix=prefix, to=to, prunes=True)
@@ -410,6 +411,72 @@ async def test_what_another_has_written_since_is_not_removed(lake: VolumeFiles) 
     written = lake.write(found)
 
     assert (len(found.removed), len(written.removed), paths(lake)) == (1, 0, ["a"])
+
+
+@pytest.mark.parametrize("before", [[], ["1"]])
+async def test_what_another_has_written_since_it_was_compared_stays(
+    lake: VolumeFiles, before: list[str]
+) -> None:
+    file, other = (CatalogFile(path, "1", 1, 0, f"s3://bucket/{path}", "1") for path in "ab")
+    lake.put([file._replace(version=version) for version in before])
+    older, newer = file._replace(version="2"), file._replace(version="3")
+    found, _ = lake.compare("", Span(), [older, other], prunes=False)
+    lake.put([newer])
+
+    written = lake.write(found)
+
+    assert (written.late, lake.stat("a"), lake.stat("b")) == ([older], newer, other)
+    assert lake.write(found, is_newest=True).late == []
+    assert lake.stat("a") == older
+
+
+async def test_who_writes_between_a_look_and_a_write_is_not_overwritten(
+    place: Place,
+    lake: VolumeFiles,
+    files: Files,
+    importing: Importing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place.put("a", "b")
+    write, newer = lake.write, CatalogFile("a", '"2"', 1, 7, f"{URL}a", '"2"')
+
+    def written_after_another(found: Difference) -> Difference:
+        place.put("a", version="2")
+        files.volume("lake").put([newer])
+        return write(found)
+
+    monkeypatch.setattr(lake, "write", written_after_another)
+    made = importing()
+    await made.run()
+
+    assert [each.file for each in lake.versions("a")] == [newer]
+    assert counts(made) == (1, 0, 0, 1)
+
+
+async def test_nothing_is_written_any_more_once_it_is_over(
+    place: Place, lake: VolumeFiles, importing: Importing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be older than what the next import has written by then."""
+    place.put("a")
+    write, begun, may_go_on = lake.write, threading.Event(), threading.Event()
+
+    def held(found: Difference) -> Difference:
+        begun.set()
+        may_go_on.wait()
+        return write(found)
+
+    monkeypatch.setattr(lake, "write", held)
+    running = asyncio.ensure_future(importing().run())
+    await asyncio.to_thread(begun.wait)
+    running.cancel()
+    await asyncio.wait([running], timeout=0.1)
+    was_over = running.done()
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert not was_over
+    assert paths(lake) == ["a"]
 
 
 async def test_more_than_is_compared_at_once_is_removed(

@@ -19,7 +19,14 @@ from penstock.catalog_file import CatalogChange, CatalogFile
 from penstock.errors import ObjectNotFound
 from penstock_node.catalog.database import Database, Numbers, is_one_of
 from penstock_node.catalog.names import names_in
-from penstock_node.catalog.records import Difference, Known, Span, difference, end_of
+from penstock_node.catalog.records import (
+    Difference,
+    Known,
+    Span,
+    difference,
+    end_of,
+    written_since,
+)
 from penstock_node.catalog.tables import IS_CURRENT, counter, entries, volumes
 
 T = TypeVar("T")
@@ -231,16 +238,24 @@ class VolumeFiles:
 
     # Writing.
 
-    def write(self, found: Difference) -> Difference:
+    def write(self, found: Difference, *, is_newest: bool = False) -> Difference:
         """Have a difference that was found before; raises as `put`.
 
-        What another has written since is not removed. Returns what was written.
+        Args:
+            found: What is to be written.
+            is_newest: Whether it is written over what another has written since: it is newer.
+                Else that stays.
+
+        Returns:
+            What was written, and what stayed as it was.
         """
         files = [*found.new, *(file for _, file in found.changed)]
         paths = [file.path for file in files] + [path for _, path in found.removed]
         with self._database.writing() as numbers:
             known = self._known_again(numbers.connection, found, paths)
-            again = difference(known, files, prunes=False)
+            late = [] if is_newest else written_since(found, known)
+            again = difference(known, [file for file in files if file not in late], prunes=False)
+            again.late = late
             again.unchanged += found.unchanged
             again.removed = [
                 (seq, path)
@@ -258,7 +273,7 @@ class VolumeFiles:
             NoSpace: It is full.
         """
         found = self.compare_each(files)
-        return self.write(found) if found else found
+        return self.write(found, is_newest=True) if found else found
 
     def remove(self, paths: Sequence[str], *, source_url: str = "") -> Difference:
         """Have no files at these paths, but for what comes there meanwhile; raises as `put`.

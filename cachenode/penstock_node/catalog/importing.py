@@ -36,6 +36,7 @@ from penstock_node.catalog.records import Difference, Span
 from penstock_node.catalog.refusals import are_plain, refusal
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
+from penstock_node.tasks import in_thread_to_its_end
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -46,6 +47,8 @@ PARTS_MAX = 64
 """Of a listing, that wait to be listed."""
 HEADS_MAX = 32
 """Questions for single files at once."""
+WRITES_MAX = 3
+"""How often a page is written in which others write meanwhile; what they wrote last stays."""
 FEW = 8
 """Files of one directory that are asked for one by one, before the directory is."""
 
@@ -278,18 +281,24 @@ class Import:
         return self.selection.covers(path.removeprefix(self._base))
 
     async def _write(self, found: Difference) -> None:
-        await self._ask_of_late(found)
-        if found and not self.is_dry:
-            found = await self._in_thread(partial(self.files.write, found))
-        self.progress.count(found)
+        for _ in range(WRITES_MAX):
+            await self._ask_of_late(found)
+            if found and not self.is_dry:
+                found = await self._in_thread(partial(self.files.write, found))
+            self.progress.count(found)
+            if not found.late:
+                return
+            found = Difference(late=found.late)
 
     async def _ask_of_late(self, found: Difference) -> None:
         """Have a look at what somebody else has noted since this began: it may be newer."""
-        late = [self._at_origin(file.path) for seq, file in found.changed if seq > self._since]
+        late = found.late + [file for seq, file in found.changed if seq > self._since]
         if not late:
             return
+        found.late = []
         found.changed = [(seq, file) for seq, file in found.changed if seq <= self._since]
-        told = await self._each(self._ask, [ListedObject(path, 0, 0, "") for path in late])
+        asked = [ListedObject(self._at_origin(file.path), 0, 0, "") for file in late]
+        told = await self._each(self._ask, asked)
         files = [file for file in told if file is not None]
         again = await self._in_thread(partial(self.files.compare_each, files))
         found.new += again.new
@@ -365,7 +374,8 @@ class Import:
         return [task.result() for task in tasks]
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        # What a thread still wrote when this is over might be older than what the next one writes.
+        return await in_thread_to_its_end(self.threads, work)
 
 
 def _bound(key: str) -> str:

@@ -54,6 +54,8 @@ class Difference:
     """With the number of the entry that is current no more."""
     removed: list[tuple[int, str]] = field(default_factory=list)
     """Likewise, with the path."""
+    late: list[CatalogFile] = field(default_factory=list)
+    """Not written, as another has written their paths since they were compared."""
     unchanged: int = 0
     within: tuple[str, Span] | None = None
     """The prefix and the paths that were compared, if all within those were."""
@@ -91,6 +93,21 @@ def difference(
             if path not in paths and before.source_url.startswith(source)
         ]
     return found
+
+
+def written_since(found: Difference, known: Mapping[str, Known]) -> list[CatalogFile]:
+    """Return those to be written whose path has another entry now than as it was compared.
+
+    But for those that are as they are to be: so has another written them.
+    """
+    compared = {file.path: (0, file) for file in found.new}
+    compared |= {file.path: (seq, file) for seq, file in found.changed}
+    nothing = Known(0, "", 0, "")
+    return [
+        file
+        for path, (seq, file) in compared.items()
+        if (now := known.get(path, nothing)).seq != seq and not _is_as_it_was(now, file)
+    ]
 
 
 def _is_as_it_was(before: Known, file: CatalogFile) -> bool:
