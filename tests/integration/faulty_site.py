@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock import operator
-from penstock.diagnosis_rpc import CLOCK
+from penstock.diagnosis_rpc import CLOCK, EXAMINE
 from penstock.rpc import Channels
 from penstock.v1 import diagnosis_pb2
 from penstock.volumes import Volume
@@ -228,6 +228,16 @@ class FaultySite:
                     is_over = True
                 for each in reading:
                     each.result()
+        wait_until(self._is_nothing_hot, deadline_s=DEADLINE_S, what="no node tells a hot chunk")
+
+    def _is_nothing_hot(self) -> bool:
+        examine = diagnosis_pb2.ExamineRequest()
+        with contextlib.closing(Channels()) as channels:
+            told = [
+                channels.call(self.site.cluster[name].file.grpc_address, EXAMINE, examine)
+                for name in NODES
+            ]
+        return not any(each.hot_chunks for each in told)
 
     def _wait_spread(self, cache: Any, url: str) -> None:
         wait_until(

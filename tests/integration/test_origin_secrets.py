@@ -24,7 +24,7 @@ KEYS = {"access_key_id": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "hunter2"}
 
 
 def signed(odd: OddOrigin, *hosts: str, values: dict[str, str] | None = None) -> Origin:
-    opened = Origins(secrets={"s3": SecretSettings("s3", values or KEYS, hosts)}, limits=FAST)
+    opened = Origins(secrets={"s3": SecretSettings("s3", values or KEYS, hosts)})
     options: dict[str, str | bool] = {"endpoint": odd.url, "allow_http": True}
     return opened.get(Volume("models", "s3://bucket", options, "s3"))
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,9 +25,11 @@ from penstock import operator
 from penstock.cli.app import app
 from penstock.errors import InvalidRequest
 from penstock.overview import PLANES, SERIES, SOURCES
+from penstock.volumes import Volume
 from penstock_node.overview.chunk_map import OBJECTS_MAX
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
+from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.processes import wait_until
 
 MIB = 1 << 20
@@ -253,30 +256,36 @@ def test_a_warm_up_that_a_node_does_by_itself_is_told_with_how_far_it_is(
 
 
 def test_a_warm_up_that_a_program_goes_through_is_told_while_it_lasts(
-    cluster: LocalCluster, cache: penstock.Cache
+    cluster: LocalCluster, cache: penstock.Cache, odd: OddOrigin
 ) -> None:
-    operator_evicts(cluster, SLOW)
+    may_end = threading.Event()
+    odd.put("here.bin", OddObject(bytes(2 * CHUNK), etag='"h"'))
+    odd.put("held.bin", OddObject(bytes(3 * CHUNK), etag='"w"', held_until=may_end))
+    with operator.connect(cluster["n1"].address) as connected:
+        connected.put_volume(Volume("web", odd.url, {"allow_http": True, "read_timeout": "45s"}))
+
     with ThreadPoolExecutor(1) as threads:
-        warming = threads.submit(cache.warmup, [SLOW, f"{SLOW}model.bin"])
-        overview = reached(cluster["n1"], "a part of it is done", is_partly_warm)
-        assert not warming.done()
+        urls = ["penstock://web/here.bin", "penstock://web/held.bin"]
+        warming = threads.submit(cache.warmup, urls)
+        try:
+            overview = reached(
+                cluster["n1"],
+                "one of two files is there",
+                lambda told: any(each["chunks_done"] == 2 for each in of_programs(told)),
+            )
+            assert not warming.done()
+        finally:
+            may_end.set()
         report = warming.result(DEADLINE_S)
 
-    assert report.bytes == 2 * SLOW_BYTES
-    (warmup,) = overview["warmups"]
-    assert (warmup["node"], warmup["name"]) == ("", f"{SLOW} and 1 more")
-    assert 0 < warmup["chunks_done"] < warmup["chunks"] <= 2 * SLOW_CHUNKS
+    assert report.bytes == 5 * CHUNK
+    (warmup,) = of_programs(overview)
+    assert (warmup["name"], warmup["chunks"]) == (f"{urls[0]} and 1 more", 5)
+    reached(cluster["n1"], "it is over", lambda told: not of_programs(told))
 
 
-def is_partly_warm(overview: Any) -> bool:
-    return any(0 < each["chunks_done"] < each["chunks"] for each in overview["warmups"])
-
-
-def operator_evicts(cluster: LocalCluster, url: str) -> None:
-    """Drop what is cached, once no warm-up brings it in any more."""
-    reached(cluster["n1"], "no warm-up goes on", lambda told: not told["warmups"])
-    with operator.connect(cluster["n1"].address) as connected:
-        connected.evict([url])
+def of_programs(overview: Any) -> list[Any]:
+    return [each for each in overview["warmups"] if not each["node"]]
 
 
 def test_top_prints_a_picture_where_there_is_no_terminal(cli: Cli) -> None:
