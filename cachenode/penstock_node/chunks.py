@@ -125,13 +125,11 @@ class Chunks:
             recheck: The reader got wrong bytes: look at the copies first.
         """
         begun = time.perf_counter()
-        with tracing.span("look", chunk=chunk.index) as span:
-            if recheck:
-                self._store.recheck(chunk.object, chunk.index)
-            stored = self._store.get(chunk.object, chunk.index)
-            if stored is None:
-                return None
-            span.note(source=stored.source, disk=stored.disk.path)
+        # Most is not traced: not even a span that does nothing, then.
+        look = self._stored if tracing.current() is None else self._traced_look
+        stored = look(chunk, recheck=recheck)
+        if stored is None:
+            return None
         took_s = time.perf_counter() - begun
         if self._traces.is_slow(took_s):
             url, disk = chunk.object.key, stored.disk.path
@@ -184,6 +182,18 @@ class Chunks:
         await self.catch_up(request.epoch)
         self.check_handed_over(chunk, request)  # It may have heard just now that it owns it.
         return await self.land(chunk, await self._flight(chunk, request))
+
+    def _traced_look(self, chunk: Chunk, *, recheck: bool) -> StoredChunk | None:
+        with tracing.span("look", chunk=chunk.index) as span:
+            stored = self._stored(chunk, recheck=recheck)
+            if stored is not None:
+                span.note(source=stored.source, disk=stored.disk.path)
+            return stored
+
+    def _stored(self, chunk: Chunk, *, recheck: bool) -> StoredChunk | None:
+        if recheck:
+            self._store.recheck(chunk.object, chunk.index)
+        return self._store.get(chunk.object, chunk.index)
 
     async def look(self, chunk: Chunk, *, recheck: bool = False) -> ChunkAnswer | None:
         """As `at_hand`, on the event loop."""
@@ -278,12 +288,7 @@ class Chunks:
             here: By a reader of this machine: if others own the chunk, they are told when their
                 copy of it is asked for.
         """
-        if not here:
-            self.demand.read(chunk.object, chunk.index, length=length)
-        elif self.demand.samples(chunk.object, chunk.index):
-            replicas = self._cluster.replicas_of(chunk.object.key)
-            if self._cluster.node_id in self._cluster.ring.owners(chunk.id, replicas):
-                self.demand.read(chunk.object, chunk.index, length=length)
+        self.demand.read(chunk.object, chunk.index, length=length, if_owned=here)
 
     async def _duty(self, chunk: Chunk, suspects: Sequence[str]) -> Duty | None:
         await self._try_suspects(set(suspects) & set(self._cluster.owners(chunk.id)))

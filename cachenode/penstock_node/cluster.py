@@ -8,6 +8,7 @@ Not responsible for: where states come from (`coordination`), what follows from 
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -193,6 +194,24 @@ class Cluster:
     def owners(self, chunk_id: bytes) -> list[str]:
         """Return a chunk's owners, as many as any has, and some who act when those are away."""
         return self.ring.owners(chunk_id, self.copies.most + SPARE_OWNERS)
+
+    def owned(self, chunks: Mapping[bytes, str]) -> set[bytes]:
+        """Return those of some chunks, by their id and with their object's key, that are its own.
+
+        Of many at once: several times faster than one by one.
+        """
+        by_copies: dict[int, list[bytes]] = defaultdict(list)
+        for chunk_id, key in chunks.items():
+            by_copies[self.replicas_of(key)].append(chunk_id)
+        found: set[bytes] = set()
+        for copies, ids in by_copies.items():
+            owners = self.ring.owners_each(ids, copies)
+            found.update(
+                chunk_id
+                for chunk_id, names in zip(ids, owners, strict=True)
+                if self.node_id in names
+            )
+        return found
 
     def former_owners(self, chunk: Chunk) -> list[Member]:
         """Return who may hold the chunk, having been its owner, or having stood in for one.

@@ -2,8 +2,11 @@
 
 Responsible for: noting reads of sampled chunks; taking fewer chunks into the sample, or
 forgetting the oldest reads, when there is no more room.
-Not responsible for: which reads are a demand on owned chunks (`chunks`, `host_reads`), and what
-would follow from another capacity (`penstock_node.planning`).
+Not responsible for: which reads are a demand on owned chunks (`chunks`), and what would follow from
+another capacity (`penstock_node.planning`).
+
+Who serves a read only puts it in line; many that wait are taken into the sample together, which
+costs a fraction of one by one: nobody waits for a lock, and owners are found for all at once.
 
 The threshold of the sample falls as in SHARDS (Waldspurger et al., FAST '15, its fixed-size
 variant), from all chunks on. It stops where so few of the chunks that fit into the node are in
@@ -15,8 +18,9 @@ kept in memory alone: what a node that was restarted has not seen yet, others of
 import threading
 import time
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -41,16 +45,38 @@ TOGETHER_READS = 8
 """Reads of one chunk with fewer lines between them stand in one line: its parts, in most cases."""
 WINDOW_S = 14 * 86_400.0
 """What was read before is told to nobody."""
+TOGETHER = 512
+"""Reads that are taken into the sample at once: for a millisecond."""
+_WAITING_MAX = 16 * TOGETHER
 _COUNT_MAX = 0xFFFF
+_READ, _CAME, _WARMED = range(3)
+OWNED_S = 60.0
+"""For so long it is believed whether a chunk is owned: copies may change without a placement."""
+
+_Noted: TypeAlias = tuple[int, int, ObjectId, int, int, float, bool]
+"""What happened, to the chunk of which position, of what, the how manieth of it; how many bytes,
+and when; and whether it counts only if this node owns the chunk."""
+
+
+class Ownership(Protocol):
+    """Tells which chunks this node owns."""
+
+    @property
+    def epoch(self) -> int:
+        """Of the placement: while it is the same, so are the owners."""
+
+    def owned(self, chunks: Mapping[bytes, str]) -> set[bytes]:
+        """Return those that it owns of some chunks, by their id and with their object's key."""
 
 
 class Demand:
-    """See the module. Thread-safe; a read of a chunk that is not sampled takes no lock."""
+    """See the module. Thread-safe."""
 
     def __init__(
         self,
         *,
         capacity_bytes: Callable[[], int],
+        ownership: Ownership | None = None,
         clock: Callable[[], float] = time.time,
         reads_max: int = READS_MAX,
         chunks_max: int = CHUNKS_MAX,
@@ -59,14 +85,19 @@ class Demand:
 
         Args:
             capacity_bytes: What the node can own now.
+            ownership: Of chunks that are noted only if the node owns them; None: it owns all.
             clock: Seconds since 1970.
             reads_max: See `READS_MAX`.
             chunks_max: See `CHUNKS_MAX`.
         """
         self._capacity_bytes = capacity_bytes
+        self._ownership = ownership
+        self._is_owned: dict[int, bool] = {}
+        self._epoch, self._owned_at = 0, 0.0
         self._clock = clock
         self._reads_max, self._chunks_max = reads_max, chunks_max
         self._lock = threading.Lock()
+        self._waiting: deque[_Noted] = deque()
         self._threshold = WHOLE
         self._begins_at = clock()
         self._objects = _Objects()
@@ -77,46 +108,92 @@ class Demand:
         """Tell whether reads of a chunk are noted."""
         return position_of(digest_of(obj), index) < self._threshold
 
-    def read(self, obj: ObjectId, index: int, *, length: int) -> None:
-        """Note that ``length`` bytes of a chunk were asked for, and answered."""
-        digest = digest_of(obj)
-        if position_of(digest, index) < self._threshold:  # Most are not: they end here.
-            self.note(digest, index, length=length, size=obj.size, chunk_size=obj.chunk_size)
+    def read(self, obj: ObjectId, index: int, *, length: int, if_owned: bool = False) -> None:
+        """Note that ``length`` bytes of a chunk were asked for, and answered.
+
+        Args:
+            obj: The object.
+            index: Of the chunk.
+            length: In bytes.
+            if_owned: Whether it only counts if this node owns the chunk.
+        """
+        position = position_of(digest_of(obj), index)
+        if position < self._threshold:  # Most are not: they end here.
+            self._put((_READ, position, obj, index, length, self._clock(), if_owned))
+
+    def came(self, obj: ObjectId, index: int, *, is_asked_for: bool) -> None:
+        """Note that a chunk comes from the origin: for a read, or for reads to come."""
+        position = position_of(digest_of(obj), index)
+        if position < self._threshold:
+            what = _CAME if is_asked_for else _WARMED
+            self._put((what, position, obj, index, 0, self._clock(), False))
 
     def note(self, digest: int, index: int, *, length: int, size: int, chunk_size: int) -> None:
         """As `read`, of an object that stands as 64 bits; its size may grow as it is known."""
         position = position_of(digest, index)
         if position < self._threshold:
             with self._lock:
-                self._note(_Chunk(position, digest, index, size, chunk_size), length, is_read=True)
+                place = self._place_of(position, digest, index, size, chunk_size)
+                if place is not None:
+                    self._note(place, self._clock(), length, is_read=True)
 
-    def came(self, obj: ObjectId, index: int, *, is_asked_for: bool) -> None:
-        """Note that a chunk comes from the origin: for a read, or for reads to come."""
-        digest = digest_of(obj)
-        chunk = _Chunk(position_of(digest, index), digest, index, obj.size, obj.chunk_size)
-        if chunk.position >= self._threshold:
+    def _put(self, noted: _Noted) -> None:
+        waiting = self._waiting
+        waiting.append(noted)
+        if len(waiting) < TOGETHER:
             return
-        with self._lock:
-            if not is_asked_for:
-                self._note(chunk, 0, is_read=False)
-            elif (place := self._place_of(chunk)) is not None:
-                self._chunks.came[place] = True
+        if self._lock.acquire(blocking=len(waiting) >= _WAITING_MAX):  # Else another is at it.
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
 
     def sample(self, *, reads_max: int = READS_MAX) -> SampledReads:
         """Return what was noted, thinned to so many lines. Takes some milliseconds."""
         with self._lock:
+            self._settle()
             now = self._clock()
             told = self._told(now)
         return told.since(now - WINDOW_S).thinned_to(reads_max)
 
     # Below, the lock is held.
 
-    def _note(self, chunk: "_Chunk", length: int, *, is_read: bool) -> None:
-        if len(self._reads) >= self._reads_max:
-            self._make_room()
-        place = self._place_of(chunk)
-        if place is None:
-            return
+    def _settle(self) -> None:
+        """Take into the sample what waits."""
+        waiting = self._waiting
+        noted = [waiting.popleft() for _ in range(len(waiting))]
+        if self._ownership is not None:
+            self._find_owned(noted, self._ownership)
+        for what, position, obj, index, length, at, if_owned in noted:
+            if if_owned and not self._is_owned.get(position, True):
+                continue
+            place = self._chunks.places.get(position)
+            if place is None or len(self._reads) >= self._reads_max:
+                digest, size = digest_of(obj), obj.size
+                place = self._place_of(position, digest, index, size, obj.chunk_size)
+                if place is None:
+                    continue
+            if what == _CAME:
+                self._chunks.came[place] = True
+            else:
+                self._note(place, at, length, is_read=what == _READ)
+
+    def _find_owned(self, noted: Sequence[_Noted], ownership: Ownership) -> None:
+        """Know of all that count only if they are owned whether they are."""
+        epoch, known, now = ownership.epoch, self._is_owned, self._clock()
+        is_old = abs(now - self._owned_at) > OWNED_S or len(known) > self._chunks_max
+        if epoch != self._epoch or is_old:
+            known.clear()
+            self._epoch, self._owned_at = epoch, now
+        unknown: dict[bytes, tuple[int, str]] = {}
+        for _, position, obj, index, _, _, if_owned in noted:
+            if if_owned and position not in known:
+                unknown[obj.chunk_id(index)] = position, obj.key
+        if unknown:
+            owned = ownership.owned({chunk_id: key for chunk_id, (_, key) in unknown.items()})
+            known.update((position, each in owned) for each, (position, _) in unknown.items())
+
+    def _note(self, place: int, at: float, length: int, *, is_read: bool) -> None:
         chunks, reads = self._chunks, self._reads
         kind = WARMED if not is_read else MISSED if chunks.came[place] else FOUND
         chunks.came[place] = False
@@ -124,19 +201,25 @@ class Demand:
         is_near = 0 < line <= len(reads) < line + TOGETHER_READS
         if kind == FOUND and is_near and reads.add_to(line - 1, length):
             return
-        chunks.lines[place] = reads.append(place, self._clock(), length, kind)
+        chunks.lines[place] = reads.append(place, at, length, kind)
 
-    def _place_of(self, chunk: "_Chunk") -> int | None:
-        """Return a chunk's place; None if it is in the sample no more."""
-        known = self._chunks.places.get(chunk.position)
+    def _place_of(
+        self, position: int, digest: int, index: int, size: int, chunk_size: int
+    ) -> int | None:
+        """Return a chunk's place, with room for a read of it; None if it is sampled no more."""
+        if len(self._reads) >= self._reads_max:
+            self._make_room()
+        known = self._chunks.places.get(position)
         if known is not None:
-            self._objects.see(self._chunks.objects[known], chunk.size)
+            self._objects.see(self._chunks.objects[known], size)
             return known
         if len(self._chunks) >= self._chunks_max:
             self._make_room()
-        if chunk.position >= self._threshold:
+        if position >= self._threshold:
             return None
-        return self._chunks.append(chunk.position, self._objects.place_of(chunk), chunk.index)
+        return self._chunks.append(
+            position, self._objects.place_of(digest, size, chunk_size), index
+        )
 
     def _make_room(self) -> None:
         """Forget at least a quarter of the reads, and the chunks that have none."""
@@ -181,18 +264,6 @@ class Demand:
         self._reads = _Reads(kept)
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """One that is read."""
-
-    position: int
-    digest: int
-    index: int
-    size: int
-    """Of the object in bytes, as far as it is known."""
-    chunk_size: int
-
-
 class _Objects:
     """Objects by their digest, as columns."""
 
@@ -204,14 +275,14 @@ class _Objects:
             self.chunk_sizes.frombytes(kept.object_chunk_sizes.astype(np.uint32).tobytes())
         self._places = {digest: place for place, digest in enumerate(self.digests)}
 
-    def place_of(self, chunk: _Chunk) -> int:
-        place = self._places.get(chunk.digest)
+    def place_of(self, digest: int, size: int, chunk_size: int) -> int:
+        place = self._places.get(digest)
         if place is None:
-            place = self._places[chunk.digest] = len(self.digests)
-            self.digests.append(chunk.digest)
+            place = self._places[digest] = len(self.digests)
+            self.digests.append(digest)
             self.sizes.append(0)
-            self.chunk_sizes.append(chunk.chunk_size)
-        self.see(place, chunk.size)
+            self.chunk_sizes.append(chunk_size)
+        self.see(place, size)
         return place
 
     def see(self, place: int, size: int) -> None:

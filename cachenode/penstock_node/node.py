@@ -133,7 +133,6 @@ class Node:
         self.store = Store(configured.tiers(self.config))
         self._stack.callback(self.store.close)
         self.store.open()
-        self.demand = Demand(capacity_bytes=lambda: self.store.owned_capacity_bytes)
         self.disk_threads = self._threads(self.store.threads_wanted, "disk")
         self.call_threads = self._threads(CALL_THREADS, "call")
         self.lag = LoopLag()
@@ -162,6 +161,9 @@ class Node:
             node_id=self.id,
             name=config.cluster,
             was_away=(config.state_dir / VIEW_FILE).exists(),
+        )
+        self.demand = Demand(
+            capacity_bytes=lambda: self.store.owned_capacity_bytes, ownership=self.cluster
         )
         self.library = Core(
             Options(

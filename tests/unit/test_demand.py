@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from penstock.objects import ObjectId
 from penstock.reuse import cluster_sample, sample_from_proto, sample_to_proto
 from penstock.sampled_reads import FOUND, MISSED, WARMED, WHOLE, SampledReads, joined
-from penstock_node.demand import SAMPLED_MIN, TOGETHER_READS, Demand
+from penstock_node.demand import OWNED_S, SAMPLED_MIN, TOGETHER, TOGETHER_READS, Demand
 
 CHUNK = 64 * 1024
 MANY = 1 << 40
@@ -115,6 +116,53 @@ def test_it_never_has_more_reads_nor_chunks_than_it_may(seed: int) -> None:
         sample = demand.sample()
         assert len(sample) <= reads_max
         assert len(sample.chunk_indexes) <= chunks_max
+
+
+class Owning:
+    """What a node owns of an object, in a placement."""
+
+    def __init__(self, *chunk_ids: bytes) -> None:
+        self.ids, self.epoch, self.asked = {*chunk_ids}, 1, 0
+
+    def owned(self, chunks: Mapping[bytes, str]) -> set[bytes]:
+        self.asked += len(chunks)
+        return self.ids & chunks.keys()
+
+
+def test_what_readers_of_this_machine_read_counts_where_it_is_owned() -> None:
+    obj, clock = model("a"), Clock()
+    owning = Owning(obj.chunk_id(1), obj.chunk_id(2))
+    demand = Demand(capacity_bytes=lambda: MANY, ownership=owning, clock=clock)
+
+    def indexes_when_read(*indexes: int) -> list[int]:
+        for index in indexes:
+            demand.read(obj, index, length=CHUNK, if_owned=True)
+        return list(demand.sample().chunk_indexes)
+
+    demand.read(obj, 9, length=CHUNK)
+    assert indexes_when_read(1, 2, 3) == [9, 1, 2]
+    assert (indexes_when_read(1, 2, 3), owning.asked) == ([9, 1, 2], 3)
+    owning.ids.add(obj.chunk_id(3))
+    owning.epoch = 2
+    assert indexes_when_read(3) == [9, 1, 2, 3]
+    owning.ids.add(obj.chunk_id(4))
+    assert indexes_when_read(4) == [9, 1, 2, 3, 4]
+    owning.ids.add(obj.chunk_id(5))
+    clock.now += 2 * OWNED_S
+    assert indexes_when_read(5) == [9, 1, 2, 3, 4, 5]
+
+
+def test_reads_wait_to_be_noted_together_and_are_in_every_sample() -> None:
+    clock = Clock()
+    demand = demand_of(clock=clock)
+
+    for count in (1, TOGETHER - 2, TOGETHER, 3 * TOGETHER + 1):
+        before = len(demand.sample())
+        for index in range(count):
+            clock.now += 1.0
+            demand.read(model(str(count), chunks=count), index, length=CHUNK)
+        assert len(demand.sample()) - before == count
+    assert np.all(np.diff(demand.sample().read_times) == 1.0)
 
 
 def test_the_threshold_falls_while_the_sample_is_denser_than_it_has_to_be() -> None:

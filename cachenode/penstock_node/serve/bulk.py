@@ -55,7 +55,6 @@ from penstock_node.handover.spreading import Spreading
 from penstock_node.metrics import NodeMetrics
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.traced import traced
-from penstock_node.store.store import StoredChunk
 from penstock_node.traces import Traces
 from penstock_node.transport.http import HttpRequest, reply, reply_with
 from penstock_node.transport.reply import FileSpan, Octets, Outcome, Part, Reply
@@ -188,16 +187,13 @@ class BulkService:
             length=stop - start,
             seconds=time.monotonic() - begun,
         )
-        here = tracing.here()
-        here.note(url=answer.chunk.object.key, chunk=answer.chunk.index, source=answer.source)
-        here.add_bytes(stop - start)
+        if tracing.current() is not None:
+            _tell_trace(answer, start, stop)
         body: Part
         if isinstance(content, Payload):
             body = Octets(content.data[start:stop], holds=content)
         else:
             body = FileSpan(content, start, stop)
-            if tracing.current() is not None:
-                _time_disk(content, start, stop)
         checksums = base64.b64encode(checksums_between(content.checksums, start, stop))
         headers = [
             (CHECKSUMS, checksums.decode()),
@@ -248,8 +244,13 @@ class BulkService:
         return reply(error.http_status, headers, body)
 
 
-def _time_disk(content: StoredChunk, start: int, stop: int) -> None:
-    """Read what is about to be sent, so that its trace tells the disk from the network."""
+def _tell_trace(answer: ChunkAnswer, start: int, stop: int) -> None:
+    """Note what is about to be sent, and read it: so the trace tells the disk from the network."""
+    here, content = tracing.here(), answer.content
+    here.note(url=answer.chunk.object.key, chunk=answer.chunk.index, source=answer.source)
+    here.add_bytes(stop - start)
+    if isinstance(content, Payload):
+        return
     with tracing.span("disk", disk=content.disk.path) as span:
         content.read_through(start, stop)
         span.add_bytes(stop - start)
