@@ -13,7 +13,8 @@ import contextvars
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -201,22 +202,28 @@ def carried(call: Callable[[], T]) -> Callable[[], T]:
     return at_place
 
 
-class span:  # noqa: N801 - reads as a statement: with span("peer")
+def span(name: str, **notes: object) -> AbstractContextManager[Span]:
     """``with span("peer", asks=member.id) as peer:`` a span around the block, if it is traced.
 
     What the block raises is noted, and raised.
     """
+    place = _place.get()
+    return _NOT_TRACED if place is None else _Traced(name, notes, place)
+
+
+_NOT_TRACED = contextlib.nullcontext(NO_SPAN)
+
+
+class _Traced:
+    """See `span`."""
 
     __slots__ = ("_name", "_notes", "_place", "_span")
 
-    def __init__(self, name: str, **notes: object) -> None:
-        self._name, self._notes = name, notes
-        self._place = _place.get()
+    def __init__(self, name: str, notes: Mapping[str, object], place: Place) -> None:
+        self._name, self._notes, self._place = name, notes, place
 
     def __enter__(self) -> Span:
         place = self._place
-        if place is None:
-            return NO_SPAN
         self._span = place.trace.begin(self._name, place.span)
         self._span.note(**self._notes)
         _place.set(Place(place.trace, self._span, place.is_sampled))
@@ -225,13 +232,10 @@ class span:  # noqa: N801 - reads as a statement: with span("peer")
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
-        place = self._place
-        if place is None:
-            return
-        _place.set(place)
+        _place.set(self._place)
         if error is not None:
             note_error(self._span, error)
-        place.trace.end(self._span)
+        self._place.trace.end(self._span)
 
 
 def note_error(where: Span, error: BaseException) -> None:
