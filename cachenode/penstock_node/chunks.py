@@ -279,16 +279,9 @@ class Chunks:
         """Tell whether this node is one of those that keep the chunk."""
         return self._known_duty(chunk) is not None
 
-    def was_read(self, chunk: Chunk, length: int, *, here: bool = False) -> None:
-        """Note that a reader was given ``length`` bytes of a chunk. Thread-safe.
-
-        Args:
-            chunk: Which one.
-            length: In bytes.
-            here: By a reader of this machine: if others own the chunk, they are told when their
-                copy of it is asked for.
-        """
-        self.demand.read(chunk.object, chunk.index, length=length, if_owned=here)
+    def was_read(self, chunk: Chunk, length: int) -> None:
+        """Note that a reader was given ``length`` bytes of a chunk. Thread-safe."""
+        self.demand.read(chunk.object, chunk.index, length=length)
 
     async def _duty(self, chunk: Chunk, suspects: Sequence[str]) -> Duty | None:
         await self._try_suspects(set(suspects) & set(self._cluster.owners(chunk.id)))

@@ -19,7 +19,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -117,16 +117,26 @@ class Demand:
             length: In bytes.
             if_owned: Whether it only counts if this node owns the chunk.
         """
-        position = position_of(digest_of(obj), index)
-        if position < self._threshold:  # Most are not: they end here.
-            self._put((_READ, position, obj, index, length, self._clock(), if_owned))
+        self.read_each(obj, ((index, length),), if_owned=if_owned)
+
+    def read_each(
+        self, obj: ObjectId, pieces: Iterable[tuple[int, int]], *, if_owned: bool = False
+    ) -> None:
+        """As `read`, of several chunks by their index, and how many bytes of each."""
+        digest, threshold, at = digest_of(obj), self._threshold, self._clock()
+        self._put(
+            (_READ, position, obj, index, length, at, if_owned)
+            for index, length in pieces
+            # Most are not in the sample: they end here.
+            if (position := position_of(digest, index)) < threshold
+        )
 
     def came(self, obj: ObjectId, index: int, *, is_asked_for: bool) -> None:
         """Note that a chunk comes from the origin: for a read, or for reads to come."""
         position = position_of(digest_of(obj), index)
         if position < self._threshold:
             what = _CAME if is_asked_for else _WARMED
-            self._put((what, position, obj, index, 0, self._clock(), False))
+            self._put([(what, position, obj, index, 0, self._clock(), False)])
 
     def note(self, digest: int, index: int, *, length: int, size: int, chunk_size: int) -> None:
         """As `read`, of an object that stands as 64 bits; its size may grow as it is known."""
@@ -137,9 +147,9 @@ class Demand:
                 if place is not None:
                     self._note(place, self._clock(), length, is_read=True)
 
-    def _put(self, noted: _Noted) -> None:
+    def _put(self, noted: Iterable[_Noted]) -> None:
         waiting = self._waiting
-        waiting.append(noted)
+        waiting.extend(noted)
         if len(waiting) < TOGETHER:
             return
         if self._lock.acquire(blocking=len(waiting) >= _WAITING_MAX):  # Else another is at it.

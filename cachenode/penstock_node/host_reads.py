@@ -5,7 +5,7 @@ owner through the library's own reader; what comes stays in the memory and local
 Not responsible for: chunks that this node owns (`chunks`), how an answer travels (`serve`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from penstock.errors import NotCached
 from penstock.membership.nodes import Nodes
 from penstock.memory import new_memory
 from penstock.object_info import OpenedObject
+from penstock.objects import ObjectId
 from penstock.opens import Handle
 from penstock.reader import Reader
 from penstock_node.chunk import Arrival, Chunk, Filled
@@ -97,9 +98,16 @@ class HostReads:
         """Return the chunk from any tier, None if it is not here. Blocks; for threads."""
         return self._chunks.at_hand(chunk, recheck=recheck)
 
-    def was_read(self, chunk: Chunk, length: int) -> None:
-        """Note that a reader was given ``length`` bytes of a chunk. Thread-safe."""
-        self._chunks.was_read(chunk, length, here=True)
+    def were_read(self, obj: ObjectId, pieces: Sequence[tuple[int, int]]) -> None:
+        """Note that a reader of this machine was given parts of chunks. Thread-safe.
+
+        If others own a chunk, they are told when a copy of it is asked for.
+
+        Args:
+            obj: The object.
+            pieces: Indexes of its chunks, and how many bytes of each.
+        """
+        self._chunks.demand.read_each(obj, pieces, if_owned=True)
 
     async def answer(self, chunk: Chunk, *, only_if_cached: bool = False) -> ChunkAnswer | None:
         """Return the chunk, or None when it is still under way after 200 ms: ask again.

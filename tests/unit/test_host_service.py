@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,8 +80,8 @@ class HandFilled:
         stored = self._store.get(chunk.object, chunk.index)
         return ChunkAnswer(chunk, stored, stored.source) if stored else None
 
-    def was_read(self, chunk: Chunk, length: int) -> None:
-        self.read.append((chunk.index, length))
+    def were_read(self, obj: ObjectId, pieces: Sequence[tuple[int, int]]) -> None:
+        self.read += pieces
 
     async def answer(self, chunk: Chunk, *, only_if_cached: bool = False) -> ChunkAnswer | None:
         self.asked.append(chunk.index)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
@@ -75,8 +75,8 @@ class HandAnsweredReads:
     def is_kept(self, chunk: Chunk) -> bool:
         return self.keeps
 
-    def was_read(self, chunk: Chunk, length: int) -> None:
-        self.read.append((chunk.index, length))
+    def were_read(self, obj: ObjectId, pieces: Sequence[tuple[int, int]]) -> None:
+        self.read += pieces
 
     def bring(self, *indexes: int) -> None:
         for index in indexes:

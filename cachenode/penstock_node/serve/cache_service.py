@@ -173,5 +173,5 @@ class CacheService(cache_pb2_grpc.CacheServicer):
             length=piece.length,
             seconds=time.monotonic() - begun,
         )
-        self._host_reads.was_read(answer.chunk, piece.length)
+        self._host_reads.were_read(answer.chunk.object, [(answer.chunk.index, piece.length)])
         return blocks[piece.start - first : piece.stop - first]

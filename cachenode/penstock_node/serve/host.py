@@ -303,17 +303,20 @@ class HostSession:
 
     def _count(self, given: Sequence[tuple[Given, int]]) -> None:
         """Count what is given away: chunks of one object."""
+        if not given:
+            return
+        obj = given[0][0].chunk.object
+        self._service.chunks.were_read(obj, [(one.chunk.index, length) for one, length in given])
         reads, read_bytes = Counter[Source](), Counter[Source]()
         for one, length in given:
             reads[one.source] += 1
             read_bytes[one.source] += length
-            self._service.chunks.was_read(one.chunk, length)
         seconds = time.monotonic() - self._begun
         for source, count in reads.items():
             self._service.metrics.served(
                 plane=PLANE,
                 source=source,
-                key=given[0][0].chunk.object.key,
+                key=obj.key,
                 length=read_bytes[source],
                 seconds=seconds,
                 reads=count,

@@ -43,8 +43,8 @@ class Reads(Protocol):
     async def answer(self, chunk: Chunk, *, only_if_cached: bool = False) -> ChunkAnswer | None:
         """Return the chunk, None when it is still on its way after a moment."""
 
-    def was_read(self, chunk: Chunk, length: int) -> None:
-        """Note that a reader was given so many bytes of a chunk."""
+    def were_read(self, obj: ObjectId, pieces: Sequence[tuple[int, int]]) -> None:
+        """Note that a reader was given parts of chunks: their indexes, and how many bytes."""
 
 
 class Memory(Protocol):
@@ -141,9 +141,9 @@ class HostChunks:
     def _belongs_in_memory(self, answer: ChunkAnswer) -> bool:
         return answer.source == "disk" and self._memory.wants_in_memory(answer.chunk.id)
 
-    def was_read(self, chunk: Chunk, length: int) -> None:
-        """Note that a reader was given so many bytes of a chunk."""
-        self._reads.was_read(chunk, length)
+    def were_read(self, obj: ObjectId, pieces: Sequence[tuple[int, int]]) -> None:
+        """Note that a reader was given parts of chunks: their indexes, and how many bytes."""
+        self._reads.were_read(obj, pieces)
 
     async def look(self, wanted: Wanted) -> list[Found]:
         """As `at_hand`, on the event loop."""

@@ -11,7 +11,7 @@ takes, and what was asked for goes to the store.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ import structlog
 
 from penstock.errors import NodeUnavailable, Overloaded, PenstockError, Retryable
 from penstock.object_info import OpenedObject
-from penstock.objects import pieces
+from penstock.objects import ObjectId, pieces
 from penstock_node.chunk import Chunk, Payload
 from penstock_node.chunks import ChunkAnswer
 from penstock_node.metrics import NodeMetrics
@@ -53,8 +53,8 @@ class ChunkReads(Protocol):
     async def answer(self, chunk: Chunk) -> ChunkAnswer | None:
         """Return the chunk, or None when it is still under way: ask again."""
 
-    def was_read(self, chunk: Chunk, length: int) -> None:
-        """Note that a reader was given so many bytes of a chunk."""
+    def were_read(self, obj: ObjectId, pieces: Sequence[tuple[int, int]]) -> None:
+        """Note that a reader was given parts of chunks: their indexes, and how many bytes."""
 
 
 class Sending:
@@ -204,7 +204,7 @@ class Body:
             length=piece.length,
             seconds=time.monotonic() - self._begun,
         )
-        self._sending.reads.was_read(answer.chunk, piece.length)
+        self._sending.reads.were_read(answer.chunk.object, [(answer.chunk.index, piece.length)])
         content = answer.content
         if isinstance(content, Payload):
             return Octets(content.data[piece.start : piece.stop], holds=content)
