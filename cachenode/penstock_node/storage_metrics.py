@@ -3,7 +3,7 @@
 Responsible for: names and texts, as `node_metrics`, whose part this is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client.core import Metric
 
@@ -128,23 +128,23 @@ def origin_metrics(origins: Origins) -> Iterable[Metric]:
         "volume",
         "operation",
     )
-    yield counter(
+    yield _by_volume(
         "penstock_origin_bytes",
         "Payload read from origins.",
-        [((volume,), told.bytes_read) for volume, told in by_volume.items()],
-        "volume",
+        by_volume,
+        lambda told: told.bytes_read,
     )
-    yield counter(
+    yield _by_volume(
         "penstock_origin_written_bytes",
         "Payload given to origins to be written, published or not.",
-        [((volume,), told.bytes_written) for volume, told in by_volume.items()],
-        "volume",
+        by_volume,
+        lambda told: told.bytes_written,
     )
-    yield counter(
+    yield _by_volume(
         "penstock_origin_refused_calls",
         "Calls that were not made, as the origin did not answer.",
-        [((volume,), told.refused_calls) for volume, told in by_volume.items()],
-        "volume",
+        by_volume,
+        lambda told: told.refused_calls,
     )
     yield from _request_metrics(by_volume)
     gates = origins.gates()
@@ -162,12 +162,26 @@ def origin_metrics(origins: Origins) -> Iterable[Metric]:
     )
 
 
+def _by_volume(
+    name: str,
+    documentation: str,
+    by_volume: Mapping[str, OriginCounters],
+    count: Callable[[OriginCounters], float],
+) -> Metric:
+    return counter(
+        name,
+        documentation,
+        [((volume,), count(told)) for volume, told in by_volume.items()],
+        "volume",
+    )
+
+
 def _request_metrics(by_volume: Mapping[str, OriginCounters]) -> Iterable[Metric]:
-    yield counter(
+    yield _by_volume(
         "penstock_origin_retries",
         "Requests to origins that were sent again.",
-        [((volume,), told.retries) for volume, told in by_volume.items()],
-        "volume",
+        by_volume,
+        lambda told: told.retries,
     )
     yield counter(
         "penstock_origin_request_failures",
@@ -192,9 +206,9 @@ def _request_metrics(by_volume: Mapping[str, OriginCounters]) -> Iterable[Metric
         "volume",
         "operation",
     )
-    yield counter(
+    yield _by_volume(
         "penstock_origin_wait_seconds",
         "What calls waited for a slot at the origin, or for their turn in its rate.",
-        [((volume,), told.waited_s) for volume, told in by_volume.items()],
-        "volume",
+        by_volume,
+        lambda told: told.waited_s,
     )

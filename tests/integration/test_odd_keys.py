@@ -101,7 +101,7 @@ def lake(files: Files) -> VolumeFiles:
 @pytest.fixture
 def origins() -> Iterator[Origins]:
     """Those of a catalog."""
-    with closing(Origins(limits=FAST, s3_keys=S3Keys)) as opened:
+    with closing(Origins(s3_keys=S3Keys)) as opened:
         yield opened
 
 

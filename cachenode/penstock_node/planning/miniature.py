@@ -7,6 +7,11 @@ The order of eviction is not LRU, so that no distance between reads tells what i
 run as it is, at the size of the sample: "miniature simulations" (Waldspurger et al., "Cache
 Modeling and Optimization using Miniature Simulations", ATC '17). It is made for nodes that get a
 part of each object, and a sample is nothing else.
+
+Ten nodes are not one that is ten times as large: each ranks by what it sees itself, and small ones
+find less or more than their sum would. A fifth of the chunks of ten nodes are all chunks of two:
+so that many whole nodes are run where the sample has them, and one in miniature where it has less
+than one.
 """
 
 import math
@@ -22,6 +27,8 @@ from penstock_node.store.eviction import EvictionOrder, Reason
 
 TOUCHES_MAX = 64
 """Reads of one line that count in the order of eviction."""
+NODES_MAX = 64
+"""That are run beside each other; of more, each stands for several."""
 PARTS = 16
 """Of the sample's chunks, by chance: how much they differ tells how sure their sum is."""
 
@@ -47,8 +54,8 @@ class Line:
     size_bytes: int
     """Of the chunk's file."""
     chunk_bytes: int
-    part: int
-    """Of the sample."""
+    number: int
+    """By chance: says which node it is of, and which part of the sample."""
 
 
 class Miniature:
@@ -60,10 +67,12 @@ class Miniature:
         Args:
             sample: Of the cluster.
             counts_from: Reads before this one fill the caches and do not count.
-            nodes: Of how many nodes the cache is the sum: each ranks by what it sees itself.
+            nodes: Of how many nodes the cache is the sum.
         """
         self._rate = sample.rate
-        self._seen = sample.rate * nodes
+        whole = sample.rate * nodes
+        self._nodes = min(NODES_MAX, max(1, round(whole)))
+        self._seen = whole / self._nodes
         self._chunks = _lines(sample)
         self._reads = [
             (chunk, length, min(count, TOUCHES_MAX), length // max(count, 1))
@@ -78,11 +87,15 @@ class Miniature:
 
     def found(self, capacity_bytes: float) -> Found:
         """Return what a cache would have found that holds so many bytes of different chunks."""
-        room = int(capacity_bytes * self._rate)
-        order = EvictionOrder(capacity_bytes=max(1, room), sampled=self._seen)
+        room = int(capacity_bytes * self._rate / self._nodes)
+        orders = [
+            EvictionOrder(capacity_bytes=max(1, room), sampled=self._seen, digest=_digest)
+            for _ in range(self._nodes)
+        ]
         read, found, origin = [0] * PARTS, [0] * PARTS, 0
         for at, (chunk, length, count, first) in enumerate(self._reads):
             line = self._chunks[chunk]
+            order = orders[line.number % self._nodes]
             is_here = order.size_of(line.chunk_id) is not None
             if is_here:
                 for _ in range(count):
@@ -92,7 +105,7 @@ class Miniature:
                 for _ in range(count - 1):
                     order.touch(line.chunk_id, of=line.of)
             if at >= self._counts_from:
-                part = line.part
+                part = line.number // NODES_MAX % PARTS
                 read[part] += length
                 found[part] += length if is_here else length - first
                 origin += 0 if is_here else line.chunk_bytes
@@ -128,10 +141,15 @@ def _lines(sample: SampledReads) -> Sequence[Line]:
             file.object,
             file.allocated_bytes,
             file.payload_bytes,
-            file.chunk_id[-1] % PARTS,
+            int.from_bytes(file.chunk_id[:8], "little"),
         )
         for file in files
     ]
+
+
+def _digest(of: ObjectId) -> int:
+    """Return the digest of the object that this one stands for: so they share groups alike."""
+    return int(of.key, 16)
 
 
 def _standard_error(read: Sequence[int], found: Sequence[int]) -> float:

@@ -4,9 +4,10 @@ Responsible for: counting around whatever a service does.
 Not responsible for: what it does (`rpc` gives its errors names).
 """
 
+import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -67,16 +68,8 @@ def _unary(
     answer: Callable[[Any, Context], Awaitable[Any]], method: str, calls: Calls
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     async def call(request: Any, context: Context) -> Any:
-        begun, code = time.monotonic(), "CANCELLED"
-        try:
-            answered = await answer(request, context)
-            code = "OK"
-        except grpc.aio.AbortError:
-            code = _code(context)
-            raise
-        finally:
-            calls.ended(method, code, seconds=time.monotonic() - begun)
-        return answered
+        with _counted(method, calls, context):
+            return await answer(request, context)
 
     return call
 
@@ -85,18 +78,24 @@ def _stream(
     answer: Callable[[Any, Context], AsyncIterator[Any]], method: str, calls: Calls
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-        begun, code = time.monotonic(), "CANCELLED"
-        try:
+        with _counted(method, calls, context):
             async for each in answer(request, context):
                 yield each
-            code = "OK"
-        except grpc.aio.AbortError:
-            code = _code(context)
-            raise
-        finally:
-            calls.ended(method, code, seconds=time.monotonic() - begun)
 
     return call
+
+
+@contextlib.contextmanager
+def _counted(method: str, calls: Calls, context: Context) -> Iterator[None]:
+    begun, code = time.monotonic(), "CANCELLED"
+    try:
+        yield
+        code = "OK"
+    except grpc.aio.AbortError:
+        code = _code(context)
+        raise
+    finally:
+        calls.ended(method, code, seconds=time.monotonic() - begun)
 
 
 def _code(context: Context) -> str:

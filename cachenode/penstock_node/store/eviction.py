@@ -14,13 +14,13 @@ cache keeps a part that its next reader finds. Else those that came first go fir
 import heapq
 import math
 from array import array
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import xxhash
 
 from penstock.objects import ObjectId
+from penstock.sampled_reads import digest_of
 from penstock_node.store.chunk_file import PAGE_BYTES
 from penstock_node.store.index import Flags, Index
 from penstock_node.store.listed import Listed
@@ -56,13 +56,21 @@ class EvictionOrder:
     Every method takes amortised constant time a chunk, `chunks` aside.
     """
 
-    def __init__(self, *, capacity_bytes: int, sampled: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        capacity_bytes: int,
+        sampled: float = 1.0,
+        digest: Callable[[ObjectId], int] = digest_of,
+    ) -> None:
         """Know of no chunk yet.
 
         Args:
             capacity_bytes: Of the tier.
             sampled: The part of all reads that comes here: see `Ranking`.
+            digest: 64 bits of an object: they say which group it is in.
         """
+        self._digest = digest
         self._group_count = groups_for(capacity_bytes, page_bytes=PAGE_BYTES)
         self._index = Index()
         self._queues = Queues(self._index, count=self._group_count)
@@ -228,7 +236,7 @@ class EvictionOrder:
     # Groups.
 
     def _group(self, of: ObjectId) -> int:
-        group = 1 + xxhash.xxh3_64_intdigest(of.identity) % (self._group_count - 1)
+        group = 1 + self._digest(of) % (self._group_count - 1)
         if not self._ranking.knows(group):
             # Every file takes whole pages, and small objects are known by that too.
             self._ranking.meet(group, object_bytes=of.size + PAGE_BYTES * of.chunk_count)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.sizes import parse_bytes
 from penstock.errors import InvalidConfiguration, InvalidRequest, PenstockError
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ Address = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Offset = Annotated[
+    int, typer.Option(parser=parse_bytes, metavar="SIZE", help="Where to begin: 1000, 64MiB.")
+]
+Length = Annotated[
+    int | None,
+    typer.Option(parser=parse_bytes, metavar="SIZE", help="How much; all that follows."),
+]
 Refresh = Annotated[
     bool, typer.Option("--refresh", help="Ask the origin, even if a recent answer is known.")
 ]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.connection import Address, Json, Refresh, Url, open_cache
+from penstock.cli.connection import Address, Json, Length, Offset, Refresh, Url, open_cache
 from penstock.cli.output import OBJECTS_PANEL, note, say_json, verb
 from penstock.cli.progress import watched
-from penstock.cli.sizes import parse_bytes
 from penstock.cli.trace_output import say_trace, trace_json
 from penstock.errors import InvalidRequest
 from penstock.units import format_size
@@ -37,13 +36,8 @@ def read(
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="Appears when it is whole."),
     ] = None,
-    offset: Annotated[
-        int, typer.Option(parser=parse_bytes, metavar="SIZE", help="Where to begin: 1000, 64MiB.")
-    ] = 0,
-    length: Annotated[
-        int | None,
-        typer.Option(parser=parse_bytes, metavar="SIZE", help="How much; all that follows."),
-    ] = None,
+    offset: Offset = 0,
+    length: Length = None,
     refresh: Refresh = False,
     force: Annotated[
         bool, typer.Option("--force", help="Write to standard output even if it is a terminal.")

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.connection import URL_HELP, Address, Json, Refresh, check_url, open_cache
+from penstock.cli.connection import (
+    URL_HELP,
+    Address,
+    Json,
+    Length,
+    Offset,
+    Refresh,
+    check_url,
+    open_cache,
+)
 from penstock.cli.output import (
     OBJECTS_PANEL,
     Column,
@@ -16,7 +25,6 @@ from penstock.cli.output import (
     verb,
 )
 from penstock.cli.progress import watched
-from penstock.cli.sizes import parse_bytes
 from penstock.cli.trace_output import say_trace, trace_json
 from penstock.errors import PenstockError
 
@@ -45,13 +53,8 @@ def trace(
         typer.Argument(parser=check_url, metavar="URL", help=URL_HELP, show_default=False),
     ] = None,
     *,
-    offset: Annotated[
-        int, typer.Option(parser=parse_bytes, metavar="SIZE", help="Where to begin: 1000, 64MiB.")
-    ] = 0,
-    length: Annotated[
-        int | None,
-        typer.Option(parser=parse_bytes, metavar="SIZE", help="How much; all that follows."),
-    ] = None,
+    offset: Offset = 0,
+    length: Length = None,
     slow: Annotated[
         bool, typer.Option("--slow", help="Show the slowest reads that the nodes remember.")
     ] = False,
