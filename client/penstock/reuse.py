@@ -16,8 +16,8 @@ from penstock.v1 import reuse_pb2
 
 SAMPLE = Method("/penstock.v1.Reuse/Sample", reuse_pb2.SampleRequest, reuse_pb2.SampleResponse)
 SAMPLE_TIMEOUT_S = 20.0
-READS_MAX = 60_000
-"""Of the whole cluster: replaying them at one size takes about a quarter of a second."""
+READS_MAX = 200_000
+"""Of the whole cluster: replaying them at one size takes about a second."""
 READS_MIN = 2_000
 """Of one node, however many nodes there are."""
 ASKED_AT_ONCE = 32

@@ -1,15 +1,17 @@
 """What `penstock plan` makes of reads: the curve, and the clusters that are read from it."""
 
+import itertools
 import json
 import random
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import xxhash
 
 from penstock.errors import InvalidRequest
 from penstock.objects import ObjectId
-from penstock.sampled_reads import SampledReads
+from penstock.sampled_reads import SampledReads, digest_of
 from penstock_node.demand import Demand
 from penstock_node.planning.curve import Curve, Point, curve_of, is_enough, sizes_for
 from penstock_node.planning.drawing import Mark, Picture, as_svg, in_characters
@@ -25,8 +27,9 @@ from penstock_node.planning.scenarios import (
     without_largest,
 )
 from penstock_node.planning.trace_file import sample_of
-from penstock_node.store.chunk_file import ChunkFile
+from penstock_node.store.chunk_file import PAGE_BYTES, ChunkFile
 from penstock_node.store.eviction import EvictionOrder
+from penstock_node.store.ranking import groups_for
 
 CHUNK = 64 * 1024
 STORED = ChunkFile(ObjectId("s3://m/0", "1", CHUNK, CHUNK), 0).allocated_bytes
@@ -150,34 +153,55 @@ def sample_of_loads(loaded: list[ObjectId], *, reads_max: int = 1 << 17) -> Samp
     return demand.sample()
 
 
-def found_by_the_order(loaded: list[ObjectId], *, room: int) -> float:
-    """Return the share of reads that a tier finds, of all but the first quarter."""
+def found_by_the_order(loaded: list[ObjectId], *, room: int, nodes: int = 1) -> float:
+    """Return the share of reads that the tiers of nodes find, of all but the first quarter."""
     reads = [(obj, index) for obj in loaded for index in range(obj.chunk_count)]
-    order, hits = EvictionOrder(capacity_bytes=room), 0
+    orders, hits = [EvictionOrder(capacity_bytes=room // nodes) for _ in range(nodes)], 0
     for at, (obj, index) in enumerate(reads):
         chunk_id = obj.chunk_id(index)
+        order = orders[xxhash.xxh3_64_intdigest(chunk_id) % nodes]
         if order.size_of(chunk_id) is not None:
             order.touch(chunk_id, of=obj)
             hits += at >= len(reads) // 4
         else:
-            order.victims(order.used_bytes + STORED - room, in_use=())
+            order.victims(order.used_bytes + STORED - room // nodes, in_use=())
             order.insert(chunk_id, STORED, reason="read", of=obj)
     return hits / (len(reads) - len(reads) // 4)
 
 
+@pytest.mark.parametrize("nodes", [1, 6])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_sample_of_all_reads_tells_what_the_order_of_eviction_finds(seed: int) -> None:
+def test_a_sample_of_all_reads_tells_what_the_order_of_eviction_finds(
+    seed: int, nodes: int
+) -> None:
     loaded = loads(seed)
     sizes = [200.0 * STORED, 400.0 * STORED, 800.0 * STORED]
 
-    curve = curve_of(sample_of_loads(loaded), sizes=sizes)
+    curve = curve_of(sample_of_loads(loaded), sizes=sizes, nodes=nodes)
 
     assert curve.rate == pytest.approx(1.0)
     for point, size in zip(curve.points, sizes, strict=True):
-        assert point.hit_ratio == pytest.approx(
-            found_by_the_order(loaded, room=int(size)), abs=0.02
-        )
+        found = found_by_the_order(loaded, room=int(size), nodes=nodes)
+        assert point.hit_ratio == pytest.approx(found, abs=0.02)
         assert point.error == pytest.approx(0.0, abs=1e-6)
+
+
+def test_objects_that_share_a_group_share_it_in_the_miniature() -> None:
+    """By chance: then the order takes them for one, and finds more or less than it would."""
+    room = 100 * STORED
+    groups = groups_for(room, page_bytes=PAGE_BYTES) - 1
+    everything = (ObjectId(f"s3://models/{at}", "1", 25 * CHUNK, CHUNK) for at in itertools.count())
+    group = digest_of(next(everything)) % groups
+    sharing = (obj for obj in everything if digest_of(obj) % groups == group)
+    found = []
+    for known in (everything, sharing):
+        models = list(itertools.islice(known, 12))
+        weights = [1 / (rank + 1) for rank in range(len(models))]
+        loaded = random.Random(3).choices(models, weights, k=400)
+        (point,) = curve_of(sample_of_loads(loaded), sizes=[float(room)]).points
+        assert point.hit_ratio == pytest.approx(found_by_the_order(loaded, room=room))
+        found.append(point.hit_ratio)
+    assert abs(found[1] - found[0]) > 0.02, "it does not matter here"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -27,8 +27,8 @@ from penstock_node.store.eviction import EvictionOrder, Reason
 
 TOUCHES_MAX = 64
 """Reads of one line that count in the order of eviction."""
-NODES_MAX = 64
-"""That are run beside each other; of more, each stands for several."""
+NODES_MAX = 8
+"""Run beside each other, of some 10 MB each; where a sample has more, each stands for several."""
 PARTS = 16
 """Of the sample's chunks, by chance: how much they differ tells how sure their sum is."""
 
