@@ -3,7 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -430,7 +430,7 @@ async def test_what_another_has_written_since_it_was_compared_stays(
     assert lake.stat("a") == older
 
 
-async def test_who_writes_between_a_look_and_a_write_is_not_overwritten(
+async def test_what_another_writes_between_a_look_and_a_write_is_looked_at_again(
     place: Place,
     lake: VolumeFiles,
     files: Files,
@@ -438,19 +438,48 @@ async def test_who_writes_between_a_look_and_a_write_is_not_overwritten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place.put("a", "b")
-    write, newer = lake.write, CatalogFile("a", '"2"', 1, 7, f"{URL}a", '"2"')
+    write, second = lake.write, CatalogFile("a", '"2"', 1, 7, f"{URL}a", '"2"')
 
     def written_after_another(found: Difference) -> Difference:
-        place.put("a", version="2")
-        files.volume("lake").put([newer])
+        monkeypatch.setattr(lake, "write", write)
+        place.put("a", version="3")
+        files.volume("lake").put([second])
         return write(found)
 
     monkeypatch.setattr(lake, "write", written_after_another)
     made = importing()
     await made.run()
 
-    assert [each.file for each in lake.versions("a")] == [newer]
-    assert counts(made) == (1, 0, 0, 1)
+    third = second._replace(version='"3"', source_version='"3"')
+    assert [each.file for each in lake.versions("a")] == [third, second]
+    assert counts(made) == (1, 1, 0, 0)
+
+
+def test_what_is_put_stands_over_what_another_writes_meanwhile(
+    lake: VolumeFiles, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = CatalogFile("a", "1", 1, 0, "s3://bucket/a", "1")
+    compare = lake.compare_each
+
+    def compared_before_another(seen: Sequence[CatalogFile]) -> Difference:
+        found = compare(seen)
+        files.volume("lake").put([mine._replace(version="2")])
+        return found
+
+    monkeypatch.setattr(lake, "compare_each", compared_before_another)
+    lake.put([mine])
+
+    assert lake.stat("a") == mine
+
+
+def test_what_another_has_written_alike_is_as_it_is_to_be(lake: VolumeFiles) -> None:
+    file = CatalogFile("a", "1", 1, 0, "s3://bucket/a", "1")
+    found = lake.compare_each([file])
+    lake.put([file])
+
+    written = lake.write(found)
+
+    assert (written.late, written.new, written.unchanged) == ([], [], 1)
 
 
 async def test_nothing_is_written_any_more_once_it_is_over(

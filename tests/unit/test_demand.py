@@ -147,7 +147,9 @@ def test_what_readers_of_this_machine_read_counts_where_it_is_owned() -> None:
     assert indexes_when_read(3) == [9, 1, 2, 3]
     owning.ids.add(obj.chunk_id(4))
     assert indexes_when_read(4) == [9, 1, 2, 3, 4]
+    assert indexes_when_read(5) == [9, 1, 2, 3, 4]
     owning.ids.add(obj.chunk_id(5))
+    assert indexes_when_read(5) == [9, 1, 2, 3, 4]
     clock.now += 2 * OWNED_S
     assert indexes_when_read(5) == [9, 1, 2, 3, 4, 5]
 
@@ -163,6 +165,24 @@ def test_reads_wait_to_be_noted_together_and_are_in_every_sample() -> None:
             demand.read(model(str(count), chunks=count), index, length=CHUNK)
         assert len(demand.sample()) - before == count
     assert np.all(np.diff(demand.sample().read_times) == 1.0)
+
+
+def test_what_waits_is_noted_though_nobody_asks_for_a_sample() -> None:
+    demand, last = demand_of(reads_max=4000), model("last", chunks=1000)
+
+    for number in range(200):
+        read_all(demand, model(str(number)))
+
+    assert not all(demand.samples(last, index) for index in range(1000)), "the threshold fell"
+
+
+def test_one_model_that_is_read_over_and_over_is_no_more_lines_than_there_may_be() -> None:
+    demand = demand_of(capacity_bytes=1, reads_max=1000)
+
+    for _ in range(50):
+        read_all(demand, model("a"))
+
+    assert 500 <= len(demand.sample()) <= 1000
 
 
 def test_the_threshold_falls_while_the_sample_is_denser_than_it_has_to_be() -> None:

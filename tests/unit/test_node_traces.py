@@ -83,6 +83,31 @@ async def test_who_asks_waits_for_what_is_under_way() -> None:
     assert span.name == "serve"
 
 
+async def test_who_asks_waits_for_all_that_are_under_way() -> None:
+    traces = Traces("gpu-1")
+    requests = [traces.begin(traceparent(), "serve") for _ in range(2)]
+    asking = asyncio.create_task(traces.spans(trace_id()))
+    for request in requests:
+        await asyncio.sleep(0)
+        assert not asking.done()
+        assert request is not None
+        request.close()
+
+    spans, _ = await asking
+    assert len(spans) == 2
+
+
+async def test_how_many_spans_were_too_many_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "SPANS_MAX", 1)
+    traces = Traces("gpu-1")
+
+    serve(traces)
+    serve(traces)
+
+    spans, dropped = await traces.spans(trace_id())
+    assert ([span.name for span in spans], dropped) == (["serve", "serve"], 2)
+
+
 async def test_only_the_latest_are_kept() -> None:
     traces = Traces("gpu-1")
     for number in range(1, TRACES_MAX + 6):
