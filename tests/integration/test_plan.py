@@ -19,10 +19,11 @@ from penstock_node.testbed.site import MIB, Site
 NODES = [NodeSpec(name, (TierSpec("owned", 16 * MIB),)) for name in ("a", "b")]
 MODELS, MODEL_BYTES = 12, 5 * MIB
 """Twice what the nodes own."""
-LOADS = 80
+LOADS = 200
 TOLERANCE = 0.06
 """Of the hit ratio: a few dozen chunks more or less are several percent of so small a cluster."""
 DEADLINE_S = 30.0
+AT_WORK = ("penstock_flights", "penstock_disk_waiting_writes", "penstock_disk_threads")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_what_it_tells_of_the_present_size_is_what_was_measured(site: Site, tmp_
     read_bytes, origin_bytes = 0, 0.0
 
     def has_landed() -> bool:
-        return site.cluster.total("penstock_flights") == 0
+        return not any(map(site.cluster.total, AT_WORK))
 
     with site.cluster.connect() as cache:
         for at, each in enumerate(rng.choices(stored, weights, k=LOADS)):
