@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from penstock.trace_path import WAITS_FOR, critical_path, place_of, time_by_place, tree, weights
+from penstock.cli import trace_output
+from penstock.trace_path import (
+    WAITS_FOR,
+    Spent,
+    critical_path,
+    place_of,
+    time_by_place,
+    tree,
+    weights,
+)
 from penstock.tracing import Span
 
 
@@ -111,3 +120,14 @@ def test_what_the_other_side_did_not_do_was_the_links() -> None:
         ("link between this program and gpu-1", 8),
         ("gpu-1", 2),
     ]
+
+
+@pytest.mark.parametrize(("places", "told"), [(20, []), (23, ["3 others"])])
+def test_places_beyond_the_most_are_told_of_together(places: int, told: list[str]) -> None:
+    spent = [Spent(f"place {at}", 1.0, 0.5) for at in range(places)]
+
+    named = trace_output._told(spent)
+
+    assert [each.place for each in named[20:]] == told
+    assert sum(each.seconds for each in named) == places
+    assert sum(each.queued_s for each in named) == places / 2

@@ -10,10 +10,13 @@ from penstock.cli.output import Column, counted, note, percent, say, say_table
 from penstock.units import format_size
 
 if TYPE_CHECKING:
-    from penstock.trace_calls import ReadTrace
+    from collections.abc import Sequence
 
-PLACES_MAX = 12
-"""That are told of: the others take less."""
+    from penstock.trace_calls import ReadTrace
+    from penstock.trace_path import Spent
+
+PLACES_MAX = 20
+"""That are told of by name: all others take less, and are told of together."""
 
 
 def trace_json(found: "ReadTrace") -> dict[str, object]:
@@ -43,6 +46,18 @@ def trace_json(found: "ReadTrace") -> dict[str, object]:
 _KEYS = frozenset(("name", "node", "id", "parent", "start_ms", "duration_ms", "queued_ms", "bytes"))
 
 
+def _told(spent: "Sequence[Spent]") -> "list[Spent]":
+    """Return the places that took most, and what all others took together."""
+    from penstock.trace_path import Spent
+
+    named, others = list(spent[:PLACES_MAX]), spent[PLACES_MAX:]
+    if others:
+        seconds = sum(each.seconds for each in others)
+        queued_s = sum(each.queued_s for each in others)
+        named.append(Spent(f"{len(others)} others", seconds, queued_s))
+    return named
+
+
 def say_trace(url: str, found: "ReadTrace", *, shows_all: bool = False) -> None:
     """Print a trace for people: what it comes to, and the waterfall."""
     from penstock.cli.waterfall import say_waterfall
@@ -68,7 +83,7 @@ def say_trace(url: str, found: "ReadTrace", *, shows_all: bool = False) -> None:
                 f"{spent.queued_s * 1000:,.1f}" if spent.queued_s else "",
                 percent(spent.seconds / took_s if took_s else 0.0),
             )
-            for spent in time_by_place(top)[:PLACES_MAX]
+            for spent in _told(time_by_place(top))
         ],
     )
     say("")
