@@ -157,7 +157,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
         "object_bytes": size.object_bytes,
         "chunk_bytes": " and ".join(map(str, size.chunks)),
         "streams": STREAMS,
-        "rounds": size.rounds,
+        "rounds": f"{size.rounds} with each of both as the first",
     }, measures
 
 

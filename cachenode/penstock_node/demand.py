@@ -45,13 +45,15 @@ TOGETHER_READS = 8
 """Reads of one chunk with fewer lines between them stand in one line: its parts, in most cases."""
 WINDOW_S = 14 * 86_400.0
 """What was read before is told to nobody."""
-TOGETHER = 512
-"""Reads that are taken into the sample at once: for a millisecond."""
-_WAITING_MAX = 16 * TOGETHER
+SETTLED_AT = 512
+"""So many that wait are taken into the sample at once: for a millisecond."""
+_WAITING_MAX = 16 * SETTLED_AT
 _COUNT_MAX = 0xFFFF
 _READ, _CAME, _WARMED = range(3)
 OWNED_S = 60.0
 """For so long it is believed whether a chunk is owned: copies may change without a placement."""
+_OWNED_MAX = 8192
+"""Chunks of which that is remembered; about 80 bytes each."""
 
 _Noted: TypeAlias = tuple[int, int, ObjectId, int, int, float, bool]
 """What happened, to the chunk of which position, of what, the how manieth of it; how many bytes,
@@ -150,7 +152,7 @@ class Demand:
     def _put(self, noted: Iterable[_Noted]) -> None:
         waiting = self._waiting
         waiting.extend(noted)
-        if len(waiting) < TOGETHER:
+        if len(waiting) < SETTLED_AT:
             return
         if self._lock.acquire(blocking=len(waiting) >= _WAITING_MAX):  # Else another is at it.
             try:
@@ -191,7 +193,7 @@ class Demand:
     def _find_owned(self, noted: Sequence[_Noted], ownership: Ownership) -> None:
         """Know of all that count only if they are owned whether they are."""
         epoch, known, now = ownership.epoch, self._is_owned, self._clock()
-        is_old = abs(now - self._owned_at) > OWNED_S or len(known) > self._chunks_max
+        is_old = abs(now - self._owned_at) > OWNED_S or len(known) > _OWNED_MAX
         if epoch != self._epoch or is_old:
             known.clear()
             self._epoch, self._owned_at = epoch, now

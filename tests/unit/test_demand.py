@@ -10,7 +10,7 @@ import pytest
 from penstock.objects import ObjectId
 from penstock.reuse import cluster_sample, sample_from_proto, sample_to_proto
 from penstock.sampled_reads import FOUND, MISSED, WARMED, WHOLE, SampledReads, joined
-from penstock_node.demand import OWNED_S, SAMPLED_MIN, TOGETHER, TOGETHER_READS, Demand
+from penstock_node.demand import OWNED_S, SAMPLED_MIN, SETTLED_AT, TOGETHER_READS, Demand
 
 CHUNK = 64 * 1024
 MANY = 1 << 40
@@ -158,7 +158,7 @@ def test_reads_wait_to_be_noted_together_and_are_in_every_sample() -> None:
     clock = Clock()
     demand = demand_of(clock=clock)
 
-    for count in (1, TOGETHER - 2, TOGETHER, 3 * TOGETHER + 1):
+    for count in (1, SETTLED_AT - 2, SETTLED_AT, 3 * SETTLED_AT + 1):
         before = len(demand.sample())
         for index in range(count):
             clock.now += 1.0

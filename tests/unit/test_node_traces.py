@@ -85,15 +85,19 @@ async def test_who_asks_waits_for_what_is_under_way() -> None:
 
 async def test_who_asks_waits_for_all_that_are_under_way() -> None:
     traces = Traces("gpu-1")
-    requests = [traces.begin(traceparent(), "serve") for _ in range(2)]
+    first, second = (traces.begin(traceparent(), "serve") for _ in range(2))
+    assert first is not None
+    assert second is not None
     asking = asyncio.create_task(traces.spans(trace_id()))
-    for request in requests:
-        await asyncio.sleep(0)
-        assert not asking.done()
-        assert request is not None
-        request.close()
+    await asyncio.sleep(0)
+
+    first.close()
+    await asyncio.wait([asking], timeout=0.1)
+    was_told_early = asking.done()
+    second.close()
 
     spans, _ = await asking
+    assert not was_told_early
     assert len(spans) == 2
 
 

@@ -254,7 +254,8 @@ class VolumeFiles:
         with self._database.writing() as numbers:
             known = self._known_again(numbers.connection, found, paths)
             late = [] if is_newest else written_since(found, known)
-            again = difference(known, [file for file in files if file not in late], prunes=False)
+            left = set(late)
+            again = difference(known, [file for file in files if file not in left], prunes=False)
             again.late = late
             again.unchanged += found.unchanged
             again.removed = [

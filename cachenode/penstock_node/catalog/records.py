@@ -8,6 +8,7 @@ Not responsible for: databases.
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from penstock.catalog_file import CatalogFile
@@ -100,13 +101,11 @@ def written_since(found: Difference, known: Mapping[str, Known]) -> list[Catalog
 
     But for those that are as they are to be: so has another written them.
     """
-    compared = {file.path: (0, file) for file in found.new}
-    compared |= {file.path: (seq, file) for seq, file in found.changed}
     nothing = Known(0, "", 0, "")
     return [
         file
-        for path, (seq, file) in compared.items()
-        if (now := known.get(path, nothing)).seq != seq and not _is_as_it_was(now, file)
+        for seq, file in chain(((0, file) for file in found.new), found.changed)
+        if (now := known.get(file.path, nothing)).seq != seq and not _is_as_it_was(now, file)
     ]
 
 
