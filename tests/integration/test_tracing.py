@@ -292,6 +292,19 @@ def test_penstock_trace_slow_lists_them(site: Site) -> None:
     assert done.stdout.count(" ms ") == 3
 
 
+def test_a_look_tells_from_which_disk_a_chunk_comes(site: Site) -> None:
+    url, data = site.put()
+    with site.cluster.connect() as cache:
+        assert cache.read(url) == data
+
+    done = run("trace", url, "--json", "--address", site.cluster["one"].address)
+
+    looks = [span for span in json.loads(done.stdout)["spans"] if span["name"] == "look"]
+    found = [span for span in looks if "source" in span]
+    assert found
+    assert all(span["source"] in ("memory", "disk") and span["disk"] for span in found)
+
+
 def test_penstock_trace_wants_a_url_or_the_slow_ones(site: Site) -> None:
     assert run("trace").returncode == 2
     assert run("trace", "penstock://data/1", "--slow").returncode == 2
