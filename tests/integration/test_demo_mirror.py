@@ -169,7 +169,8 @@ def test_an_interrupted_demo_of_two_regions_leaves_nothing(
     demo.send_signal(signal.SIGTERM)
     _, errors = demo.communicate(timeout=INTERRUPT_DEADLINE_S)
 
-    assert demo.returncode == 128 + signal.SIGINT, errors
+    # Sent at once, either may be first: the kernel gives them to different threads.
+    assert demo.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM), errors
     assert list(home.iterdir()) == []
     assert processes_naming(home) == []
 

@@ -257,6 +257,32 @@ def test_peers_that_are_not_there_are_told_port_by_port(node: OneNode, channels:
     assert look.received_bytes == 0
 
 
+def test_a_port_that_was_busy_is_asked_again_where_another_answers(
+    node: OneNode, channels: Channels
+) -> None:
+    with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as busy:
+        busy.settimeout(DEADLINE_S)
+
+        def answer_the_second() -> None:
+            first, _ = busy.accept()
+            with first, busy.accept()[0] as second:
+                second.recv(1024)
+                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        answering = threads.submit(answer_the_second)
+        peer = diagnosis_pb2.Peer(
+            id="x",
+            grpc_address=node.node.file.grpc_address,
+            admin_address=f"127.0.0.1:{busy.getsockname()[1]}",
+        )
+        request = diagnosis_pb2.ExamineRequest(peers=[peer])
+        told = channels.call(node.node.address, EXAMINE, request, timeout_s=30)
+        answering.result()
+
+    (look,) = told.peers
+    assert (look.grpc_failure, look.admin_failure) == ("", "")
+
+
 def test_a_volume_that_is_not_there_is_told_by_name(node: OneNode, channels: Channels) -> None:
     request = diagnosis_pb2.ExamineRequest(volumes=["data", "none"])
 

@@ -69,11 +69,17 @@ class PeerLooks:
 
     def _look(self, peer: diagnosis_pb2.Peer, size: int) -> diagnosis_pb2.ExaminedPeer:
         told = diagnosis_pb2.ExaminedPeer(id=peer.id)
-        told.grpc_failure = _failure(peer.grpc_address, self._call)
-        told.admin_failure = _failure(peer.admin_address, _ask_health)
-        told.bulk_failure = _failure(
-            peer.bulk_address, lambda address: self._receive(address, size, told)
-        )
+        asks = {
+            "grpc_failure": (peer.grpc_address, self._call),
+            "admin_failure": (peer.admin_address, _ask_health),
+            "bulk_failure": (peer.bulk_address, lambda at: self._receive(at, size, told)),
+        }
+        failures = {port: _failure(*ask) for port, ask in asks.items()}
+        if any(address and not failures[port] for port, (address, _) in asks.items()):
+            # It is there: a port that was only busy answers now.
+            failures |= {port: _failure(*asks[port]) for port, why in failures.items() if why}
+        for port, why in failures.items():
+            setattr(told, port, why)
         return told
 
     def _call(self, address: str) -> None:
