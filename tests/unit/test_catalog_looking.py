@@ -107,6 +107,32 @@ async def test_the_catalog_ends_with_what_was_seen_last_however_many_look(world:
     assert world.versions("x") == ["v2", "v1"]
 
 
+@pytest.mark.parametrize("seen", ["v1", ""], ids=["an older one", "nothing"])
+async def test_what_an_import_writes_during_a_look_is_looked_at_again(
+    world: World, seen: str
+) -> None:
+    world.files.put([CatalogFile("x", "v0", 5, 1, "s3://near/x", "v0")])
+    task = world.begin("x")
+    await world.near.wait_asked("x")
+    world.files.put([CatalogFile("x", "v2", 5, 1, "s3://near/x", "v2")])
+    await world.near.answer("x", version=seen)
+    await world.near.answer("x", version="v2")
+
+    assert not (await task).is_noted
+    assert world.versions("x") == ["v2", "v0"]
+
+
+async def test_a_look_that_others_overtake_each_time_leaves_what_they_wrote(world: World) -> None:
+    task = world.begin("x")
+    for n in range(looking.TRIES_MAX):
+        await world.near.wait_asked("x")
+        world.files.put([CatalogFile("x", f"v{n}", 5, 1, "s3://near/x", f"v{n}")])
+        await world.near.answer("x", version="older")
+
+    assert not (await task).is_noted
+    assert world.versions("x")[0] == f"v{looking.TRIES_MAX - 1}"
+
+
 async def test_an_origin_that_does_not_answer_changes_nothing_and_the_next_look_goes_on(
     world: World,
 ) -> None:

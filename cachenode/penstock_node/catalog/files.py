@@ -8,7 +8,7 @@ Writers read what is known without a lock first: where nothing has changed, noth
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -229,6 +229,11 @@ class VolumeFiles:
         found = difference(known, inside, prunes=prunes, source=source)
         found.within = (prefix, span)
         return found, rest
+
+    def known(self, paths: Sequence[str]) -> Mapping[str, Known]:
+        """Return what there is now of these paths, as `write` compares it."""
+        with self._database.reading() as connection:
+            return self._known(connection, paths)
 
     def compare_each(self, files: Sequence[CatalogFile]) -> Difference:
         """Compare files with what is known of their paths; write nothing."""

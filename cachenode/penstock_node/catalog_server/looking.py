@@ -6,6 +6,7 @@ Not responsible for: why one looks (readers: `service`, stores that tell of chan
 """
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,9 @@ from penstock.catalog_file import CatalogFile
 from penstock.deadline import Deadline
 from penstock.errors import ObjectNotFound, Overloaded
 from penstock_node.catalog.files import Files
+from penstock_node.catalog.records import Difference, Known, difference
 from penstock_node.catalog_server.places import Places
+from penstock_node.origin import Origin
 from penstock_node.tasks import cancel, in_thread
 
 T = TypeVar("T")
@@ -24,6 +27,8 @@ LOOKS_MAX = 32
 """At once."""
 WAITING_MAX = 4_096
 """Looks that run or wait."""
+TRIES_MAX = 3
+"""Of one look, while others write the same file."""
 HEAD_TIMEOUT_S = 8.0
 """Stores that tell of changes wait ten seconds for an answer."""
 
@@ -103,20 +108,36 @@ class Looking:
     async def _look(self, volume: str, path: str, url: str) -> Looked:
         _, origin, within = await self._places.locate(volume, url)
         files = await in_thread(self._threads, lambda: self._files.volume(volume))
+        for _ in range(TRIES_MAX):
+            known = await in_thread(self._threads, lambda: files.known([path]))
+            now = await self._found(origin, within, path, url)
+            found = _news(known, now, url)
+            if not found:
+                return Looked(now, is_noted=False)
+            async with self._noting:
+                written = await in_thread(self._threads, partial(files.write, found))
+            if written:
+                return Looked(now, is_noted=True)
+        # Others have written each time: what they saw is as new.
+        return Looked(now, is_noted=False)
+
+    async def _found(self, origin: Origin, within: str, path: str, url: str) -> CatalogFile | None:
         try:
             found = await origin.head(within, deadline=Deadline.after(HEAD_TIMEOUT_S))
         except ObjectNotFound:
-            gone = await in_thread(self._threads, lambda: files.remove([path], source_url=url))
-            return Looked(None, is_noted=bool(gone))
+            return None
         version = found.version
-        now = CatalogFile(path, version, found.size, found.modified_us, url, version)
-        if not await in_thread(self._threads, lambda: files.compare_each([now])):
-            return Looked(now, is_noted=False)
-        async with self._noting:
-            written = await in_thread(self._threads, lambda: files.put([now]))
-        return Looked(now, is_noted=bool(written))
+        return CatalogFile(path, version, found.size, found.modified_us, url, version)
 
     async def close(self) -> None:
         """End all looks."""
         for task in list(self._tasks):
             await cancel(task)
+
+
+def _news(known: Mapping[str, Known], now: CatalogFile | None, url: str) -> Difference:
+    """Return what a look has to write over what was known before it."""
+    if now is not None:
+        return difference(known, [now], prunes=False)
+    here = {path: each for path, each in known.items() if each.source_url == url}
+    return difference(here, [], prunes=True)
