@@ -237,9 +237,7 @@ class VolumeFiles:
 
     def compare_each(self, files: Sequence[CatalogFile]) -> Difference:
         """Compare files with what is known of their paths; write nothing."""
-        with self._database.reading() as connection:
-            known = self._known(connection, [file.path for file in files])
-        return difference(known, files, prunes=False)
+        return difference(self.known([file.path for file in files]), files, prunes=False)
 
     # Writing.
 
@@ -281,21 +279,9 @@ class VolumeFiles:
         found = self.compare_each(files)
         return self.write(found, is_newest=True) if found else found
 
-    def remove(self, paths: Sequence[str], *, source_url: str = "") -> Difference:
-        """Have no files at these paths, but for what comes there meanwhile; raises as `put`.
-
-        Args:
-            paths: Of which files.
-            source_url: Only what has its bytes there; empty: wherever it has them.
-        """
-        with self._database.reading() as connection:
-            known = self._known(connection, paths)
-        meant = {
-            path: file
-            for path, file in known.items()
-            if not source_url or file.source_url == source_url
-        }
-        found = difference(meant, [], prunes=True)
+    def remove(self, paths: Sequence[str]) -> Difference:
+        """Have no files at these paths, but for what comes there meanwhile; raises as `put`."""
+        found = difference(self.known(paths), [], prunes=True)
         return self.write(found) if found else found
 
     def _store(self, numbers: Numbers, found: Difference) -> None:
