@@ -7,6 +7,7 @@ take. Nothing is started here.
 import json
 from collections.abc import Callable, Sequence
 
+from penstock.certificates import Certificates
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
@@ -33,6 +34,16 @@ def refuse_what_is_missing(config: LoadedKeys) -> None:
             "[auth]: this version does not check bearer tokens; use [tls] with ca, so that "
             "clients show certificates, and remove [auth]"
         )
+
+
+def certificates(config: LoadedKeys) -> Certificates | None:
+    """Return what this process shows to others, and whom of them it trusts; None: plain text.
+
+    Raises:
+        InvalidConfiguration: A file of ``[tls]`` is not what it should be.
+    """
+    tls = config.tls
+    return Certificates(ca=tls.ca, cert=tls.cert, key=tls.key, where="[tls]") if tls else None
 
 
 def coordinator(config: LoadedKeys) -> Coordinator:

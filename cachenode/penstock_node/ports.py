@@ -28,13 +28,16 @@ class Ports:
             stack: Closes what nobody serves.
 
         Raises:
-            InvalidConfiguration: A port or the socket cannot be had.
+            InvalidConfiguration: A port or the socket cannot be had, or ``[tls]`` is wrong.
         """
         self._config = config
         self._before = previous_ports(config.state_dir)
         self._stack = stack
+        self.certificates = configured.certificates(config)
         self.grpc = GrpcServer(
-            config.listen_host, self._choices("grpc_port", config.grpc_port), tls=config.tls
+            config.listen_host,
+            self._choices("grpc_port", config.grpc_port),
+            tls=self.certificates,
         )
         self.bulk = self._bind("bulk_port", config.bulk_port)
         self.s3 = None if config.s3_port is None else self._bind("s3_port", config.s3_port)

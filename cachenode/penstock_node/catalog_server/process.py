@@ -51,7 +51,7 @@ from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
 from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.serve.admin import AdminServer
-from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
+from penstock_node.serve.grpc_server import GrpcServer, Service
 from penstock_node.serve.support_service import SupportService
 from penstock_node.support import process_parts
 from penstock_node.support.parts import Gathering
@@ -101,7 +101,8 @@ class Catalog:
         self._stack.enter_context(lock_directory(config.state_dir, key="state_dir"))
         self._file = config.state_dir / CATALOG_FILE
         self._file.unlink(missing_ok=True)  # A crash may have left one that tells of nothing.
-        server = GrpcServer(config.listen_host, [config.grpc_port], tls=config.tls)
+        self._certificates = configured.certificates(config)
+        server = GrpcServer(config.listen_host, [config.grpc_port], tls=self._certificates)
         self._admin = AdminServer(config.listen_host, [config.admin_port])
         self._stack.callback(self._admin.stop)
         self.admin_address = configured.address(config.advertise_host, self._admin.port)
@@ -192,7 +193,7 @@ class Catalog:
     async def _follow(self, files: Files) -> Mirror:
         """Return what follows the other catalog; it begins at once."""
         config = self.config
-        channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
+        channels = Channels(credentials=self._certificates)
         self._stack.callback(channels.close)
         threads = ThreadPoolExecutor(MIRROR_THREADS, thread_name_prefix="penstock-mirror")
         self._stack.callback(threads.shutdown, wait=False, cancel_futures=True)
