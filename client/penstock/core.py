@@ -80,7 +80,7 @@ class Core:
         self._wanted = options.plane
         self.counters = Counters()
         self.channels = Channels(token=options.token, credentials=options.credentials)
-        self.connections = BulkConnections()
+        self.connections = BulkConnections(credentials=options.credentials)
         self.host_connections = HostConnections(token=options.token or "")
         self.routing = routing or Routing()
         self.nodes = self._nodes(options)

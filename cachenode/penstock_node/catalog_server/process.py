@@ -103,7 +103,9 @@ class Catalog:
         self._file.unlink(missing_ok=True)  # A crash may have left one that tells of nothing.
         self._certificates = configured.certificates(config)
         server = GrpcServer(config.listen_host, [config.grpc_port], tls=self._certificates)
-        self._admin = AdminServer(config.listen_host, [config.admin_port])
+        self._tls_ports = configured.tls_ports(config, ("grpc", "admin"))
+        shown = self._certificates if "admin" in self._tls_ports else None
+        self._admin = AdminServer(config.listen_host, [config.admin_port], tls=shown)
         self._stack.callback(self._admin.stop)
         self.admin_address = configured.address(config.advertise_host, self._admin.port)
         self._threads = CountedThreads(CONNECTIONS_MAX, name="database")
@@ -221,12 +223,13 @@ class Catalog:
         self._looking = Looking(files, places=places, threads=self._threads)
         self._stack.push_async_callback(self._looking.close)
         self._watched = Watched(self._database)
+        scheme = "https" if "admin" in self._tls_ports else "http"
         watching = Watching(
             self._watched,
             files=files,
             places=places,
             threads=self._threads,
-            events_url=f"http://{self.admin_address}{EVENTS_PATH}",
+            events_url=f"{scheme}://{self.admin_address}{EVENTS_PATH}",
         )
         return CatalogService(
             files,
@@ -269,7 +272,11 @@ class Catalog:
         self._stack.push_async_callback(cancel, task)
 
     def _tell(self) -> None:
-        addresses = {"grpc_address": self.address, "admin_address": self.admin_address}
+        addresses = {
+            "grpc_address": self.address,
+            "admin_address": self.admin_address,
+            "tls_ports": self._tls_ports,
+        }
         told = json.dumps(addresses).encode() + b"\n"
         try:
             write_atomically(self._file, told)
