@@ -38,6 +38,7 @@ from penstock_node.config_values import (
     Size,
     SizeFromZero,
     SocketPath,
+    TlsPort,
     Weight,
 )
 from penstock_node.inflight import BYTES_MAX_DEFAULT
@@ -104,11 +105,15 @@ class EtcdSection(Section):
 
 
 class TlsSection(Section):
-    """This node's certificate and key; with ``ca`` clients must show one that it signed."""
+    """This process's certificate and key, read again when the files change."""
 
     cert: AbsolutePath
     key: AbsolutePath
     ca: AbsolutePath | None = None
+    """Who signs others' certificates. With it, gRPC asks everyone for one."""
+    ports: tuple[TlsPort, ...] = ("grpc", "admin")
+    """Which speak TLS: of ``grpc``, which always does, ``bulk``, ``s3``, ``admin``. On ``bulk`` it
+    costs sendfile: every byte passes through the process to be encrypted."""
 
 
 class AuthSection(Section):

@@ -26,6 +26,7 @@ DOMAIN_CHARACTERS_MAX = 189
 LOOPBACK_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 Role: TypeAlias = Literal["memory", "local", "owned"]
+TlsPort: TypeAlias = Literal["grpc", "bulk", "s3", "admin"]
 S3Auth: TypeAlias = Literal["anonymous", "keys", "ignore"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]

@@ -7,6 +7,7 @@ take. Nothing is started here.
 import json
 from collections.abc import Callable, Sequence
 
+from penstock.certificates import Certificates
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
@@ -14,6 +15,7 @@ from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
 from penstock_node.config import NodeConfig
 from penstock_node.config_loaded import LoadedKeys
+from penstock_node.config_values import TlsPort
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
 from penstock_node.identity import incarnation, machine_id
@@ -33,6 +35,22 @@ def refuse_what_is_missing(config: LoadedKeys) -> None:
             "[auth]: this version does not check bearer tokens; use [tls] with ca, so that "
             "clients show certificates, and remove [auth]"
         )
+
+
+def certificates(config: LoadedKeys) -> Certificates | None:
+    """Return what this process shows to others, and whom of them it trusts; None: plain text.
+
+    Raises:
+        InvalidConfiguration: A file of ``[tls]`` is not what it should be.
+    """
+    tls = config.tls
+    return Certificates(ca=tls.ca, cert=tls.cert, key=tls.key, where="[tls]") if tls else None
+
+
+def tls_ports(config: LoadedKeys, bound: Sequence[TlsPort]) -> tuple[TlsPort, ...]:
+    """Return which of the ``bound`` ports speak TLS."""
+    tls = config.tls
+    return tuple(port for port in bound if port == "grpc" or port in tls.ports) if tls else ()
 
 
 def coordinator(config: LoadedKeys) -> Coordinator:
@@ -110,6 +128,7 @@ def announcement(
             s3_address=bound.s3_address,
             socket=bound.socket,
             incarnation=incarnation(),
+            tls_ports=bound.tls_ports,
         ),
         machine_id=machine_id(config.state_dir),
         state_dir=config.state_dir,

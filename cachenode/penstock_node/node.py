@@ -49,7 +49,6 @@ from penstock_node.ports import Ports
 from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.putting import Puts
 from penstock_node.serve.calls import Calls
-from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
 from penstock_node.store.store import Store
 from penstock_node.tasks import cancel
@@ -168,7 +167,7 @@ class Node:
         self.library = Core(
             Options(
                 seeds=[self.ports.file.grpc_address],
-                credentials=peer_credentials(config.tls) if config.tls else None,
+                credentials=self.ports.certificates,
                 uses_local_node=False,
             ),
             routing=self.cluster.routing,

@@ -28,6 +28,8 @@ class NodeFile:
     admin_address: str = ""
     s3_address: str = ""
     socket: str = ""
+    tls_ports: tuple[str, ...] = ()
+    """Which of these speak TLS: of ``grpc``, ``bulk``, ``s3``, ``admin``."""
 
     @property
     def ports(self) -> dict[str, int]:
@@ -68,14 +70,15 @@ def read_node_file(state_dir: Path) -> NodeFile | None:
         InvalidConfiguration: The file is not what a node writes.
     """
     path = state_dir / NODE_FILE
-    known = {field.name for field in dataclasses.fields(NodeFile)}
+    known = {field.name for field in dataclasses.fields(NodeFile) if field.type is str}
     try:
         told = json.loads(path.read_bytes())
         # A later version may tell more.
-        return NodeFile(**{name: str(told[name]) for name in told if name in known})
+        texts = {name: str(told[name]) for name in told if name in known}
+        return NodeFile(**texts, tls_ports=tuple(map(str, told.get("tls_ports", ()))))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidConfiguration(f"{path}: not a node's file: {error}") from error
 
 

@@ -99,7 +99,12 @@ def _diagnosis(node: Services) -> DiagnosisService:
             cluster=node.cluster,
             known=lambda: node.opener.known(limit=KNOWN_OBJECTS_MAX),
         ),
-        peers=PeerLooks(node.cluster, channels=node.channels, threads=node.call_threads),
+        peers=PeerLooks(
+            node.cluster,
+            channels=node.channels,
+            threads=node.call_threads,
+            credentials=node.ports.certificates,
+        ),
         etcd_members=node.etcd_members,
         hot_chunks=node.spreading.hot,
     )

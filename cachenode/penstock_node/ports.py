@@ -9,11 +9,13 @@ import socket
 
 from penstock_node import configured
 from penstock_node.config import NodeConfig
+from penstock_node.config_values import TlsPort
 from penstock_node.node_file import NodeFile, previous_ports
 from penstock_node.serve.admin import AdminServer
 from penstock_node.serve.grpc_server import GrpcServer
 from penstock_node.serve.host_socket import NodeSocket, bind_node_socket
 from penstock_node.transport.listening import bind
+from penstock_node.transport.tls import Context
 
 
 class Ports:
@@ -28,17 +30,28 @@ class Ports:
             stack: Closes what nobody serves.
 
         Raises:
-            InvalidConfiguration: A port or the socket cannot be had.
+            InvalidConfiguration: A port or the socket cannot be had, or ``[tls]`` is wrong.
         """
         self._config = config
         self._before = previous_ports(config.state_dir)
         self._stack = stack
+        self.certificates = configured.certificates(config)
+        bound: tuple[TlsPort, ...] = ("grpc", "bulk", "admin")
+        self.tls_ports = configured.tls_ports(
+            config, bound if config.s3_port is None else (*bound, "s3")
+        )
         self.grpc = GrpcServer(
-            config.listen_host, self._choices("grpc_port", config.grpc_port), tls=config.tls
+            config.listen_host,
+            self._choices("grpc_port", config.grpc_port),
+            tls=self.certificates,
         )
         self.bulk = self._bind("bulk_port", config.bulk_port)
         self.s3 = None if config.s3_port is None else self._bind("s3_port", config.s3_port)
-        self.admin = AdminServer(config.listen_host, self._choices("admin_port", config.admin_port))
+        self.admin = AdminServer(
+            config.listen_host,
+            self._choices("admin_port", config.admin_port),
+            tls=self.certificates if "admin" in self.tls_ports else None,
+        )
         self.socket = self._bind_socket()
         self.file = NodeFile(
             id=node_id,
@@ -47,7 +60,14 @@ class Ports:
             admin_address=self._address(self.admin.port),
             s3_address=self._address(self.s3.getsockname()[1]) if self.s3 else "",
             socket=str(self.socket.path) if self.socket else "",
+            tls_ports=self.tls_ports,
         )
+
+    def tls_of(self, port: TlsPort) -> Context | None:
+        """Return what gives a port's connections what they are accepted with; None: plain text."""
+        if self.certificates is None or port not in self.tls_ports:
+            return None
+        return self.certificates.server_context
 
     def _choices(self, key: str, configured_port: int) -> list[int]:
         # Any port will do: then rather the one that others may still know.

@@ -190,9 +190,15 @@ class Services:
         """Serve the bulk port, the S3 port and the socket; on the event loop's thread."""
         engine, loop = Engine(), asyncio.get_running_loop()
         bulk = self._bulk(engine, loop)
-        engine.listen(self.ports.bulk, lambda _: HttpSession(bulk, interim=WORKING), name="bulk")
+        engine.listen(
+            self.ports.bulk,
+            lambda _: HttpSession(bulk, interim=WORKING),
+            name="bulk",
+            tls=self.ports.tls_of("bulk"),
+        )
         if self.ports.s3 is not None:
-            engine.listen(self.ports.s3, self._s3(loop).open_session, name="s3")
+            s3 = self._s3(loop)
+            engine.listen(self.ports.s3, s3.open_session, name="s3", tls=self.ports.tls_of("s3"))
         if self.ports.socket is not None:
             engine.listen(self.ports.socket.socket, self._host(loop).open_session, name="host")
         engine.start()
@@ -270,6 +276,7 @@ class Services:
             traces=self.traces,
             loop=loop,
             bulk_address=self.ports.file.bulk_address,
+            bulk_speaks_tls="bulk" in self.ports.tls_ports,
             gives_to_all=all(tier.read_only_path for tier in self.config.tiers),
             keeps_copies=self.store.keeps_copies,
         )

@@ -67,7 +67,7 @@ class BulkCalls:
         fresh: bool,
     ) -> Response:
         with self._connections.borrow(address, fresh=fresh) as connection:
-            connection.send(_request(address, method.path, body))
+            connection.send(_request(connection.host, method.path, body))
             head = connection.receive_head(deadline)
             answer = connection.receive_body(head.length, deadline)
             if head.status != HTTPStatus.OK:
@@ -78,9 +78,9 @@ class BulkCalls:
                 raise NodeUnavailable(f"{address} answers with another message") from error
 
 
-def _request(address: str, path: str, body: bytes) -> bytes:
+def _request(host: str, path: str, body: bytes) -> bytes:
     head = (
         f"POST {CALL_PATH}{path.removeprefix('/')} HTTP/1.1\r\n"
-        f"Host: {address}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Host: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("latin-1") + body

@@ -12,16 +12,22 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import httptools
 
-from penstock.bulk_http import HEAD_END
+from penstock.bulk_http import HEAD_END, TLS
 from penstock.connection_pool import ConnectionPool, Stale
 from penstock.deadline import Deadline
-from penstock.errors import NodeUnavailable
+from penstock.errors import NodeUnavailable, NotPermitted
 from penstock.patience import CONNECT_TIMEOUT_S, LOOK_S, Patience, check_deadline
 from penstock.wire import MESSAGE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from penstock.bulk_tls import TlsSocket
+    from penstock.certificates import Certificates
 
 SEND_TIMEOUT_S = 8.0
 """Longest that a request may take to leave: it is small, and the kernel takes it at once."""
@@ -86,22 +92,32 @@ def parse_head(data: bytes) -> Head:
 class BulkConnection:
     """One connection, kept alive between requests."""
 
-    def __init__(self, address: str) -> None:
-        """Connect to ``host:port``.
+    def __init__(self, address: str, *, credentials: "Certificates | None" = None) -> None:
+        """Connect.
+
+        Args:
+            address: ``host:port``, or ``tls:host:port`` where TLS is spoken.
+            credentials: Whom to believe there.
 
         Raises:
-            NodeUnavailable: Nothing answers there.
+            NodeUnavailable: Nothing answers there, or it is not believed.
+            NotPermitted: TLS is spoken there, and there are no ``credentials``.
         """
         self.address = address
+        self.host = address.removeprefix(TLS)
+        """For the header of this name."""
         self.is_reused = False
         """See `Connection`."""
         self.idle_since = 0.0
-        host, _, port = address.rpartition(":")
+        host, _, port = self.host.rpartition(":")
         try:
-            self._socket = socket.create_connection(
+            plain = socket.create_connection(
                 (host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S
             )
-            _set_up(self._socket)
+            _set_up(plain)
+            self._socket = (
+                plain if self.host == address else _speak_tls(plain, self.host, credentials)
+            )
         except OSError as error:
             raise NodeUnavailable(f"{address} does not answer: {error}") from error
         self._scratch = memoryview(bytearray(_RECEIVE_HEAD_BYTES))
@@ -216,8 +232,29 @@ def _set_up(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
+def _speak_tls(
+    sock: socket.socket, address: str, credentials: "Certificates | None"
+) -> "TlsSocket":
+    if credentials is None:
+        sock.close()
+        raise NotPermitted(
+            f"the bulk port {address} speaks TLS: connect with tls=penstock.Tls(ca=PATH), or set "
+            "PENSTOCK_CA to the file of who signs the nodes' certificates"
+        )
+    # ssl is loaded only for those who speak TLS.
+    from penstock.bulk_tls import TlsSocket
+
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return TlsSocket(sock, host, credentials.client_context(), send_timeout_s=SEND_TIMEOUT_S)
+    except BaseException:
+        sock.close()
+        raise
+
+
 class BulkConnections(ConnectionPool[BulkConnection]):
     """A pool of connections by address."""
 
-    def __init__(self) -> None:
-        super().__init__(BulkConnection)
+    def __init__(self, *, credentials: "Certificates | None" = None) -> None:
+        """Connect to nothing yet; ``credentials`` say whom to believe where TLS is spoken."""
+        super().__init__(partial(BulkConnection, credentials=credentials))

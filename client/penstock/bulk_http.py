@@ -16,6 +16,9 @@ TRANSFER_BYTES_MAX = 16 * 1024 * 1024
 CALL_PATH = "/v1/call/"
 """Followed by a gRPC method's path: the same messages, without gRPC."""
 
+TLS = "tls:"
+"""Before the ``host:port`` of a bulk port that speaks TLS, where it stands for how to reach it."""
+
 TICKET_SCHEME = "Penstock "
 EPOCH = "Penstock-Epoch"
 IF = "Penstock-If"

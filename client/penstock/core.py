@@ -37,6 +37,7 @@ from penstock.rpc import Channels
 from penstock.sampling import Sampling
 
 if TYPE_CHECKING:
+    from penstock.certificates import Certificates
     from penstock.origin_fallback import OriginFallback
 
 PLANES = ("auto", "host", "bulk", "grpc")
@@ -54,8 +55,8 @@ class Options:
     falls_back: bool = False
     """Whether the origin is read when no node answers."""
     token: str | None = None
-    credentials: object = None
-    """Of gRPC."""
+    credentials: "Certificates | None" = None
+    """What is shown to nodes, and whom of them is trusted; None: plain text."""
     workers: int = WORKERS_MAX
     """Threads that one read uses at most."""
     uses_local_node: bool = True
@@ -79,7 +80,7 @@ class Core:
         self._wanted = options.plane
         self.counters = Counters()
         self.channels = Channels(token=options.token, credentials=options.credentials)
-        self.connections = BulkConnections()
+        self.connections = BulkConnections(credentials=options.credentials)
         self.host_connections = HostConnections(token=options.token or "")
         self.routing = routing or Routing()
         self.nodes = self._nodes(options)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 
+from penstock.certificates import Certificates, Pem
 from penstock.errors import InvalidConfiguration
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
@@ -58,22 +59,22 @@ class EtcdTls:
     """With ``key``: shown to an etcd that asks for a client's certificate."""
     key: Path | None = None
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files.
+    def credentials(self) -> Certificates:
+        """Read the files; they are read again when they change.
 
         Raises:
             InvalidConfiguration: One cannot be read, or only one of ``cert`` and ``key`` is set.
         """
-        if (self.cert is None) != (self.key is None):
-            raise InvalidConfiguration("etcd.tls: cert and key belong together, set both")
-        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.cert))
+        return Certificates(ca=self.ca, cert=self.cert, key=self.key, where="etcd.tls")
 
 
-def _read(path: Path | None) -> bytes | None:
-    try:
-        return None if path is None else path.read_bytes()
-    except OSError as error:
-        raise InvalidConfiguration(f"etcd.tls: cannot read {path}: {error.strerror}") from error
+@dataclass(slots=True)
+class _Channel:
+    grpc: grpc.aio.Channel
+    pem: Pem | None
+    """What it was made with."""
+    calls: int = 0
+    """In flight, streams among them."""
 
 
 class Endpoint:
@@ -96,25 +97,40 @@ class Endpoint:
         self.url = url
         self._address = parts.netloc
         self._credentials = (tls or EtcdTls()).credentials() if parts.scheme == "https" else None
-        self._channel: grpc.aio.Channel | None = None
+        self._channel: _Channel | None = None
+        self._replaced: list[_Channel] = []
+        """Channels of earlier certificates that have calls in flight."""
 
-    @property
-    def channel(self) -> grpc.aio.Channel:
-        """The channel, made late: it belongs to the event loop that runs."""
-        if self._channel is None:
-            self._channel = self._open()
+    def _current(self) -> _Channel:
+        """Return the channel, made late: it belongs to the event loop that runs.
+
+        With new certificates it is another one; what is in flight ends where it began.
+        """
+        pem = self._credentials.pem if self._credentials else None
+        if self._channel is None or self._channel.pem is not pem:
+            if self._channel is not None:
+                self._replaced.append(self._channel)
+            self._channel = _Channel(self._open(pem), pem)
         return self._channel
 
-    def _open(self) -> grpc.aio.Channel:
-        if self._credentials is None:
+    def _open(self, pem: Pem | None) -> grpc.aio.Channel:
+        if pem is None:
             return grpc.aio.insecure_channel(self._address, options=_OPTIONS)
-        return grpc.aio.secure_channel(self._address, self._credentials, options=_OPTIONS)
+        credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
+        return grpc.aio.secure_channel(self._address, credentials, options=_OPTIONS)
+
+    async def _close_replaced(self) -> None:
+        done = [channel for channel in self._replaced if channel.calls == 0]
+        self._replaced = [channel for channel in self._replaced if channel.calls]
+        for channel in done:
+            await channel.grpc.close()
 
     async def connects(self, *, deadline: float) -> bool:
         """Return whether a connection stands, or comes to stand by ``deadline``."""
+        await self._close_replaced()
         # Looked at again and again: gRPC's own waiting for a state leaks when it is cancelled.
         while time.monotonic() < deadline:
-            state = self.channel.get_state(try_to_connect=True)
+            state = self._current().grpc.get_state(try_to_connect=True)
             if state is grpc.ChannelConnectivity.READY:
                 return True
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
@@ -130,27 +146,39 @@ class Endpoint:
         Raises:
             grpc.aio.AioRpcError: Whatever went wrong, the deadline included.
         """
-        method: Callable[..., Any] = self.channel.unary_unary(
+        channel = self._current()
+        method: Callable[..., Any] = channel.grpc.unary_unary(
             path, request_serializer=serialize, response_deserializer=answer.FromString
         )
         timeout_s = max(0.0, deadline - time.monotonic())
-        reply: M = await method(request, timeout=timeout_s, metadata=metadata)
+        channel.calls += 1
+        try:
+            reply: M = await method(request, timeout=timeout_s, metadata=metadata)
+        finally:
+            channel.calls -= 1
         return reply
 
     def stream(
         self, path: str, answer: type[M], *, metadata: Metadata
     ) -> "grpc.aio.StreamStreamCall[Message, M]":
         """Begin a two-way stream. Cancel it in the end."""
-        method: Callable[..., Any] = self.channel.stream_stream(
+        channel = self._current()
+        method: Callable[..., Any] = channel.grpc.stream_stream(
             path, request_serializer=serialize, response_deserializer=answer.FromString
         )
         call: grpc.aio.StreamStreamCall[Message, M] = method(metadata=metadata)
+
+        def has_ended(_call: object) -> None:
+            channel.calls -= 1
+
+        channel.calls += 1
+        call.add_done_callback(has_ended)
         return call
 
     async def close(self) -> None:
-        """Close the channel; calls in flight end as cancelled."""
-        if self._channel is not None:
-            await self._channel.close()
+        """Close the channels; calls in flight end as cancelled."""
+        for channel in (*self._replaced, *([self._channel] if self._channel else [])):
+            await channel.grpc.close()
 
 
 def serialize(message: Message) -> bytes:

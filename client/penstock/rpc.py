@@ -5,10 +5,11 @@ Not responsible for: which node to ask. No stream is ever opened here: a process
 stream cannot fork safely.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -26,6 +27,9 @@ from penstock.v1 import (
     warmup_pb2,
 )
 from penstock.wire import MESSAGE_BYTES_MAX, error_from_rpc
+
+if TYPE_CHECKING:
+    from penstock.certificates import Certificates, Pem
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -189,8 +193,13 @@ _fork_gate = ForkGate()
 class _Channel:
     """A gRPC channel and the callables of the methods used on it."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, pem: "Pem | None") -> None:
         self.grpc = channel
+        self.pem = pem
+        """What it was made with."""
+        self.calls = 0
+        """In flight; counted under the lock of `Channels`."""
+        self.is_replaced = False
         self._callables: dict[str, Callable[..., Any]] = {}
 
     def callable(self, method: Method[Request, Response]) -> Callable[..., Response]:
@@ -206,9 +215,15 @@ class _Channel:
 
 
 class Channels:
-    """Channels by address. Thread-safe; made anew in a forked child by `abandon`."""
+    """Channels by address. Thread-safe; made anew in a forked child by `abandon`.
 
-    def __init__(self, *, token: str | None = None, credentials: Any = None) -> None:
+    When certificates are replaced, so is each channel at its next call; calls that are in flight
+    end on the one that they began on.
+    """
+
+    def __init__(
+        self, *, token: str | None = None, credentials: "Certificates | None" = None
+    ) -> None:
         self._credentials = credentials
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._lock = threading.Lock()
@@ -230,25 +245,45 @@ class Channels:
             PenstockError: What the node reported, by its own class.
         """
         try:
-            with _fork_gate:
-                call = self._channel(address).callable(method)
+            with _fork_gate, self._channel(address) as channel:
+                call = channel.callable(method)
                 return call(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=address) from error
         except ValueError as error:  # grpc's word for a channel that was closed meanwhile.
             raise NodeUnavailable(f"the connection to {address} was closed") from error
 
-    def _channel(self, address: str) -> _Channel:
+    @contextlib.contextmanager
+    def _channel(self, address: str) -> Iterator[_Channel]:
+        """Lend the channel to ``address``; one that was replaced is closed by its last call."""
+        pem = self._credentials.pem if self._credentials else None
         with self._lock:
             channel = self._channels.get(address)
-            if channel is None:
-                channel = self._channels[address] = _Channel(self._connect(address))
-            return channel
+            if channel is None or channel.pem is not pem:
+                self._replace(channel)
+                channel = self._channels[address] = _Channel(self._connect(address, pem), pem)
+            channel.calls += 1
+        try:
+            yield channel
+        finally:
+            with self._lock:
+                channel.calls -= 1
+                self._close_if_done(channel)
 
-    def _connect(self, address: str) -> grpc.Channel:
-        if self._credentials is None:
+    def _replace(self, channel: _Channel | None) -> None:
+        if channel is not None:
+            channel.is_replaced = True
+            self._close_if_done(channel)
+
+    def _close_if_done(self, channel: _Channel) -> None:
+        if channel.is_replaced and channel.calls == 0:
+            channel.grpc.close()
+
+    def _connect(self, address: str, pem: "Pem | None") -> grpc.Channel:
+        if pem is None:
             return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        return grpc.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
+        credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
+        return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
 
     def close(self) -> None:
         """Close every channel; calls in flight fail with `NodeUnavailable`."""

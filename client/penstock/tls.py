@@ -1,17 +1,17 @@
-"""Certificates for gRPC, as a user names them."""
+"""Certificates, as a user names them."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
-
-from penstock.errors import InvalidConfiguration
+if TYPE_CHECKING:
+    from penstock.certificates import Certificates
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificates for gRPC, as paths of PEM files."""
+    """Certificates, as paths of PEM files. They are read again when they change."""
 
     ca: Path | None = None
     """Who signs the nodes' certificates; None for those that this system trusts."""
@@ -29,17 +29,13 @@ class Tls:
         }
         return cls(**paths) if paths else None
 
-    def credentials(self) -> object:
-        """Return gRPC's credentials.
+    def credentials(self) -> "Certificates":
+        """Read the files.
 
         Raises:
-            InvalidConfiguration: A file cannot be read.
+            InvalidConfiguration: One cannot be read, or they are not what they should be.
         """
-        try:
-            return grpc.ssl_channel_credentials(
-                root_certificates=self.ca.read_bytes() if self.ca else None,
-                private_key=self.key.read_bytes() if self.key else None,
-                certificate_chain=self.cert.read_bytes() if self.cert else None,
-            )
-        except OSError as error:
-            raise InvalidConfiguration(f"cannot read a certificate: {error}") from error
+        # ssl is loaded only for those who speak TLS.
+        from penstock.certificates import Certificates
+
+        return Certificates(ca=self.ca, cert=self.cert, key=self.key)

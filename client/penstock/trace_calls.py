@@ -182,7 +182,7 @@ def _named(spans: Iterable[Span], members: dict[str, Member]) -> set[str]:
     by_address = {
         address: member.id
         for member in members.values()
-        for address in (member.grpc_address, member.bulk_address, member.socket)
+        for address in (member.grpc_address, member.bulk_target, member.socket)
     }
     told = {span.notes.get("asks", "") for span in spans}
     return {by_address.get(name, name) for name in told} & members.keys()

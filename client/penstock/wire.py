@@ -204,6 +204,7 @@ def members_to_proto(members: Iterable[Member]) -> list[placement_pb2.Member]:
             **{name: getattr(member, name) for name in _MEMBER_TEXTS},
             seen_epoch=member.seen_epoch,
             settled_epoch=member.settled_epoch,
+            tls_ports=member.tls_ports,
         )
         for member in sorted(members, key=lambda member: member.id)
     ]
@@ -216,6 +217,7 @@ def view_from_proto(response: placement_pb2.GetPlacementResponse) -> View:
             **{name: getattr(message, name) for name in _MEMBER_TEXTS},
             seen_epoch=message.seen_epoch,
             settled_epoch=message.settled_epoch,
+            tls_ports=tuple(message.tls_ports),
         )
         for message in response.members
     }

@@ -1,6 +1,7 @@
 """etcd behind TLS and behind passwords."""
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock import certificates
 from penstock.errors import ClusterUnavailable, InvalidConfiguration, NotPermitted
 from penstock.etcd import Etcd, EtcdTls
 from penstock.membership.coordinator import Changes, Listing
@@ -161,6 +163,35 @@ async def test_both_sides_may_ask_for_a_certificate(
 
     await use_everything(client)
 
+    await client.close()
+
+
+async def test_a_client_follows_its_files_to_another_authority(
+    authority: Authority,
+    tls_server: EtcdServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(certificates, "LOOK_S", 0.0)
+    ca, cert, key = (tmp_path / name for name in ("ca", "cert", "key"))
+    for source, target in zip(
+        (authority.ca, *authority.issue("client")), (ca, cert, key), strict=True
+    ):
+        shutil.copy(source, target)
+    tls = EtcdTls(ca=ca, cert=cert, key=key)
+    client = Etcd([tls_server.endpoint], prefix=PREFIX, tls=tls, deadline_s=30.0)
+    await use_everything(client)
+
+    tls_server.stop()
+    authority.create()  # In the place of the old one, which nobody believes any more.
+    authority.issue("server")
+    tls_server.start()
+    for source, target in zip(
+        (authority.ca, *authority.issue("client")), (ca, cert, key), strict=True
+    ):
+        shutil.copy(source, target)
+
+    await use_everything(client)
     await client.close()
 
 

@@ -39,6 +39,7 @@ def test_the_file_has_every_documented_key(tmp_path: Path) -> None:
         "admin_address": "127.0.0.1:40003",
         "s3_address": "",
         "socket": "",
+        "tls_ports": [],
     }
 
 

@@ -51,7 +51,7 @@ from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
 from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.serve.admin import AdminServer
-from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
+from penstock_node.serve.grpc_server import GrpcServer, Service
 from penstock_node.serve.support_service import SupportService
 from penstock_node.support import process_parts
 from penstock_node.support.parts import Gathering
@@ -101,8 +101,11 @@ class Catalog:
         self._stack.enter_context(lock_directory(config.state_dir, key="state_dir"))
         self._file = config.state_dir / CATALOG_FILE
         self._file.unlink(missing_ok=True)  # A crash may have left one that tells of nothing.
-        server = GrpcServer(config.listen_host, [config.grpc_port], tls=config.tls)
-        self._admin = AdminServer(config.listen_host, [config.admin_port])
+        self._certificates = configured.certificates(config)
+        server = GrpcServer(config.listen_host, [config.grpc_port], tls=self._certificates)
+        self._tls_ports = configured.tls_ports(config, ("grpc", "admin"))
+        shown = self._certificates if "admin" in self._tls_ports else None
+        self._admin = AdminServer(config.listen_host, [config.admin_port], tls=shown)
         self._stack.callback(self._admin.stop)
         self.admin_address = configured.address(config.advertise_host, self._admin.port)
         self._threads = CountedThreads(CONNECTIONS_MAX, name="database")
@@ -192,7 +195,7 @@ class Catalog:
     async def _follow(self, files: Files) -> Mirror:
         """Return what follows the other catalog; it begins at once."""
         config = self.config
-        channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
+        channels = Channels(credentials=self._certificates)
         self._stack.callback(channels.close)
         threads = ThreadPoolExecutor(MIRROR_THREADS, thread_name_prefix="penstock-mirror")
         self._stack.callback(threads.shutdown, wait=False, cancel_futures=True)
@@ -220,12 +223,13 @@ class Catalog:
         self._looking = Looking(files, places=places, threads=self._threads)
         self._stack.push_async_callback(self._looking.close)
         self._watched = Watched(self._database)
+        scheme = "https" if "admin" in self._tls_ports else "http"
         watching = Watching(
             self._watched,
             files=files,
             places=places,
             threads=self._threads,
-            events_url=f"http://{self.admin_address}{EVENTS_PATH}",
+            events_url=f"{scheme}://{self.admin_address}{EVENTS_PATH}",
         )
         return CatalogService(
             files,
@@ -268,7 +272,11 @@ class Catalog:
         self._stack.push_async_callback(cancel, task)
 
     def _tell(self) -> None:
-        addresses = {"grpc_address": self.address, "admin_address": self.admin_address}
+        addresses = {
+            "grpc_address": self.address,
+            "admin_address": self.admin_address,
+            "tls_ports": self._tls_ports,
+        }
         told = json.dumps(addresses).encode() + b"\n"
         try:
             write_atomically(self._file, told)

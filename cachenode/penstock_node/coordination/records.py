@@ -127,7 +127,12 @@ def member_from_json(node_id: str, value: bytes) -> MemberRecord:
     texts = {name: _text(data, name, "") for name in _MEMBER_TEXTS}
     counts = {name: _count(data, name, 0) for name in _MEMBER_COUNTS}
     return MemberRecord(
-        member=Member(id=node_id, **texts, **counts),  # type: ignore[arg-type]  # by name and type
+        member=Member(
+            id=node_id,
+            **texts,  # type: ignore[arg-type]  # by name and type
+            **counts,  # type: ignore[arg-type]
+            tls_ports=_texts(data, "tls_ports"),
+        ),
         machine_id=_text(data, "machine_id", ""),
         state_dir_hash=_text(data, "state_dir_hash", ""),
         owned_capacity_bytes=_count(data, "owned_capacity_bytes", 0),

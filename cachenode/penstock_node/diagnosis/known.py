@@ -78,6 +78,7 @@ def _node(
         bulk_address=member.bulk_address,
         admin_address=member.admin_address,
         seen_epoch=member.seen_epoch,
+        tls_ports=member.tls_ports,
         away_s=coordination.away_s(node_id),
     )
 

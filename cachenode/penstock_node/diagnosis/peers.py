@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import closing
+from functools import partial
 from http import HTTPStatus
 
 from penstock.bulk_calls import error_of
 from penstock.bulk_connection import BulkConnection, Head
 from penstock.bulk_http import TICKET_SCHEME, TRANSFER_BYTES_MAX, TRANSFER_PATH
+from penstock.certificates import Certificates
 from penstock.deadline import Deadline
 from penstock.diagnosis_rpc import CLOCK
 from penstock.errors import NodeUnavailable, NotPermitted, PenstockError, TicketExpired
+from penstock.membership.view import Member
 from penstock.objects import ObjectId
 from penstock.rpc import Channels
 from penstock.v1 import diagnosis_pb2
@@ -45,8 +48,16 @@ _PROBED = "penstock-doctor"
 class PeerLooks:
     """Looks at other nodes, in threads."""
 
-    def __init__(self, cluster: Cluster, *, channels: Channels, threads: Executor) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        channels: Channels,
+        threads: Executor,
+        credentials: Certificates | None,
+    ) -> None:
         self._cluster = cluster
+        self._credentials = credentials
         self._channels = channels
         self._threads = threads
 
@@ -69,10 +80,10 @@ class PeerLooks:
 
     def _look(self, peer: diagnosis_pb2.Peer, size: int) -> diagnosis_pb2.ExaminedPeer:
         told = diagnosis_pb2.ExaminedPeer(id=peer.id)
-        asks = {
+        asks: dict[str, tuple[str, Callable[[str], object]]] = {
             "grpc_failure": (peer.grpc_address, self._call),
-            "admin_failure": (peer.admin_address, _ask_health),
-            "bulk_failure": (peer.bulk_address, lambda at: self._receive(at, size, told)),
+            "admin_failure": (peer.admin_address, partial(self._ask_health, peer)),
+            "bulk_failure": (peer.bulk_address, lambda _: self._receive(peer, size, told)),
         }
         failures = {port: _failure(*ask) for port, ask in asks.items()}
         if any(address and not failures[port] for port, (address, _) in asks.items()):
@@ -85,10 +96,29 @@ class PeerLooks:
     def _call(self, address: str) -> None:
         self._channels.call(address, CLOCK, diagnosis_pb2.ClockRequest(), timeout_s=ANSWER_S)
 
-    def _receive(self, address: str, size: int, told: diagnosis_pb2.ExaminedPeer) -> None:
+    def _ask_health(self, peer: diagnosis_pb2.Peer, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        asked: http.client.HTTPConnection
+        if "admin" in peer.tls_ports and self._credentials is not None:
+            context = self._credentials.client_context()
+            asked = http.client.HTTPSConnection(
+                host.strip("[]"), int(port), timeout=ANSWER_S, context=context
+            )
+        else:
+            asked = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=ANSWER_S)
+        with closing(asked):
+            _expect_health(asked, address)
+
+    def _receive(
+        self, peer: diagnosis_pb2.Peer, size: int, told: diagnosis_pb2.ExaminedPeer
+    ) -> None:
         """Note the best of some rounds in ``told``; raises when there is none."""
+        member = Member(
+            peer.id, "", bulk_address=peer.bulk_address, tls_ports=tuple(peer.tls_ports)
+        )
         begun = time.monotonic()
-        with closing(BulkConnection(address)) as connection:
+        connected = BulkConnection(member.bulk_target, credentials=self._credentials)
+        with closing(connected) as connection:
             told.connect_s = time.monotonic() - begun
             give_up_at = begun + PEER_S
             for at in range(ROUNDS if size else 1):
@@ -118,7 +148,7 @@ def transfer(connection: BulkConnection, ticket: str, size: int) -> tuple[int, f
         PenstockError: What the node says instead.
     """
     request = (
-        f"GET {TRANSFER_PATH}{size} HTTP/1.1\r\nHost: {connection.address}\r\n"
+        f"GET {TRANSFER_PATH}{size} HTTP/1.1\r\nHost: {connection.host}\r\n"
         f"Authorization: {TICKET_SCHEME}{ticket}\r\n\r\n"
     )
     begun, deadline = time.monotonic(), Deadline.after(ROUND_S + ANSWER_S)
@@ -141,14 +171,12 @@ def _refusal(head: Head, connection: BulkConnection, deadline: Deadline) -> Pens
     return error_of(head, body, connection)
 
 
-def _ask_health(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    with closing(http.client.HTTPConnection(host.strip("[]"), int(port), timeout=ANSWER_S)) as peer:
-        try:
-            peer.request("GET", "/healthz")
-            status = peer.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            raise NodeUnavailable(f"{address} does not answer: {error}") from error
+def _expect_health(asked: http.client.HTTPConnection, address: str) -> None:
+    try:
+        asked.request("GET", "/healthz")
+        status = asked.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise NodeUnavailable(f"{address} does not answer: {error}") from error
     if status != HTTPStatus.OK:
         raise NodeUnavailable(f"{address} answers {status}")
 

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from penstock.certificates import Certificates
 from penstock.errors import NotPermitted, PenstockError
 from penstock.v1.operator_pb2 import StatusResponse
 from penstock_node.overview.overviews import Overviews
@@ -33,14 +34,21 @@ _CLOSED = (
 class AdminServer:
     """One process's admin server. Bound when made."""
 
-    def __init__(self, host: str, ports: Sequence[int]) -> None:
+    def __init__(self, host: str, ports: Sequence[int], *, tls: Certificates | None = None) -> None:
         """Bind the first of ``ports`` that is free; 0 is any.
+
+        Args:
+            host: Of this machine.
+            ports: In order of preference.
+            tls: What is shown to browsers, probes and Prometheus; nobody is asked for a
+                certificate. None: plain text is spoken.
 
         Raises:
             InvalidConfiguration: None is free.
         """
         self._socket = bind(host, ports, key="admin_port")
         self.port: int = self._socket.getsockname()[1]
+        self._tls = tls
         self._server: _Server | None = None
 
     def start(self, app: Starlette) -> asyncio.Task[None]:
@@ -48,6 +56,9 @@ class AdminServer:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
         )
+        if self._tls is not None:
+            config.load()
+            config.ssl = self._tls.following_context()
         self._socket.listen(config.backlog)
         self._server = _Server(config)
         return asyncio.create_task(self._server.serve(sockets=[self._socket]), name="admin port")

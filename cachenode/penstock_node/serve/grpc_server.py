@@ -8,9 +8,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from penstock.certificates import Certificates, Pem
 from penstock.errors import InvalidConfiguration
 from penstock.wire import MESSAGE_BYTES_MAX
-from penstock_node.config_keys import TlsSection
 from penstock_node.serve.grpc_calls import Calls, Counted
 
 STOP_GRACE_S = 10.0
@@ -41,11 +41,11 @@ class Service:
 class GrpcServer:
     """One process's gRPC server. Bound when made, so that its port is known before it serves."""
 
-    def __init__(self, host: str, ports: Sequence[int], *, tls: TlsSection | None) -> None:
+    def __init__(self, host: str, ports: Sequence[int], *, tls: Certificates | None) -> None:
         """Bind the first of ``ports`` that is free; 0 is any.
 
         Raises:
-            InvalidConfiguration: None is free, or the certificates cannot be read.
+            InvalidConfiguration: None is free.
         """
         self._server = grpc.aio.server(options=_OPTIONS)
         credentials = server_credentials(tls) if tls else None
@@ -101,26 +101,31 @@ class GrpcServer:
         await self._server.stop(STOP_GRACE_S)
 
 
-def server_credentials(tls: TlsSection) -> grpc.ServerCredentials:
+def server_credentials(tls: Certificates) -> grpc.ServerCredentials:
     """Return gRPC's credentials; with a ``ca``, clients must show a certificate it signed.
 
-    Raises:
-        InvalidConfiguration: A file cannot be read.
+    Each connection gets the files as they are by then.
     """
-    try:
-        return grpc.ssl_server_credentials(
-            [(tls.key.read_bytes(), tls.cert.read_bytes())],
-            root_certificates=tls.ca.read_bytes() if tls.ca else None,
-            require_client_auth=tls.ca is not None,
-        )
-    except OSError as error:
-        raise InvalidConfiguration(f"[tls]: cannot read {error.filename}: {error}") from error
+    pem = tls.pem
+
+    def newest() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal pem
+        now = tls.pem
+        if now is pem:
+            return None  # As it was.
+        pem = now
+        return _configuration(now)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(pem),
+        newest,  # type: ignore[arg-type]  # None is allowed: as it was.
+        require_client_authentication=pem.ca is not None,
+    )
 
 
-def peer_credentials(tls: TlsSection) -> grpc.ChannelCredentials:
-    """Return what this node shows to other nodes, which have certificates of the same ``ca``."""
-    return grpc.ssl_channel_credentials(
-        root_certificates=tls.ca.read_bytes() if tls.ca else None,
-        private_key=tls.key.read_bytes(),
-        certificate_chain=tls.cert.read_bytes(),
+def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
+    assert pem.key is not None, "a server has a key"
+    assert pem.cert is not None, "a server has a certificate"
+    return grpc.ssl_server_certificate_configuration(
+        [(pem.key, pem.cert)], root_certificates=pem.ca
     )

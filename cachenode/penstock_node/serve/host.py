@@ -70,6 +70,7 @@ class HostService:
         traces: Traces,
         loop: asyncio.AbstractEventLoop,
         bulk_address: str,
+        bulk_speaks_tls: bool = False,
         gives_to_all: bool,
         keeps_copies: bool,
     ) -> None:
@@ -83,6 +84,7 @@ class HostService:
             traces: What requests do that are traced.
             loop: Where fills and calls run.
             bulk_address: Where those read who are given no files.
+            bulk_speaks_tls: Whether they need TLS for it.
             gives_to_all: All tiers have a read-only path, so that anybody is given files.
             keeps_copies: Whether the node keeps chunks that others own.
         """
@@ -92,7 +94,7 @@ class HostService:
         self.metrics = metrics
         self.traces = traces
         self.loop = loop
-        self.bulk_address = bulk_address
+        self.over_bulk = host_pb2.HostOverBulk(address=bulk_address, speaks_tls=bulk_speaks_tls)
         self.gives_to_all = gives_to_all
         self.keeps_copies = keeps_copies
         self.tickets = _Tickets(cluster)
@@ -294,8 +296,8 @@ class HostSession:
             return host_pb2.HostChunk(index=index, error=wire.error_to_proto(one))
         if not (self._sees_our_files or one.is_passable):
             one.content.close()
-            address = self._service.bulk_address
-            return host_pb2.HostChunk(index=index, over_bulk=host_pb2.HostOverBulk(address=address))
+            over_bulk = self._service.over_bulk
+            return host_pb2.HostChunk(index=index, over_bulk=over_bulk)
         whole = one.chunk.length
         given.append((one, min(length, whole) or whole))
         file = host_pb2.HostFile(length=whole, checksums=one.checksums, source=one.source)

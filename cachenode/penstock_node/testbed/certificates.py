@@ -25,15 +25,15 @@ class Authority:
             "-out", self.ca,
         )  # fmt: skip
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return a certificate for 127.0.0.1, and its key."""
+    def issue(self, name: str, *, days: int = 1) -> tuple[Path, Path]:
+        """Return a certificate for 127.0.0.1, and its key; of less than 0 ``days`` it is over."""
         request, cert = self.directory / f"{name}.csr", self.directory / f"{name}.pem"
         names = self.directory / "names"
         names.write_text("subjectAltName=IP:127.0.0.1\n")
         _openssl("req", *self._new_key(name), "-subj", f"/CN={name}", "-out", request)
         _openssl(
             "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.directory / "ca.key",
-            "-CAcreateserial", "-days", "1", "-extfile", names, "-out", cert,
+            "-CAcreateserial", "-days", str(days), "-extfile", names, "-out", cert,
         )  # fmt: skip
         return cert, self.directory / f"{name}.key"
 

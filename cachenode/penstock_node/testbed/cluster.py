@@ -6,6 +6,7 @@ Not responsible for: etcd and S3 themselves (`testbed.etcd`, `testbed.s3`).
 """
 
 import json
+import ssl
 import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -166,9 +167,11 @@ class NodeProcess:
         """
         # Never through what stands between the parts of a cluster (`testbed.links`).
         port = self.file.admin_address.rpartition(":")[2]
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{port}/metrics", timeout=timeout_s
-        ) as answer:
+        tls = self.spec.config.get("tls") if "admin" in self.file.tls_ports else None
+        context = ssl.create_default_context(cafile=tls["ca"]) if tls else None
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/metrics"
+        asked = urllib.request.urlopen(url, timeout=timeout_s, context=context)  # noqa: S310 - ours
+        with asked as answer:
             lines = answer.read().decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}

@@ -9,6 +9,7 @@ while it is parked whoever answers the request; but for `say_working`.
 import contextlib
 import enum
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from penstock_node.transport.reply import Octets, Outcome, Part, Reply
+from penstock_node.transport.tls import TlsSocket
 
 RECEIVE_BYTES = 64 * 1024
 DISCARDED_MAX = 64 * 1024 * 1024
@@ -78,6 +80,7 @@ class Connection:
         "_then",
         "_told_at",
         "_work_since",
+        "is_greeting",
         "name",
         "since",
         "socket",
@@ -89,6 +92,8 @@ class Connection:
         self.socket = sock
         self.name = name
         """Of the listener that it came by."""
+        self.is_greeting = isinstance(sock, TlsSocket)
+        """Whether TLS is still being agreed upon."""
         self.waiting: Future[Reply] | None = None
         """The answer that the connection is parked for."""
         self.wants = Wants.INPUT
@@ -123,8 +128,20 @@ class Connection:
         Raises:
             OSError: The connection is broken.
         """
-        self.wants = self._advance()
+        self.wants = (self._greet() if self.is_greeting else None) or self._advance()
         return self.wants
+
+    def _greet(self) -> Wants | None:
+        """Go on with TLS' handshake; None when it is done."""
+        assert isinstance(self.socket, TlsSocket)
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            return Wants.INPUT
+        except ssl.SSLWantWriteError:
+            return Wants.OUTPUT
+        self.is_greeting, self.since = False, time.monotonic()
+        return None
 
     def _advance(self) -> Wants:
         for _ in range(REQUESTS_A_TURN):

@@ -27,6 +27,7 @@ import structlog
 
 from penstock_node.transport.connection import Connection, Session, Wants
 from penstock_node.transport.reply import Reply
+from penstock_node.transport.tls import Context, speak_tls
 
 WORKERS = 8
 WORKERS_MAX = 64
@@ -40,6 +41,8 @@ CONNECTIONS_MAX = 16_384
 IDLE_S = 900.0
 """Longest that a connection may say nothing between requests. On this machine it may for ever:
 the kernel tells of a reader that is gone, and one that maps chunks has nothing to say."""
+GREET_S = 10.0
+"""Longest that a reader may take to agree upon TLS."""
 RECEIVE_S = 10.0
 """Longest that a request may take to come in, from its first byte."""
 SEND_S = 30.0
@@ -57,6 +60,7 @@ class _Listener:
     bound: socket.socket
     open_session: Callable[[socket.socket], Session]
     name: str
+    tls: Context | None
     is_paused: bool = False
     """It is not armed, for lack of room or a failure: the overseer arms it in its next round."""
 
@@ -128,6 +132,7 @@ class Engine:
         open_session: Callable[[socket.socket], Session],
         *,
         name: str = "",
+        tls: Context | None = None,
     ) -> None:
         """Accept connections of ``listener``, which is the engine's from now on.
 
@@ -135,10 +140,11 @@ class Engine:
             listener: A bound socket.
             open_session: Called for each connection.
             name: What its connections are counted under.
+            tls: Gives what each is accepted with; None: plain text is spoken.
         """
         listener.setblocking(False)
         listener.listen(4096)
-        self._listeners[listener.fileno()] = _Listener(listener, open_session, name)
+        self._listeners[listener.fileno()] = _Listener(listener, open_session, name, tls)
         self._epoll.register(listener.fileno(), _INPUT)
 
     def start(self) -> None:
@@ -292,6 +298,8 @@ class Engine:
     def _open(self, sock: socket.socket, listener: _Listener) -> None:
         try:
             _set_up(sock)
+            if listener.tls is not None:
+                sock = speak_tls(sock, listener.tls())
             connection = Connection(sock, listener.open_session(sock), name=listener.name)
         except Exception as error:  # noqa: BLE001 - one reader's trouble ends no worker
             _log.error("a connection could not be opened", exc_info=error)
@@ -365,6 +373,8 @@ def _held(worker: _Worker) -> bool:
 def _overdue(connections: list[Connection], now: float) -> Iterator[Connection]:
     for connection in connections:
         match connection.wants:
+            case Wants.INPUT | Wants.OUTPUT if connection.is_greeting:
+                limit_s = GREET_S
             case Wants.INPUT if connection.is_idle and not connection.is_ending:
                 limit_s = math.inf if connection.socket.family == socket.AF_UNIX else IDLE_S
             case Wants.INPUT:

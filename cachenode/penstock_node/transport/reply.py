@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from penstock_node.transport.tls import TlsSocket, file_buffer
+
 DESCRIPTORS_MAX = 253
 """In one message: Linux' own limit, SCM_MAX_FD."""
 
@@ -85,7 +87,10 @@ class SentFile(OpenFile, Protocol):
 
 
 class FileSpan:
-    """Bytes ``start`` to ``stop`` of a file, by sendfile: they never enter this process."""
+    """Bytes ``start`` to ``stop`` of a file.
+
+    By sendfile they never enter this process; where TLS is spoken, piece by piece.
+    """
 
     __slots__ = ("_at", "_file", "_stop")
 
@@ -97,21 +102,41 @@ class FileSpan:
 
         Its length has been told, so only a broken connection tells the reader of it.
         """
-        out, source = target.fileno(), self._file.fileno()
+        send_some = self._encrypt_some if isinstance(target, TlsSocket) else self._send_some
         while self._at < self._stop:
+            before = self._at
             try:
-                with self._file.working():
-                    sent = os.sendfile(out, source, self._at, self._stop - self._at)
+                send_some(target)
             except BlockingIOError:
                 return False
-            except OSError as error:
-                if error.errno == errno.EIO:  # Of sockets there are others.
-                    self._file.failed(error)
-                raise
-            if sent == 0:
+            if self._at == before:
                 raise ConnectionAbortedError(f"a chunk's file ends at {self._at}")
-            self._at += sent
         return True
+
+    def _send_some(self, target: socket.socket) -> None:
+        out, source = target.fileno(), self._file.fileno()
+        try:
+            with self._file.working():
+                self._at += os.sendfile(out, source, self._at, self._stop - self._at)
+        except OSError as error:
+            if error.errno == errno.EIO:  # Of sockets there are others.
+                self._file.failed(error)
+            raise
+
+    def _encrypt_some(self, target: socket.socket) -> None:
+        """Send as much as is read at a time, or raise `BlockingIOError` in the middle of it."""
+        piece = file_buffer()[: self._stop - self._at]
+        try:
+            with self._file.working():
+                size = os.preadv(self._file.fileno(), [piece], self._at)
+        except OSError as error:
+            self._file.failed(error)
+            raise
+        piece = piece[:size]
+        while piece:
+            sent = target.send(piece)
+            self._at += sent
+            piece = piece[sent:]
 
     def close(self) -> None:
         """Close the file."""

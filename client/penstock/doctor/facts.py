@@ -35,6 +35,8 @@ class KnownNode:
     admin_address: str = ""
     away_s: float = 0.0
     """How long it has been away at least."""
+    tls_ports: tuple[str, ...] = ()
+    """As in a `Member`."""
 
 
 @dataclass(frozen=True, slots=True)

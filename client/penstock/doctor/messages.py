@@ -59,6 +59,7 @@ def _known_node(told: diagnosis_pb2.KnownNode) -> KnownNode:
         bulk_address=told.bulk_address,
         admin_address=told.admin_address,
         away_s=told.away_s,
+        tls_ports=tuple(told.tls_ports),
     )
 
 

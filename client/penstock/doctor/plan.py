@@ -87,6 +87,7 @@ def _peer(node: KnownNode) -> diagnosis_pb2.Peer:
         grpc_address=node.grpc_address,
         bulk_address=node.bulk_address,
         admin_address=node.admin_address,
+        tls_ports=node.tls_ports,
     )
 
 

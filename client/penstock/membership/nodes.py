@@ -160,7 +160,7 @@ class Nodes:
 
     def _endpoint(self, member: Member, *, is_reading: bool) -> Endpoint:
         if is_reading and self._bulk is not None and member.bulk_address:
-            return Endpoint(self._bulk, member.bulk_address)
+            return Endpoint(self._bulk, member.bulk_target)
         return Endpoint(self._channels, member.grpc_address)
 
     def view(self) -> View:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from penstock.bulk_http import TLS
 from penstock.placement import Placement
 
 
@@ -25,6 +26,14 @@ class Member:
     """The newest epoch that the node has acted on."""
     settled_epoch: int = 0
     """Up to this epoch the node has nothing left to hand over."""
+    tls_ports: tuple[str, ...] = ()
+    """Which of its ports speak TLS: of ``grpc``, ``bulk``, ``s3``, ``admin``."""
+
+    @property
+    def bulk_target(self) -> str:
+        """How its bulk port is reached: its address, after `TLS` where that is spoken."""
+        speaks_tls = self.bulk_address and "bulk" in self.tls_ports
+        return f"{TLS}{self.bulk_address}" if speaks_tls else self.bulk_address
 
 
 @dataclass(frozen=True, slots=True)

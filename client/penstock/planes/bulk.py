@@ -34,7 +34,7 @@ from penstock.bulk_http import (
 )
 from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
-from penstock.errors import CorruptData, NodeUnavailable
+from penstock.errors import CorruptData, NodeUnavailable, NotPermitted
 from penstock.membership.view import Member
 from penstock.objects import cover_blocks
 from penstock.planes.landing import Bounce, Landing
@@ -73,10 +73,10 @@ class BulkPlane:
         assert len(pieces) <= self.pieces_max, f"{len(pieces)} pieces in one request"
         outcomes: list[Outcome] = []
         try:
-            self._read(member.bulk_address, context, pieces, deadline, outcomes, fresh=False)
+            self._read(member.bulk_target, context, pieces, deadline, outcomes, fresh=False)
         except Stale:
             self._read_rest(member, context, pieces, deadline, outcomes)
-        except NodeUnavailable as error:
+        except (NodeUnavailable, NotPermitted) as error:
             outcomes += [error.with_traceback(None)] * (len(pieces) - len(outcomes))
         return outcomes
 
@@ -90,8 +90,8 @@ class BulkPlane:
     ) -> None:
         """Read again over a new connection: the node had closed the one that was kept."""
         try:
-            self._read(member.bulk_address, context, pieces, deadline, outcomes, fresh=True)
-        except NodeUnavailable as error:
+            self._read(member.bulk_target, context, pieces, deadline, outcomes, fresh=True)
+        except (NodeUnavailable, NotPermitted) as error:
             outcomes += [error.with_traceback(None)] * (len(pieces) - len(outcomes))
 
     def _read(
@@ -105,7 +105,7 @@ class BulkPlane:
         fresh: bool,
     ) -> None:
         with self._connections.borrow(address, fresh=fresh) as connection:
-            connection.send(requests(address, context, pieces))
+            connection.send(requests(connection.host, context, pieces))
             for piece in pieces:
                 head = connection.receive_head(deadline, gives_up=context.gives_up)
                 outcomes.append(self._outcome(connection, context, piece, head, deadline))
@@ -148,10 +148,10 @@ class BulkPlane:
         """Nothing of its own."""
 
 
-def requests(address: str, context: ReadContext, pieces: Sequence[PieceRequest]) -> bytes:
+def requests(host: str, context: ReadContext, pieces: Sequence[PieceRequest]) -> bytes:
     """Return the HTTP requests for ``pieces``, one after another."""
     lines = [
-        f"Host: {address}",
+        f"Host: {host}",
         f"Authorization: {TICKET_SCHEME}{context.ticket}",
         f"{EPOCH}: {context.epoch}",
     ]

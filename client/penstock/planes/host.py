@@ -146,7 +146,7 @@ class HostPlane:
                     outcome = self._land(answer, chunk.file, reading, at)
                     reading.settle(at, outcome)
                 case "over_bulk":
-                    reading.send_over_bulk(at, chunk.over_bulk.address)
+                    reading.send_over_bulk(at, chunk.over_bulk)
                 case "error":
                     reading.settle(at, error_from_proto(chunk.error))
                 case _:
@@ -188,8 +188,9 @@ class HostPlane:
             span.add_bytes(piece.stop - piece.start)
 
     def _read_over_bulk(self, member: Member, reading: "_Reading") -> None:
-        for address, positions in reading.over_bulk.items():
-            local = replace(member, bulk_address=address)
+        for (address, speaks_tls), positions in reading.over_bulk.items():
+            tls_ports = ("bulk",) if speaks_tls else ()
+            local = replace(member, bulk_address=address, tls_ports=tls_ports)
             for batch in _batches(positions, self._bulk.pieces_max):
                 outcomes = self._bulk.read(
                     local,
@@ -219,8 +220,8 @@ class _Reading:
         self.context, self.pieces, self.deadline = context, pieces, deadline
         self.waiting = dict.fromkeys(range(len(pieces)))
         """Positions of pieces that the node has yet to answer for, in order."""
-        self.over_bulk: defaultdict[str, list[int]] = defaultdict(list)
-        """Positions of pieces to be read over bulk, by address."""
+        self.over_bulk: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
+        """Positions of pieces to be read over bulk, by address and whether TLS is spoken there."""
         self._outcomes: dict[int, Outcome] = {}
 
     @property
@@ -253,10 +254,10 @@ class _Reading:
         self._outcomes[at] = outcome
         del self.waiting[at]
 
-    def send_over_bulk(self, at: int, address: str) -> None:
+    def send_over_bulk(self, at: int, where: host_pb2.HostOverBulk) -> None:
         """Have a piece read over bulk."""
         del self.waiting[at]
-        self.over_bulk[address].append(at)
+        self.over_bulk[where.address, where.speaks_tls].append(at)
 
     def settle_over_bulk(self, at: int, outcome: Outcome) -> None:
         """Take note of what the bulk plane brought: a chunk that has left is waited for again."""

@@ -129,6 +129,7 @@ class KnownNode(google.protobuf.message.Message):
     ADMIN_ADDRESS_FIELD_NUMBER: builtins.int
     SEEN_EPOCH_FIELD_NUMBER: builtins.int
     AWAY_S_FIELD_NUMBER: builtins.int
+    TLS_PORTS_FIELD_NUMBER: builtins.int
     id: builtins.str
     host: builtins.str
     zone: builtins.str
@@ -148,6 +149,10 @@ class KnownNode(google.protobuf.message.Message):
     """How long it has been away at least, as this node counts."""
     @property
     def override(self) -> global___WeightSet: ...
+    @property
+    def tls_ports(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As in a `Member`."""
+
     def __init__(
         self,
         *,
@@ -165,9 +170,10 @@ class KnownNode(google.protobuf.message.Message):
         admin_address: builtins.str = ...,
         seen_epoch: builtins.int = ...,
         away_s: builtins.float = ...,
+        tls_ports: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["override", b"override"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["admin_address", b"admin_address", "away_s", b"away_s", "bulk_address", b"bulk_address", "grpc_address", b"grpc_address", "host", b"host", "id", b"id", "is_placed", b"is_placed", "override", b"override", "owned_capacity_bytes", b"owned_capacity_bytes", "seen_epoch", b"seen_epoch", "share", b"share", "state", b"state", "weight", b"weight", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["admin_address", b"admin_address", "away_s", b"away_s", "bulk_address", b"bulk_address", "grpc_address", b"grpc_address", "host", b"host", "id", b"id", "is_placed", b"is_placed", "override", b"override", "owned_capacity_bytes", b"owned_capacity_bytes", "seen_epoch", b"seen_epoch", "share", b"share", "state", b"state", "tls_ports", b"tls_ports", "weight", b"weight", "zone", b"zone"]) -> None: ...
 
 global___KnownNode = KnownNode
 
@@ -267,10 +273,15 @@ class Peer(google.protobuf.message.Message):
     GRPC_ADDRESS_FIELD_NUMBER: builtins.int
     BULK_ADDRESS_FIELD_NUMBER: builtins.int
     ADMIN_ADDRESS_FIELD_NUMBER: builtins.int
+    TLS_PORTS_FIELD_NUMBER: builtins.int
     id: builtins.str
     grpc_address: builtins.str
     bulk_address: builtins.str
     admin_address: builtins.str
+    @property
+    def tls_ports(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As in a `Member`."""
+
     def __init__(
         self,
         *,
@@ -278,8 +289,9 @@ class Peer(google.protobuf.message.Message):
         grpc_address: builtins.str = ...,
         bulk_address: builtins.str = ...,
         admin_address: builtins.str = ...,
+        tls_ports: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["admin_address", b"admin_address", "bulk_address", b"bulk_address", "grpc_address", b"grpc_address", "id", b"id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["admin_address", b"admin_address", "bulk_address", b"bulk_address", "grpc_address", b"grpc_address", "id", b"id", "tls_ports", b"tls_ports"]) -> None: ...
 
 global___Peer = Peer
 

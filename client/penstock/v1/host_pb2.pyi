@@ -329,13 +329,17 @@ class HostOverBulk(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: builtins.int
+    SPEAKS_TLS_FIELD_NUMBER: builtins.int
     address: builtins.str
+    speaks_tls: builtins.bool
+    """Whether TLS is spoken there."""
     def __init__(
         self,
         *,
         address: builtins.str = ...,
+        speaks_tls: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "speaks_tls", b"speaks_tls"]) -> None: ...
 
 global___HostOverBulk = HostOverBulk
 

@@ -134,6 +134,7 @@ class Member(google.protobuf.message.Message):
     INCARNATION_FIELD_NUMBER: builtins.int
     SEEN_EPOCH_FIELD_NUMBER: builtins.int
     SETTLED_EPOCH_FIELD_NUMBER: builtins.int
+    TLS_PORTS_FIELD_NUMBER: builtins.int
     id: builtins.str
     host: builtins.str
     zone: builtins.str
@@ -145,6 +146,10 @@ class Member(google.protobuf.message.Message):
     incarnation: builtins.str
     seen_epoch: builtins.int
     settled_epoch: builtins.int
+    @property
+    def tls_ports(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Which of its ports speak TLS: of grpc, bulk, s3, admin."""
+
     def __init__(
         self,
         *,
@@ -159,7 +164,8 @@ class Member(google.protobuf.message.Message):
         incarnation: builtins.str = ...,
         seen_epoch: builtins.int = ...,
         settled_epoch: builtins.int = ...,
+        tls_ports: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["admin_address", b"admin_address", "bulk_address", b"bulk_address", "grpc_address", b"grpc_address", "host", b"host", "id", b"id", "incarnation", b"incarnation", "s3_address", b"s3_address", "seen_epoch", b"seen_epoch", "settled_epoch", b"settled_epoch", "socket", b"socket", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["admin_address", b"admin_address", "bulk_address", b"bulk_address", "grpc_address", b"grpc_address", "host", b"host", "id", b"id", "incarnation", b"incarnation", "s3_address", b"s3_address", "seen_epoch", b"seen_epoch", "settled_epoch", b"settled_epoch", "socket", b"socket", "tls_ports", b"tls_ports", "zone", b"zone"]) -> None: ...
 
 global___Member = Member
