@@ -6,8 +6,13 @@ import os
 import pytest
 from hypothesis import settings
 
+from penstock_node.testbed.template import fork_commands
+
 # Nobody here multiplies large matrices: readers and verbs do as nodes do by themselves.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# What starts hundreds of nodes does not load their modules hundreds of times.
+fork_commands()
 
 settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from penstock_node.testbed.template import Forked, template_for
+
 POLL_S = 0.01
 PAUSE_DEADLINE_S = 10.0
 STOP_TIMEOUT_S = 30.0
@@ -177,7 +179,7 @@ class Process:
         self._env = {**os.environ, **(env or {})}
         self._cwd = cwd
         self._outlives_parent = outlives_parent
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | Forked | None = None
 
     def __repr__(self) -> str:
         name = Path(self._command[0]).name
@@ -225,10 +227,14 @@ class Process:
             raise PartFailed(f"cannot start {self._command[0]}: {error}") from error
         return self
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        # setpriv and not preexec_fn: that runs Python in a fork of a process with threads.
-        tie = [] if self._outlives_parent else ["setpriv", "--pdeathsig", "KILL", "--"]
+    def _spawn(self) -> subprocess.Popen[bytes] | Forked:
         with self._log.open("ab") as log:
+            if not self._outlives_parent and (template := template_for(self._command, self._env)):
+                return template.fork(
+                    self._command, environment=self._env, cwd=self._cwd, log=log.fileno()
+                )
+            # setpriv and not preexec_fn: that runs Python in a fork of a process with threads.
+            tie = [] if self._outlives_parent else ["setpriv", "--pdeathsig", "KILL", "--"]
             return subprocess.Popen(
                 tie + self._command,
                 stdin=subprocess.DEVNULL,
