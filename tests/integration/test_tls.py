@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.tls_files import ALL_PORTS, TlsFiles
 
 import penstock
 from penstock.bulk_connection import BulkConnection
 from penstock.errors import NotPermitted
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec
-from tests.integration.tls_files import ALL_PORTS, TlsFiles
 
 CHUNK_BYTES = 256 * 1024
 OBJECT = random.Random(20).randbytes(5 * CHUNK_BYTES + 777)
