@@ -6,6 +6,7 @@ Not responsible for: who speaks TLS, and where. No lock, so that a forked child 
 threads that look at the same moment read the files twice.
 """
 
+import contextlib
 import logging
 import ssl
 import time
@@ -16,6 +17,13 @@ from penstock.errors import InvalidConfiguration
 
 LOOK_S = 1.0
 """Between looks at the files."""
+AGAIN_S = 0.1
+"""After files that do not fit together, and twice as long after each time that they still do not:
+somebody may be in the middle of replacing them."""
+TOLD_AFTER = 3
+"""After so many such looks it is said."""
+START_TRIES = 8
+"""Looks that a process may take when it starts, `AGAIN_S` apart."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +43,10 @@ class _Loaded:
     pem: Pem
     client: ssl.SSLContext
     server: ssl.SSLContext | None
+
+
+class _DoNotFit(InvalidConfiguration):
+    """What stands in the files is not what it should be, or not yet."""
 
 
 class Certificates:
@@ -67,9 +79,10 @@ class Certificates:
             raise InvalidConfiguration(f"{where}: cert and key belong together, set both")
         self._ca, self._cert, self._key, self._where = ca, cert, key, where
         self._stamp = self._stamp_now()
-        self._loaded = self._load()
+        self._loaded = self._first()
         self._look_at = time.monotonic() + LOOK_S
-        self._told = ""
+        self._misses = 0
+        """Looks in vain since the files have changed."""
 
     @property
     def pem(self) -> Pem:
@@ -107,6 +120,13 @@ class Certificates:
             self._look()
         return self._loaded
 
+    def _first(self) -> _Loaded:
+        for _ in range(START_TRIES - 1):
+            with contextlib.suppress(_DoNotFit):
+                return self._load()
+            time.sleep(AGAIN_S)
+        return self._load()
+
     def _look(self) -> None:
         stamp = self._stamp_now()
         if stamp == self._stamp:
@@ -114,11 +134,12 @@ class Certificates:
         try:
             loaded = self._load()
         except InvalidConfiguration as error:
-            if str(error) != self._told:
-                self._told = str(error)
+            self._look_at = time.monotonic() + min(LOOK_S, AGAIN_S * 2**self._misses)
+            self._misses += 1
+            if self._misses == TOLD_AFTER:
                 _log.warning("certificates stay as they were: %s", error)
             return
-        self._stamp, self._told = stamp, ""
+        self._stamp, self._misses = stamp, 0
         if loaded.pem != self._loaded.pem:
             self._loaded = loaded
             _log.info("%s: certificates were replaced; new connections use them", self._where)
@@ -131,7 +152,7 @@ class Certificates:
         try:
             client = ssl.create_default_context(cadata=pem.ca.decode() if pem.ca else None)
         except (OSError, ValueError) as error:
-            raise InvalidConfiguration(
+            raise _DoNotFit(
                 f"{self._where}: {self._ca} is no certificate of an authority, or not all of it: "
                 f"{error}"
             ) from error
@@ -142,7 +163,7 @@ class Certificates:
             for context in (client, server):
                 self._show_own(context)
         if self._read() != pem:  # What a context has read must be what gRPC gets.
-            raise InvalidConfiguration(f"{self._where}: the files change at this moment")
+            raise _DoNotFit(f"{self._where}: the files change at this moment")
         return _Loaded(pem, client, server)
 
     def _show_own(self, context: ssl.SSLContext) -> None:
@@ -150,7 +171,7 @@ class Certificates:
         try:
             context.load_cert_chain(self._cert, self._key, password=_no_password)
         except (OSError, ValueError) as error:
-            raise InvalidConfiguration(
+            raise _DoNotFit(
                 f"{self._where}: {self._cert} and {self._key} are not a certificate and its key: "
                 f"{error}"
             ) from error
@@ -158,7 +179,7 @@ class Certificates:
     def _read(self) -> Pem:
         pem = Pem(*(self._contents(path) for path in (self._ca, self._cert, self._key)))
         if pem.ca is not None and not pem.ca.strip():
-            raise InvalidConfiguration(f"{self._where}: {self._ca} is empty")
+            raise _DoNotFit(f"{self._where}: {self._ca} is empty")
         return pem
 
     def _contents(self, path: Path | None) -> bytes | None:

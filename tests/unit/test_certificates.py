@@ -3,13 +3,14 @@
 import logging
 import shutil
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from penstock import certificates
-from penstock.certificates import Certificates
+from penstock.certificates import TOLD_AFTER, Certificates
 from penstock.errors import InvalidConfiguration
 from penstock_node.testbed.certificates import Authority
 
@@ -123,7 +124,8 @@ def test_bad_files_are_told_of_once_and_those_before_stay(
 
     harm(files)
 
-    assert opened.pem is before
+    for _ in range(TOLD_AFTER + 2):
+        assert opened.pem is before
     assert shake_hands(opened.server_context(), opened.client_context()) == shown
     (told,) = caplog.records
     assert told.levelno == logging.WARNING
@@ -132,6 +134,17 @@ def test_bad_files_are_told_of_once_and_those_before_stay(
     files.use(files.new)
 
     assert shake_hands(opened.server_context(), opened.client_context()) == der(files.cert)
+
+
+def test_files_that_are_being_replaced_at_the_start_are_waited_for(files: Files) -> None:
+    other = files.new.issue("other")[1].read_bytes()
+    right = files.key.read_bytes()
+    files.key.write_bytes(other)
+    soon = threading.Timer(2 * certificates.AGAIN_S, files.key.write_bytes, [right])
+    soon.start()
+
+    assert files.opened().pem.key == right
+    soon.join()
 
 
 def test_bad_files_are_refused_at_the_start(files: Files) -> None:

@@ -28,6 +28,7 @@ from penstock_node.testbed.contest import Sample
 from penstock_node.testbed.destination import Destination, random_file
 from penstock_node.testbed.odd_disk import small_disk
 from penstock_node.testbed.peers import PeerAbsent
+from penstock_node.testbed.tls_files import ALL_PORTS, TlsFiles
 
 MIB = 1024 * 1024
 URL = "penstock://models/model.bin"
@@ -91,7 +92,13 @@ class WarmSite:
     """One object, cached whole by a standalone node. As a context manager it starts the node."""
 
     def __init__(
-        self, directory: Path, *, object_bytes: int, chunk_bytes: int, place: Place
+        self,
+        directory: Path,
+        *,
+        object_bytes: int,
+        chunk_bytes: int,
+        place: Place,
+        tls: TlsFiles | None = None,
     ) -> None:
         """Make the object and its copies; the node starts later.
 
@@ -100,9 +107,11 @@ class WarmSite:
             place: What it was asked to be on.
             object_bytes: Of the object; a multiple of ``chunk_bytes``.
             chunk_bytes: Of the cluster, and of the plain files.
+            tls: What all ports of the node speak TLS with; None: plain text.
         """
         assert object_bytes % chunk_bytes == 0, "peers' files would differ in length"
-        self.directory = directory
+        self.directory, self.tls = directory, tls
+        self._credentials = tls.tls.credentials() if tls else None
         self.place = "disk" if place == "tmpfs" and _TMPFS not in directory.parents else place
         """What its files lie on."""
         origin = directory / "origin"
@@ -122,7 +131,11 @@ class WarmSite:
             NodeSpec(
                 "warm",
                 (TierSpec("owned", object_bytes * 2 + _SPARE_BYTES), TierSpec("local", 64 * MIB)),
-                {"socket": str(directory / "node.sock"), "allow_file_roots": [str(origin)]},
+                {
+                    "socket": str(directory / "node.sock"),
+                    "allow_file_roots": [str(origin)],
+                    **({"tls": tls.config(*ALL_PORTS)} if tls else {}),
+                },
             ),
             shared={
                 "cluster": "warm",
@@ -160,6 +173,7 @@ class WarmSite:
             plane=plane,
             workers=streams,
             landing=landing,
+            credentials=self._credentials,
             make_sampling=lambda: sampling or Sampling(0.0),
         )
         return penstock.Cache(lambda: Core(options), address=address)
@@ -224,13 +238,18 @@ def check_plane(cache: penstock.Cache, plane: str) -> None:
 
 @contextlib.contextmanager
 def warm_site(
-    *, object_bytes: int, chunk_bytes: int, copies: int = 0, place: Place = "tmpfs"
+    *,
+    object_bytes: int,
+    chunk_bytes: int,
+    copies: int = 0,
+    place: Place = "tmpfs",
+    tls: TlsFiles | None = None,
 ) -> Iterator[WarmSite]:
     """Run one in a directory of its own, with room for ``copies`` more of the object."""
     with (
         scratch(object_bytes * (_COPIES + copies), place=place) as directory,
         WarmSite(
-            directory, object_bytes=object_bytes, chunk_bytes=chunk_bytes, place=place
+            directory, object_bytes=object_bytes, chunk_bytes=chunk_bytes, place=place, tls=tls
         ) as site,
     ):
         yield site

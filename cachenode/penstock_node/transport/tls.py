@@ -47,17 +47,22 @@ class TlsSocket(ssl.SSLSocket):
             raise BlockingIOError from None
 
     def shutdown(self, how: int) -> None:
-        """Shut the connection below down, from any thread.
+        """Shut the connection below down; of both ways from any thread.
 
         ssl's own would go on in plain text, had another thread more to send.
         """
+        if how == socket.SHUT_WR:
+            self._say_end()
         socket.socket.shutdown(self, how)
 
     def close(self) -> None:
         """Say that this is the end, if the reader can be told without waiting, and close."""
-        with contextlib.suppress(OSError, ValueError):  # Never greeted, broken, or closed before.
-            self.unwrap()
+        self._say_end()
         super().close()
+
+    def _say_end(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # Never greeted, broken, or said before.
+            self.unwrap()
 
 
 class _Buffer(threading.local):

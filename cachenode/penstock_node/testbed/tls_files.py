@@ -1,6 +1,9 @@
-"""Certificates of a cluster under test: files that are replaced as an operator would."""
+"""Certificates of a cluster under test: files that are replaced as an operator's tools do it.
 
-import os
+Responsible for: one set of files that nodes and clients share.
+Not responsible for: who notices (`penstock.certificates`).
+"""
+
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,7 @@ class TlsFiles:
     """What nodes and clients have: ``ca``, ``cert`` and ``key`` in one directory."""
 
     def __init__(self, directory: Path) -> None:
+        """Make an authority and what it signs, in a directory that is made too."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.ca, self.cert, self.key = (directory / f"{n}.pem" for n in ("ca", "cert", "key"))
@@ -64,4 +68,4 @@ def replace(path: Path, data: bytes) -> None:
     """Put ``data`` in the place of a file, at once."""
     new = path.with_suffix(".new")
     new.write_bytes(data)
-    os.replace(new, path)
+    new.replace(path)
