@@ -263,10 +263,6 @@ class Channels:
         shown = self._authorization() if self._authorization else ""
         return (("authorization", shown),) if shown else ()
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        shown = self._authorization() if self._authorization else ""
-        return (("authorization", shown),) if shown else ()
-
     def _channel(self, address: str) -> _Channel:
         with self._lock:
             channel = self._channels.get(address)
