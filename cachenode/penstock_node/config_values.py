@@ -28,6 +28,8 @@ LOOPBACK_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("
 Role: TypeAlias = Literal["memory", "local", "owned"]
 TlsPort: TypeAlias = Literal["grpc", "bulk", "s3", "admin"]
 S3Auth: TypeAlias = Literal["anonymous", "keys", "ignore"]
+SocketAuth: TypeAlias = Literal["directory", "token"]
+TokenRole: TypeAlias = Literal["reader", "writer", "operator"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 

@@ -4,37 +4,94 @@ Responsible for: choosing the coordinator, and translating configuration into wh
 take. Nothing is started here.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 
 from penstock.certificates import Certificates
-from penstock.errors import InvalidConfiguration
+from penstock.core import Core, Options
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
+from penstock.routing import Routing
+from penstock.rpc import Authorization, Channels
+from penstock.volumes import Volumes
+from penstock_node.access.callers import Callers
+from penstock_node.access.gate import Gate
+from penstock_node.access.node_tokens import NodeTokens
+from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config import NodeConfig
 from penstock_node.config_loaded import LoadedKeys
 from penstock_node.config_values import TlsPort
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
+from penstock_node.credentials import ShownToken
 from penstock_node.identity import incarnation, machine_id
 from penstock_node.node_file import NodeFile
 from penstock_node.origin import SecretSettings
 from penstock_node.store.tier import Tier
 
 
-def refuse_what_is_missing(config: LoadedKeys) -> None:
-    """Refuse what this version cannot do, rather than ignore it.
+def gate(config: LoadedKeys, *, nodes: NodeTokens, volumes: Callable[[], Volumes]) -> Gate:
+    """Return what lets callers in; the caller closes it.
+
+    Args:
+        config: The process's.
+        nodes: Tells the cluster's own processes.
+        volumes: Returns the cluster's volumes, as they are now.
 
     Raises:
-        InvalidConfiguration: Bearer tokens are asked for.
+        InvalidConfiguration: The tokens file is not in order, or nothing can be written to the
+            file of the record.
     """
-    if config.auth is not None:
-        raise InvalidConfiguration(
-            "[auth]: this version does not check bearer tokens; use [tls] with ca, so that "
-            "clients show certificates, and remove [auth]"
-        )
+    auth = config.auth
+    if auth is None:
+        return Gate(None, volumes=volumes)
+    tokens = TokensFile(auth.tokens_file) if auth.tokens_file else None
+    callers = Callers(tokens=tokens, nodes=nodes)
+    return Gate(callers, volumes=volumes, audit_file=auth.audit_file)
+
+
+def library(
+    bound: NodeFile,
+    *,
+    credentials: Certificates | None,
+    authorization: Authorization,
+    routing: Routing,
+) -> Core:
+    """Return the library by which a node reads from others.
+
+    Args:
+        bound: Where it serves.
+        credentials: What it shows, and whom it trusts; None: plain text.
+        authorization: Returns what it shows with each call.
+        routing: What is known of the cluster.
+    """
+    options = Options(
+        seeds=[bound.grpc_address],
+        authorization=authorization,
+        credentials=credentials,
+        uses_local_node=False,
+    )
+    return Core(options, routing=routing)
+
+
+def channels_to_others(config: LoadedKeys, credentials: Certificates | None) -> Channels:
+    """Return channels to processes that are not of this cluster; the caller closes them.
+
+    Args:
+        config: The process's.
+        credentials: What it shows, and whom it trusts; None: plain text.
+
+    Raises:
+        InvalidConfiguration: There is no token where it should stand.
+    """
+    token = config.auth.token if config.auth else None
+    return Channels(
+        authorization=ShownToken(token) if token else None,
+        credentials=credentials,
+    )
 
 
 def certificates(config: LoadedKeys) -> Certificates | None:
@@ -66,6 +123,31 @@ def coordinator(config: LoadedKeys) -> Coordinator:
         username=etcd.username or None,
         password=config.resolve_etcd_password() or None,
     )
+
+
+def catalog_channels(
+    config: NodeConfig,
+    own: Channels,
+    credentials: Certificates | None,
+    *,
+    stack: contextlib.AsyncExitStack,
+) -> Channels:
+    """Return what reaches the catalog; one without etcd does not know the tokens of nodes.
+
+    Args:
+        config: The node's.
+        own: To the cluster's processes.
+        credentials: What is shown, and who is trusted; None: plain text.
+        stack: Closes what is made for it.
+
+    Raises:
+        InvalidConfiguration: There is no token where it should stand.
+    """
+    if not (config.catalog and config.auth and config.auth.token):
+        return own
+    channels = channels_to_others(config, credentials)
+    stack.callback(channels.close)
+    return channels
 
 
 async def etcd_members(asked: Coordinator, deadline_s: float) -> Sequence[EtcdMember]:

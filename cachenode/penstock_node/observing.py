@@ -10,13 +10,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from penstock.errors import InvalidConfiguration
+from penstock_node.access.gate import Gate
 from penstock_node.config import NodeConfig
 from penstock_node.config_keys import is_loopback
+from penstock_node.config_loaded import LoadedKeys
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.operations import Operations
 from penstock_node.overview.overviews import Overviews
 from penstock_node.serve.admin import AdminServer, node_app
+from penstock_node.serve.door import Door
 from penstock_node.traces import Traces
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class Observing:
         operations: Operations,
         overviews: Overviews,
         is_ready: Callable[[], bool],
+        gate: Gate,
     ) -> AsyncIterator[None]:
         """Answer at the admin port until the ``async with`` ends.
 
@@ -66,13 +70,14 @@ class Observing:
             operations: Know the cluster.
             overviews: What this node does, and all together.
             is_ready: Whether the node has joined and serves.
+            gate: Knows callers.
         """
         app = node_app(
             self.metrics.registry,
             is_ready=is_ready,
             cluster=operations.status,
             overviews=overviews,
-            is_open=self._config.admin_open or is_loopback(self._config.listen_host),
+            door=door(self._config, gate, is_open=self._config.admin_open),
         )
         answering = server.start(app)
         try:
@@ -80,6 +85,11 @@ class Observing:
         finally:
             server.stop()
             await answering
+
+
+def door(config: LoadedKeys, gate: Gate, *, is_open: bool) -> Door:
+    """Return who is let in at a process's admin port."""
+    return Door(gate, is_open=is_open, is_loopback=is_loopback(config.listen_host))
 
 
 def _export(node_id: str, endpoint: str) -> "Export":

@@ -20,6 +20,7 @@ from penstock.v1 import (
     reuse_pb2_grpc,
     warmup_pb2_grpc,
 )
+from penstock_node.access.gate import Gate
 from penstock_node.catalog_lookups import CatalogLookups
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
@@ -102,6 +103,7 @@ class Services:
     call_threads: Executor
     channels: Channels
     etcd_members: EtcdMembers
+    gate: Gate
     spreading: Spreading = field(init=False)
 
     def __post_init__(self) -> None:
@@ -157,7 +159,8 @@ class Services:
                 Service("Reuse", reuse_pb2_grpc.add_ReuseServicer_to_server, reuse),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
                 *observing,
-            ]
+            ],
+            gate=self.gate,
         )
 
     def _warming(self) -> Warming:
@@ -222,6 +225,8 @@ class Services:
         )
         self.metrics.scrape_from(lambda: collect(parts))
         self.metrics.scrape_from(self.ports.grpc.calls.collect)
+        if self.gate.callers is not None:
+            self.metrics.scrape_from(self.gate.callers.collect)
 
     def _bulk(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> BulkService:
         return BulkService(
@@ -279,4 +284,5 @@ class Services:
             bulk_speaks_tls="bulk" in self.ports.tls_ports,
             gives_to_all=all(tier.read_only_path for tier in self.config.tiers),
             keeps_copies=self.store.keeps_copies,
+            gate=self.gate if self.config.socket_auth == "token" else None,
         )

@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -214,6 +214,18 @@ class _Channel:
         return known
 
 
+Authorization: TypeAlias = Callable[[], str]
+"""Gives the value of the header ``authorization`` for one call; "" to send none."""
+
+
+def bearer(token: str | None) -> Authorization | None:
+    """Return what shows ``token`` with every call; None without one."""
+    if not token:
+        return None
+    value = f"Bearer {token}"
+    return lambda: value
+
+
 class Channels:
     """Channels by address. Thread-safe; made anew in a forked child by `abandon`.
 
@@ -222,10 +234,20 @@ class Channels:
     """
 
     def __init__(
-        self, *, token: str | None = None, credentials: "Certificates | None" = None
+        self,
+        *,
+        authorization: Authorization | None = None,
+        credentials: "Certificates | None" = None,
     ) -> None:
+        """Make no channel yet.
+
+        Args:
+            authorization: Asked before each call, so that a token may be replaced meanwhile. It
+                must not block. None: nothing is shown.
+            credentials: For TLS; None for plain text.
+        """
+        self._authorization = authorization
         self._credentials = credentials
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
         self._abandoned: list[dict[str, _Channel]] = []
@@ -247,11 +269,15 @@ class Channels:
         try:
             with _fork_gate, self._channel(address) as channel:
                 call = channel.callable(method)
-                return call(request, timeout=timeout_s, metadata=self._metadata)
+                return call(request, timeout=timeout_s, metadata=self._metadata())
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=address) from error
         except ValueError as error:  # grpc's word for a channel that was closed meanwhile.
             raise NodeUnavailable(f"the connection to {address} was closed") from error
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        shown = self._authorization() if self._authorization else ""
+        return (("authorization", shown),) if shown else ()
 
     @contextlib.contextmanager
     def _channel(self, address: str) -> Iterator[_Channel]:

@@ -8,10 +8,13 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-import penstock
+from penstock.address import seed_addresses
+from penstock.cache import Cache
 from penstock.catalog_file import CatalogFile
+from penstock.core import Core, Options
 from penstock.errors import ClusterUnavailable, ObjectNotFound, OriginUnavailable
 from penstock.membership.coordinator import Coordinator
+from penstock.rpc import Authorization
 from penstock.tls import Tls
 from penstock.volumes import penstock_url
 from penstock_node.coordination.records import MEMBERS, member_from_json
@@ -24,14 +27,17 @@ _MOVED_ON = ("ObjectChanged", "ObjectNotFound")
 class Warmer:
     """Warms files of one cluster, some at a time. On one event loop."""
 
-    def __init__(self, coordinator: Coordinator, *, tls: Tls | None) -> None:
+    def __init__(
+        self, coordinator: Coordinator, *, tls: Tls | None, authorization: Authorization
+    ) -> None:
         """Ask nothing yet.
 
         Args:
             coordinator: Knows the nodes.
             tls: What is shown to them.
+            authorization: Returns what is shown to them with each call.
         """
-        self._coordinator, self._tls = coordinator, tls
+        self._coordinator, self._tls, self._authorization = coordinator, tls, authorization
 
     async def warm(self, volume: str, files: Sequence[CatalogFile]) -> None:
         """Have files in the cache, in the versions that they have; wait until they are there.
@@ -63,7 +69,12 @@ class Warmer:
     def _warm(
         self, address: str, volume: str, files: Sequence[CatalogFile], stop: threading.Event
     ) -> None:
-        with penstock.connect(address, tls=self._tls) as cache:
+        options = Options(
+            seeds=seed_addresses(address),
+            authorization=self._authorization,
+            credentials=self._tls.credentials() if self._tls else None,
+        )
+        with Cache(lambda: Core(options), address=address) as cache:
             present = [url for url in _present(cache, volume, files) if not stop.is_set()]
             report = cache.warmup(present, stop=stop)
         left = [each for each in report.failed if each.error not in _MOVED_ON]
@@ -74,7 +85,7 @@ class Warmer:
             )
 
 
-def _present(cache: penstock.Cache, volume: str, files: Sequence[CatalogFile]) -> list[str]:
+def _present(cache: Cache, volume: str, files: Sequence[CatalogFile]) -> list[str]:
     found: list[str] = []
     for file in files:
         url = penstock_url(volume, file.path)

@@ -62,6 +62,7 @@ class NodeProcess:
         spec: NodeSpec,
         *,
         shared: Mapping[str, Any],
+        token: str = "",
         outlives_parent: bool = False,
     ) -> None:
         """Write the node's configuration; nothing starts yet.
@@ -70,9 +71,10 @@ class NodeProcess:
             directory: Holds its configuration, state, tiers and log.
             spec: What is its own.
             shared: Keys of the configuration that all nodes have.
+            token: What its metrics are asked for with.
             outlives_parent: Do not kill it when this process dies.
         """
-        self.spec = spec
+        self.spec, self._token = spec, token
         self.directory = directory / spec.name
         self.state_dir = self.directory / "state"
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -170,8 +172,9 @@ class NodeProcess:
         tls = self.spec.config.get("tls") if "admin" in self.file.tls_ports else None
         context = ssl.create_default_context(cafile=tls["ca"]) if tls else None
         url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/metrics"
-        asked = urllib.request.urlopen(url, timeout=timeout_s, context=context)  # noqa: S310 - ours
-        with asked as answer:
+        shown = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        asked = urllib.request.Request(url, headers=shown)  # noqa: S310 - ours
+        with urllib.request.urlopen(asked, timeout=timeout_s, context=context) as answer:  # noqa: S310
             lines = answer.read().decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
@@ -200,6 +203,7 @@ class LocalCluster:
         name: str = "test",
         settings: Mapping[str, Any] | None = None,
         volumes: Mapping[str, Mapping[str, Any]] | None = None,
+        token: str = "",
         outlives_parent: bool = False,
     ) -> None:
         """Describe a cluster; nothing starts yet.
@@ -211,15 +215,18 @@ class LocalCluster:
             name: Keeps clusters over one etcd apart.
             settings: Cluster-wide settings to form with.
             volumes: Name to url, options, secret.
+            token: What is shown to nodes unless `connect` is told otherwise.
             outlives_parent: Do not kill the nodes when this process dies.
         """
-        self.name = name
+        self.name, self._token = name, token
         self.settings = dict(settings or {})
         shared: dict[str, Any] = {"cluster": name}
         if etcd is not None:
             shared["etcd"] = {"endpoints": [etcd]}
         shared |= {"settings": self.settings, "volumes": dict(volumes or {})}
-        self._make = partial(NodeProcess, directory, shared=shared, outlives_parent=outlives_parent)
+        self._make = partial(
+            NodeProcess, directory, shared=shared, token=token, outlives_parent=outlives_parent
+        )
         self.nodes = {spec.name: self._make(spec) for spec in nodes}
 
     def __getitem__(self, name: str) -> NodeProcess:
@@ -317,7 +324,7 @@ class LocalCluster:
     def connect(self, *nodes: NodeProcess, **options: Any) -> penstock.Cache:
         """Return the library, connected to ``nodes``, by default to all that run."""
         address = ",".join(node.address for node in nodes or self.running)
-        return penstock.connect(address, **options)
+        return penstock.connect(address, **{"token": self._token or None, **options})
 
     def total(self, metric: str) -> float:
         """Return the sum of a metric's samples, whatever their labels, over running nodes."""
