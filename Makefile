@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: help install demo test lint bench docs proto lock clean
+.PHONY: help install demo test others lint bench docs proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -18,11 +18,15 @@ install: ## Make .venv with everything, from the lock file; does nothing when it
 demo: install ## A whole cluster on this machine, shown at work; ARGS=--keep leaves it up.
 	@$(BIN)/penstock demo $(ARGS)
 
-test: lint ## Everything CI runs; ARGS are pytest's.
+# One half waits for the network, the other one computes. Long files are begun first: tests/conftest.py.
+test: install ## Everything CI runs; ARGS are pytest's.
+	@$(MAKE) --jobs=2 lint others
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+others: install
 	@$(BIN)/python tools/check_resolve.py
 	@tools/peers.sh
 	@tools/vllm.sh
-	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: install ## Style, formatting and types.
 	@$(BIN)/ruff check --quiet

@@ -130,4 +130,4 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
 
 
 if __name__ == "__main__":
-    run_benchmark("Start of a standalone node", measure)
+    run_benchmark("Start of a standalone node", measure, starts_are_measured=True)

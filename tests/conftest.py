@@ -18,6 +18,9 @@ settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")
 
 
+LONGEST = {"test_guide.py", "test_bench.py", "test_handover.py"}
+"""Minutes each, where all others take seconds; a file is one process's."""
+
 OUTAGE_S = 6.0
 """Three times the lease of the nodes that it is tried on."""
 
@@ -28,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     chaos.addoption("--chaos-seed", type=int, help="Try this seed alone.")
     chaos.addoption("--chaos-steps", type=int, help="So many steps, however long they take.")
     chaos.addoption("--chaos-outage-s", type=float, default=OUTAGE_S, help="How long etcd is gone.")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: at the end, one of them would be waited for."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:

@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from penstock_node.testbed.template import fork_commands
+
 Bound = Literal["", "≤", "≥", "="]
 Inputs = Mapping[str, Any]
 
@@ -138,6 +140,8 @@ def run_benchmark(
     title: str,
     measure: Callable[[bool], tuple[Inputs, Sequence[Measure]]],
     arguments: Sequence[str] | None = None,
+    *,
+    starts_are_measured: bool = False,
 ) -> None:
     """Run one benchmark as a command: measure, print a table, write JSON where asked.
 
@@ -145,11 +149,14 @@ def run_benchmark(
         title: What is measured, in a line.
         measure: Called with whether to be quick; returns the inputs and the figures.
         arguments: Of the command; by default the process's.
+        starts_are_measured: Start nodes as anybody does, also when quick.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
+    if options.quick and not starts_are_measured:
+        fork_commands()
     on = machine()  # Before the load that this makes itself.
     inputs, measures = measure(options.quick)
     console = Console()
