@@ -130,6 +130,14 @@ class NodeProcess:
         """Its gRPC address."""
         return self.file.grpc_address
 
+    @property
+    def tls(self) -> penstock.Tls | None:
+        """What reaches it where it speaks TLS: its own certificate does."""
+        files = self.spec.config.get("tls")
+        if files is None:
+            return None
+        return penstock.Tls(*(Path(files[name]) for name in ("ca", "cert", "key")))
+
     def launch(self) -> None:
         """Start it and return at once."""
         (self.state_dir / "node.json").unlink(missing_ok=True)
@@ -169,8 +177,8 @@ class NodeProcess:
         """
         # Never through what stands between the parts of a cluster (`testbed.links`).
         port = self.file.admin_address.rpartition(":")[2]
-        tls = self.spec.config.get("tls") if "admin" in self.file.tls_ports else None
-        context = ssl.create_default_context(cafile=tls["ca"]) if tls else None
+        tls = self.tls if "admin" in self.file.tls_ports else None
+        context = ssl.create_default_context(cafile=str(tls.ca)) if tls else None
         url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/metrics"
         shown = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         asked = urllib.request.Request(url, headers=shown)  # noqa: S310 - ours
@@ -323,8 +331,10 @@ class LocalCluster:
 
     def connect(self, *nodes: NodeProcess, **options: Any) -> penstock.Cache:
         """Return the library, connected to ``nodes``, by default to all that run."""
-        address = ",".join(node.address for node in nodes or self.running)
-        return penstock.connect(address, **{"token": self._token or None, **options})
+        chosen = nodes or tuple(self.running)
+        address = ",".join(node.address for node in chosen)
+        own = {"token": self._token or None, "tls": chosen[0].tls}
+        return penstock.connect(address, **{**own, **options})
 
     def total(self, metric: str) -> float:
         """Return the sum of a metric's samples, whatever their labels, over running nodes."""

@@ -28,6 +28,8 @@ class HubExchange:
     target: Target
     caller: Caller
     id: str
+    speaks_tls: bool = False
+    """Whether it came over TLS, to this node or to something before it."""
 
     @property
     def is_head(self) -> bool:

@@ -72,6 +72,7 @@ class Hub:
             loop: Where whatever takes time runs.
         """
         self._access = hub_access_of(config)
+        self._speaks_tls = config.tls is not None and "s3" in config.tls.ports
         self._counts = HttpCounts("hub", registry=metrics.registry)
         self._loop = loop
         self._repositories = Repositories(
@@ -99,7 +100,8 @@ class Hub:
         except (HubError, S3Error) as error:
             refused = _refused(error, request, request_id)
             return self._counts.counted(refused, operation="other")
-        exchange = HubExchange(request, wanted, target, caller, request_id)
+        by_tls = self._speaks_tls or request.headers.get("x-forwarded-proto") == "https"
+        exchange = HubExchange(request, wanted, target, caller, request_id, by_tls)
         outcome = asyncio.run_coroutine_threadsafe(self._finished(exchange), self._loop)
         return self._counts.counted(outcome, operation=wanted.operation)
 
@@ -157,9 +159,7 @@ def _next_url(exchange: HubExchange, cursor: str) -> str:
     host = exchange.request.headers.get("host", "")
     if not _HOST.fullmatch(host):
         raise bad_request("the Host header is no host")
-    wanted, scheme = exchange.wanted, "http"
-    if exchange.request.headers.get("x-forwarded-proto") == "https":
-        scheme = "https"  # Something before this node speaks TLS.
+    wanted, scheme = exchange.wanted, "https" if exchange.speaks_tls else "http"
     place = f"{PREFIX}/api/models/{wanted.repo}/tree/{quote(wanted.revision, safe='')}"
     path = f"/{quote(wanted.path)}" if wanted.path else ""
     kept = [pair for pair in exchange.target.query if pair[0] in ("recursive", "expand", "limit")]

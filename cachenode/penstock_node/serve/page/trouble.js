@@ -12,7 +12,7 @@ const TITLES = {
 };
 
 function advice(kind) {
-  const { hostname, port } = location;
+  const { hostname, port, protocol } = location;
   switch (kind) {
     case "silent":
       return "See whether it runs on its machine, or open this page at another node.";
@@ -20,7 +20,7 @@ function advice(kind) {
       return (
         "Set admin_open = true in the node's configuration, or come by way of its machine: " +
         `ssh -L ${port || 80}:127.0.0.1:${port || 80} ${hostname}, then ` +
-        `http://127.0.0.1:${port || 80}/ here.`
+        `${protocol}//127.0.0.1:${port || 80}/ here.`
       );
     case "busy":
       return "It is joining its cluster, or stopping. If it stays so, see its log.";
