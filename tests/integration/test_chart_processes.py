@@ -2,6 +2,7 @@
 machines made of namespaces with a real etcd and a real object store."""
 
 import contextlib
+import hashlib
 import json
 import random
 import subprocess
@@ -222,13 +223,11 @@ def test_the_warm_up_job_and_reads_through_the_cluster(running: Running) -> None
 
 
 def digest(payload: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(payload).hexdigest()
 
 
 def test_a_pod_of_another_namespace_is_given_files_through_its_claim(running: Running) -> None:
-    (claim,) = (running.rendered.of_kind("PersistentVolumeClaim")["penstock-socket"],)
+    claim = running.rendered.of_kind("PersistentVolumeClaim")["penstock-socket"]
     (volume,) = running.rendered.of_kind("PersistentVolume").values()
     assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
     spec = yaml.safe_load((CHART / "examples/reader-pod.yaml").read_text())["spec"]
@@ -296,4 +295,4 @@ def _ending_spot_hands_over(running: Running) -> None:
 
     (left,) = (node for name, node in running.status().items() if name != "gpu-1")
     assert left["state"] in ("drained", "away")
-    assert running.status()["gpu-1"]["share"] == 1.0
+    assert running.status()["gpu-1"]["share"] == pytest.approx(1.0)
