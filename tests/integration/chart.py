@@ -28,7 +28,7 @@ class Refused(Exception):
     """Helm did not take the values."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rendered:
     """What Helm made of some values."""
 
@@ -40,11 +40,13 @@ class Rendered:
         (found,) = (text for name, text in self.files.items() if name.endswith("NOTES.txt"))
         return found
 
-    @property
+    @functools.cached_property
     def manifests(self) -> list[Manifest]:
         """All objects."""
         texts = [text for name, text in self.files.items() if name.endswith(".yaml")]
-        return [each for text in texts for each in yaml.safe_load_all(text) if each]
+        return [
+            each for text in texts for each in yaml.load_all(text, Loader=yaml.CSafeLoader) if each
+        ]
 
     def of_kind(self, kind: str) -> dict[str, Manifest]:
         """Return the objects of a kind, by name."""
