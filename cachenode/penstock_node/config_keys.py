@@ -7,6 +7,7 @@ where they stand.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -259,6 +260,10 @@ class SharedKeys(BaseSettings):
     ``insecure``."""
     advertise_host: Host = ""
     """What others dial; by default ``listen_host``, or this machine's name if that is any."""
+    advertise_domain: Domain = ""
+    """Below which an ``advertise_host`` that is an address has a name: 10.1.2.3 is dialled as
+    ``10-1-2-3.advertise_domain``, as a headless service of Kubernetes names its pods. So that a
+    certificate for ``*.advertise_domain`` is good for all of them. Empty: the address itself."""
     grpc_port: Port = 7400
     insecure: bool = False
     log_format: LogFormat = "auto"
@@ -290,9 +295,11 @@ class SharedKeys(BaseSettings):
     @classmethod
     def _advertise(cls, values: dict[str, Any]) -> dict[str, Any]:
         listen_host = values.get("listen_host", cls.model_fields["listen_host"].default)
-        if values.get("advertise_host") or not isinstance(listen_host, str):
+        if not isinstance(listen_host, str):
             return values
-        return {**values, "advertise_host": reachable_name(listen_host)}
+        host = values.get("advertise_host") or reachable_name(listen_host)
+        domain = values.get("advertise_domain")
+        return {**values, "advertise_host": name_below(domain, host) if domain else host}
 
 
 class NodeKeys(SharedKeys):
@@ -365,6 +372,15 @@ def reachable_name(listen_host: str) -> str:
     except ValueError:
         is_any = not listen_host
     return socket.gethostname() if is_any else listen_host
+
+
+def name_below(domain: str, host: str) -> str:
+    """Return the name that an address has below ``domain``; a name stays as it is."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return f"{re.sub('[.:]', '-', host)}.{domain}"
 
 
 def is_loopback(host: str) -> bool:

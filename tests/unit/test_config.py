@@ -84,6 +84,22 @@ def test_a_state_directory_and_a_tier_are_enough(tmp_path: Path) -> None:
     assert config.socket == "/run/penstock/node.sock"
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("10.1.2.3", "10-1-2-3.nodes.gpu.svc"),
+        ("fd00::3", "fd00--3.nodes.gpu.svc"),
+        ("gpu-17.internal", "gpu-17.internal"),
+    ],
+)
+def test_an_address_is_advertised_by_its_name_below_a_domain(
+    tmp_path: Path, host: str, name: str
+) -> None:
+    config = load(tmp_path, MINIMAL, advertise_host=host, advertise_domain="nodes.gpu.svc")
+
+    assert config.advertise_host == name
+
+
 def test_listening_everywhere_advertises_the_name_of_the_machine(tmp_path: Path) -> None:
     assert load(tmp_path, MINIMAL, listen_host=ANYWHERE, insecure=True).advertise_host == (
         socket.gethostname()

@@ -37,9 +37,10 @@ _VOLUME = (
 )
 
 SHOWN = _keys(
-    "cluster state_dir listen_host advertise_host grpc_port bulk_port admin_port s3_port socket "
-    "insecure log_format log_level allow_file_roots.* weight zone join_after s3_domain s3_auth "
-    "s3_trusted_networks.* hub_volumes.* admin_open inflight_max catalog mirror_of settings.* "
+    "cluster state_dir listen_host advertise_host advertise_domain grpc_port bulk_port admin_port "
+    "s3_port socket insecure log_format log_level allow_file_roots.* weight zone join_after "
+    "s3_domain s3_auth s3_trusted_networks.* hub_volumes.* admin_open inflight_max catalog "
+    "mirror_of settings.* "
     "etcd.endpoints.* etcd.ca etcd.cert etcd.key tls.cert tls.key tls.ca tls.ports.* "
     "auth.tokens_file auth.audit_file auth.kubernetes.audience auth.kubernetes.kubeconfig "
     "auth.kubernetes.grants.*.service_account auth.kubernetes.grants.*.namespace "

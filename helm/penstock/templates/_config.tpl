@@ -13,6 +13,7 @@ log_format = "json"
 
 {{- define "penstock.sharedTables" -}}
 {{- $ := .root -}}
+{{- $stateDir := ternary "/var/lib/penstock" "/var/lib/penstock-catalog" (hasKey . "pool") -}}
 {{- with include "penstock.etcdEndpoints" $ | fromJsonArray }}
 
 [etcd]
@@ -51,6 +52,9 @@ tokens_file = "/etc/penstock/auth/{{ .key }}"
 {{- if .secretName }}
 token = { file = "/etc/penstock/token/{{ .key }}" }
 {{- end }}
+{{- end }}
+{{- with $.Values.auth.auditFile }}
+audit_file = "{{ $stateDir }}/{{ . }}"
 {{- end }}
 {{- end }}
 {{- with $.Values.auth.kubernetes }}

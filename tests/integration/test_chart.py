@@ -1,0 +1,488 @@
+"""What the chart makes of its examples: objects that Kubernetes takes, in three versions, with as
+few rights as may be, and configurations that nodes and catalogs start with."""
+
+import copy
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from penstock.units import parse_size
+from penstock_node.config import NodeConfig
+from penstock_node.config_catalog import CatalogConfig
+from penstock_node.config_keys import AuthSection, NodeKeys, TlsSection
+from penstock_node.testbed.cluster import to_toml
+from tests.integration.chart import (
+    CHART,
+    EXAMPLES,
+    NAMESPACE,
+    VALUES,
+    Manifest,
+    Rendered,
+    helm,
+    render,
+    rendered_examples,
+    values_of,
+)
+from tests.integration.monitoring import DASHBOARD, RULES
+from tests.integration.test_alert_rules import needs_promtool, run
+from tools.chart_readme import README, with_table
+
+KUBERNETES = ("1.30", "1.34", "1.37")
+"""The oldest that the chart is for, the newest, and one between."""
+OF_PROMETHEUS = {"ServiceMonitor", "PrometheusRule"}
+CLUSTER_WIDE = {"PersistentVolume", "ClusterRole", "ClusterRoleBinding"}
+NAMES = [path.stem for path in VALUES]
+EXACTLY: dict[str, Any] = {"type": "object", "additionalProperties": False}
+LABELS = {"type": "object", "additionalProperties": {"type": "string"}}
+KEY_OF_SECRET = {
+    **EXACTLY,
+    "required": ["name", "key"],
+    "properties": {"name": {"type": "string"}, "key": {"type": "string"}},
+}
+# Of the operator's own definitions, the fields that the chart uses, as they stand there.
+SERVICE_MONITOR = {
+    **EXACTLY,
+    "required": ["selector", "endpoints"],
+    "properties": {
+        "selector": {**EXACTLY, "properties": {"matchLabels": LABELS}},
+        "endpoints": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                **EXACTLY,
+                "properties": {
+                    "port": {"type": "string"},
+                    "interval": {"type": "string", "pattern": "^[0-9]+[sm]$"},
+                    "scheme": {"enum": ["http", "https"]},
+                    "tlsConfig": {
+                        **EXACTLY,
+                        "properties": {
+                            "serverName": {"type": "string"},
+                            "ca": {**EXACTLY, "properties": {"secret": KEY_OF_SECRET}},
+                            "cert": {**EXACTLY, "properties": {"secret": KEY_OF_SECRET}},
+                            "keySecret": KEY_OF_SECRET,
+                        },
+                    },
+                    "authorization": {**EXACTLY, "properties": {"credentials": KEY_OF_SECRET}},
+                    "relabelings": {
+                        "type": "array",
+                        "items": {
+                            **EXACTLY,
+                            "properties": {
+                                "targetLabel": {"type": "string"},
+                                "replacement": {"type": "string"},
+                                "sourceLabels": {"type": "array", "items": {"type": "string"}},
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+RULE = {
+    **EXACTLY,
+    "required": ["expr"],
+    "properties": {
+        "record": {"type": "string"},
+        "alert": {"type": "string"},
+        "expr": {"type": "string"},
+        "for": {"type": "string"},
+        "labels": LABELS,
+        "annotations": LABELS,
+    },
+}
+PROMETHEUS_RULE = {
+    **EXACTLY,
+    "required": ["groups"],
+    "properties": {
+        "groups": {
+            "type": "array",
+            "items": {
+                **EXACTLY,
+                "required": ["name", "rules"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "interval": {"type": "string"},
+                    "rules": {"type": "array", "items": RULE},
+                },
+            },
+        }
+    },
+}
+# It reads all definitions anew for each object.
+kubernetes_validate.utils.schema_contents = functools.cache(
+    kubernetes_validate.utils.schema_contents
+)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def rendered(request: pytest.FixtureRequest) -> Rendered:
+    return rendered_examples()[request.param]
+
+
+def test_helm_lints_the_chart_and_every_example() -> None:
+    several = [{}, *(values_of(path) for path in VALUES)]
+    answers = helm([{"verb": "lint", "values": values} for values in several])
+
+    complaints = [m["error"] for one in answers for m in one["lint"] if m["severity"] > 1]
+    assert len(VALUES) >= 5
+    assert complaints == []
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_takes_every_object(rendered: Rendered, version: str) -> None:
+    checked = 0
+    for manifest in rendered.manifests:
+        if manifest["kind"] not in OF_PROMETHEUS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+            checked += 1
+
+    assert checked >= 6
+
+
+def test_prometheus_operator_takes_its_objects() -> None:
+    for rendered in rendered_examples().values():
+        for monitor in rendered.of_kind("ServiceMonitor").values():
+            jsonschema.validate(monitor["spec"], SERVICE_MONITOR)
+        for rule in rendered.of_kind("PrometheusRule").values():
+            jsonschema.validate(rule["spec"], PROMETHEUS_RULE)
+
+    assert rendered_examples()["gpu"].of_kind("ServiceMonitor").keys() == {
+        "penstock-nodes", "penstock-catalog", "penstock-etcd",
+    }  # fmt: skip
+
+
+def test_an_example_of_a_pod_is_one() -> None:
+    (path,) = set(EXAMPLES) - set(VALUES)
+    for version in KUBERNETES:
+        kubernetes_validate.validate(values_of(path), version, strict=True)
+
+
+def test_names_are_names_and_differ(rendered: Rendered) -> None:
+    told = [
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in rendered.manifests
+    ]
+
+    assert len(set(told)) == len(told)
+    for kind, namespace, name in told:
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", name), name
+        assert (namespace is None) == (kind in CLUSTER_WIDE), name
+
+
+def containers(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def test_what_pods_name_is_there(rendered: Rendered) -> None:
+    maps, accounts = rendered.of_kind("ConfigMap"), rendered.of_kind("ServiceAccount")
+    claims = rendered.of_kind("PersistentVolumeClaim")
+    for name, spec in rendered.pods().items():
+        volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+        assert spec.get("serviceAccountName") in {None, *accounts}
+        for volume in volumes.values():
+            assert volume.get("configMap", {}).get("name") in {None, *maps}
+            assert volume.get("persistentVolumeClaim", {}).get("claimName") in {None, *claims}
+        mounted = {m["name"] for one in containers(spec) for m in one["volumeMounts"]}
+        assert mounted - {"data"} == set(volumes), f"{name}: of etcd, data is claimed"
+        for one in containers(spec):
+            ports = {port["name"] for port in one.get("ports", [])}
+            probes = [value for key, value in one.items() if key.endswith("Probe")]
+            assert {probe["httpGet"]["port"] for probe in probes} <= ports
+            paths = [mount["mountPath"] for mount in one["volumeMounts"]]
+            assert len(set(paths)) == len(paths)
+
+
+def test_services_and_policies_select_pods_and_their_ports(rendered: Rendered) -> None:
+    templates = [
+        each["spec"]["template"]
+        for each in rendered.manifests
+        if "template" in each.get("spec", {})
+    ]
+
+    def ports_of(selector: Mapping[str, str]) -> set[str]:
+        found = [t for t in templates if selector.items() <= t["metadata"]["labels"].items()]
+        assert found, selector
+        return {p["name"] for t in found for c in t["spec"]["containers"] for p in c["ports"]}
+
+    for service in rendered.of_kind("Service").values():
+        wanted = {port["targetPort"] for port in service["spec"]["ports"]}
+        assert wanted <= ports_of(service["spec"]["selector"])
+    for policy in rendered.of_kind("NetworkPolicy").values():
+        allowed = {p["port"] for rule in policy["spec"]["ingress"] for p in rule["ports"]}
+        assert allowed <= ports_of(policy["spec"]["podSelector"]["matchLabels"])
+
+
+def test_every_container_has_as_few_rights_as_may_be(rendered: Rendered) -> None:
+    for name, spec in rendered.pods().items():
+        assert spec["enableServiceLinks"] is False
+        pod = spec["securityContext"]
+        assert pod["runAsNonRoot"]
+        assert pod["runAsUser"] > 0
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        for one in containers(spec):
+            told = one["securityContext"]
+            assert told["allowPrivilegeEscalation"] is False
+            assert told["readOnlyRootFilesystem"]
+            assert told["capabilities"]["drop"] == ["ALL"]
+            assert one["resources"]["limits"]["memory"]
+            assert one["resources"]["requests"]["cpu"]
+            if one["name"] == "prepare":
+                assert told["capabilities"]["add"] == ["CHOWN", "DAC_OVERRIDE"]
+            else:
+                assert not {"add"} & told["capabilities"].keys(), name
+                assert "runAsUser" not in told
+
+
+def test_a_service_account_may_only_what_is_used() -> None:
+    for name, rendered in rendered_examples().items():
+        values = values_of(CHART / f"examples/{name}.yaml")
+        watches = values.get("kubernetes", {}).get("enabled", True)
+        reviews = values.get("auth", {}).get("kubernetes", {}).get("enabled", False)
+
+        rules = [r for role in rendered.of_kind("ClusterRole").values() for r in role["rules"]]
+        nodes = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}]
+        asked = [
+            {
+                "apiGroups": ["authentication.k8s.io"],
+                "resources": ["tokenreviews"],
+                "verbs": ["create"],
+            }
+        ]
+        assert rules == nodes * watches + asked * reviews
+        for who, spec in rendered.pods().items():
+            _, _, kind = who.partition("-")
+            expected = {"etcd": False, "catalog": reviews}.get(kind, watches or reviews)
+            mounts = spec["automountServiceAccountToken"]
+            assert mounts is (expected and not kind.startswith("warmup")), who
+
+
+def test_etcd_is_reached_by_nodes_the_catalog_and_its_own_members_alone() -> None:
+    policy = rendered_examples()["gpu"].of_kind("NetworkPolicy")["penstock-etcd"]["spec"]
+
+    allowed: dict[str, set[str]] = {}
+    for rule in policy["ingress"]:
+        for port in rule["ports"]:
+            allowed.setdefault(port["port"], set()).update(*map(components, rule["from"]))
+    assert allowed["client"] == {"node", "catalog", "etcd"}
+    assert allowed["peer"] == {"etcd"}
+    assert allowed["metrics"] == {"anybody"}, "of the namespace that is named"
+
+
+def components(peer: Mapping[str, Any]) -> set[str]:
+    """Return which of our components a peer of a NetworkPolicy is."""
+    if "podSelector" not in peer:
+        return {"anybody"}
+    told = peer["podSelector"]
+    by_label = told["matchLabels"].get("app.kubernetes.io/component")
+    (by_expression,) = told.get("matchExpressions", [{"values": [by_label]}])
+    return set(by_expression["values"])
+
+
+def test_readers_come_from_named_namespaces_and_those_that_have_the_socket() -> None:
+    policy = rendered_examples()["gpu"].of_kind("NetworkPolicy")["penstock-nodes"]["spec"]
+
+    readers = next(
+        rule
+        for rule in policy["ingress"]
+        if any("namespaceSelector" in peer for peer in rule["from"])
+        and {"port": "s3"} in rule["ports"]
+    )
+    assert [peer["namespaceSelector"] for peer in readers["from"]] == [
+        {"matchLabels": {"penstock.io/reader": "true"}},
+        {
+            "matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["inference"]}
+            ]
+        },
+    ]
+    assert {"port": "admin"} not in readers["ports"]
+
+
+def test_a_memory_tier_is_in_the_volume_and_in_request_and_limit() -> None:
+    spec = rendered_examples()["gpu"].pods()["penstock-gpu"]
+    (node,) = spec["containers"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+
+    size = parse_size("64GiB")
+    assert volumes["tier-memory"]["emptyDir"] == {"medium": "Memory", "sizeLimit": str(size)}
+    assert int(node["resources"]["requests"]["memory"]) == size + parse_size("2GiB")
+    assert int(node["resources"]["limits"]["memory"]) == size + parse_size("8GiB")
+
+
+def test_every_tier_is_mounted_twice_once_to_be_read(rendered: Rendered) -> None:
+    for name, told in rendered.configurations("node.toml").items():
+        (node,) = rendered.pods()[name]["containers"]
+        mounts = {mount["mountPath"]: mount for mount in node["volumeMounts"]}
+        for tier in told["tiers"]:
+            ours, read_only = mounts[tier["path"]], mounts[tier["read_only_path"]]
+            assert ours["name"] == read_only["name"]
+            assert not ours.get("readOnly")
+            assert read_only["readOnly"]
+
+
+# Keys that other parts of this version bring.
+PENDING = {
+    ("kubernetes",), ("socket_auth",), ("admin_hosts",), ("tls", "ports"), ("auth", "token"),
+    ("auth", "kubernetes"), ("auth", "audit_file"),
+}  # fmt: skip
+
+
+def without_pending(told: dict[str, Any]) -> dict[str, Any]:
+    """Take out keys that this version does not know yet, if they are expected."""
+    found = copy.deepcopy(told)
+    sections: dict[str, Any] = {"tls": TlsSection, "auth": AuthSection}
+    for place in PENDING:
+        keys: Any = sections[place[0]] if len(place) > 1 else NodeKeys
+        table = found.get(place[0], {}) if len(place) > 1 else found
+        if place[-1] not in keys.model_fields:
+            table.pop(place[-1], None)
+    return found
+
+
+def with_files(told: dict[str, Any], directory: Path) -> str:
+    """Return a configuration as TOML, with the Secrets that it names in a directory of the test."""
+    text = to_toml(told).replace("/etc/penstock", str(directory))
+    for name in set(re.findall(rf'"({re.escape(str(directory))}/[^"]+)"', text)):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("something")
+    return text
+
+
+def test_nodes_start_with_their_configuration(
+    rendered: Rendered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "kubernetes" in NodeKeys.model_fields:
+        monkeypatch.setenv("PENSTOCK_KUBERNETES__NODE_NAME", "gpu-1")  # As in the pod.
+    told = rendered.configurations("node.toml")
+    assert told
+
+    for name, values in told.items():
+        file = tmp_path / f"{name}.toml"
+        file.write_text(with_files(without_pending(values), tmp_path / "etc"))
+        config = NodeConfig.load(file)
+        owns = {tier.role for tier in config.tiers} & {"owned"}
+        assert bool(config.owned_capacity_bytes) == bool(owns)
+
+
+def test_the_catalog_starts_with_its_configuration(tmp_path: Path) -> None:
+    told = [
+        one
+        for r in rendered_examples().values()
+        for one in r.configurations("catalog.toml").values()
+    ]
+    assert len(told) >= 2
+
+    for values in told:
+        file = tmp_path / "catalog.toml"
+        file.write_text(with_files(without_pending(values), tmp_path / "etc"))
+        assert CatalogConfig.load(file).cluster == "prod"
+
+
+def test_the_warm_up_is_a_command_of_ours() -> None:
+    (job,) = rendered_examples()["gpu"].of_kind("Job").values()
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+
+    assert container["command"] == ["penstock", "warmup", "penstock://models/llama/"]
+    assert container["env"][0]["value"] == f"penstock.{NAMESPACE}.svc.cluster.local:7400"
+
+
+def test_pods_are_replaced_when_their_configuration_changes_and_not_else() -> None:
+    values = values_of(CHART / "examples/gpu.yaml")
+    before = templates(render(values))
+    again = templates(render({**values, "monitoring": {"rules": {"enabled": False}}}))
+    changed = templates(render({**values, "config": {"log_level": "debug"}}))
+
+    assert again == before
+    differing = {name for name in before if before[name] != changed[name]}
+    assert differing == {"penstock-gpu"}
+
+
+def templates(rendered: Rendered) -> dict[str, Manifest]:
+    return {
+        each["metadata"]["name"]: each["spec"]["template"]
+        for each in rendered.manifests
+        if "template" in each.get("spec", {})
+    }
+
+
+def test_a_stop_may_take_as_long_as_its_hook_and_the_node() -> None:
+    pods = rendered_examples()["spot"].pods()
+    (spot,) = pods["penstock-spot"]["containers"]
+    (fleet,) = pods["penstock-fleet"]["containers"]
+
+    command = ["penstock", "drain", "--self", "--timeout", "90s", "--reason", "the pod is stopped"]
+    assert spot["lifecycle"] == {"preStop": {"exec": {"command": command}}}
+    assert pods["penstock-spot"]["terminationGracePeriodSeconds"] == 90 + 30
+    assert "lifecycle" not in fleet
+    assert pods["penstock-fleet"]["terminationGracePeriodSeconds"] == 30
+
+
+def test_a_budget_stands_where_one_of_several_may_be_taken() -> None:
+    found = {name: set(r.of_kind("PodDisruptionBudget")) for name, r in rendered_examples().items()}
+
+    assert found["gpu"] == {"penstock-etcd"}
+    assert found["secure"] == {"cache-etcd", "cache-catalog"}
+    assert found["standalone"] == set()
+
+
+@needs_promtool
+def test_the_rules_are_shipped_as_they_are_tested(tmp_path: Path) -> None:
+    rendered = rendered_examples()
+    (plain,) = rendered["gpu"].of_kind("PrometheusRule").values()
+    (linked,) = rendered["secure"].of_kind("PrometheusRule").values()
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(plain["spec"]))
+
+    assert plain["spec"] == yaml.safe_load(RULES.read_text())
+    assert "SUCCESS" in run("check", "rules", file)
+    links = {rule["annotations"]["runbook_url"] for rule in alerts_of(linked)}
+    assert {link.partition("#")[0] for link in links} == {
+        "https://wiki.example.com/penstock/runbook"
+    }
+
+
+def alerts_of(rule: Manifest) -> Iterator[Any]:
+    return (one for group in rule["spec"]["groups"] for one in group["rules"] if "alert" in one)
+
+
+def test_jobs_of_prometheus_are_those_that_the_rules_ask_for() -> None:
+    jobs = {
+        relabel["replacement"]
+        for monitor in rendered_examples()["gpu"].of_kind("ServiceMonitor").values()
+        for endpoint in monitor["spec"]["endpoints"]
+        for relabel in endpoint["relabelings"]
+        if relabel["targetLabel"] == "job"
+    }
+
+    assert jobs == {"penstock-prod", "penstock-catalog-prod", "etcd-prod"}
+
+
+def test_the_dashboard_is_shipped_as_it_is() -> None:
+    shipped = rendered_examples()["gpu"].of_kind("ConfigMap")["penstock-dashboards"]
+
+    assert json.loads(shipped["data"]["penstock.json"]) == json.loads(DASHBOARD.read_text())
+    assert shipped["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_the_notes_say_how_to_look_and_what_is_not_safe() -> None:
+    gpu, secure = rendered_examples()["gpu"].notes, rendered_examples()["secure"].notes
+
+    assert "kubectl -n gpu exec daemonset/penstock-gpu -- penstock status" in gpu
+    assert "in inference: mount the claim penstock-socket" in gpu
+    assert "WARNING: insecure is true" in gpu
+    assert "WARNING" not in secure
+
+
+def test_the_readme_has_every_value_as_it_is() -> None:
+    """Written by `python tools/chart_readme.py`."""
+    assert with_table(README.read_text()) == README.read_text()
