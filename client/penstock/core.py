@@ -167,6 +167,7 @@ class Core:
             self._connect_for_files,
             handle.ticket,
             handle.opened.id,
+            renew=handle.renew,
             stop=stop,
             counters=(self.counters,) if tally is None else (self.counters, tally),
         )

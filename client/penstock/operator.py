@@ -59,6 +59,7 @@ from penstock.rpc import (
 )
 from penstock.sampled_reads import SampledReads
 from penstock.support import Support
+from penstock.ticket_key_calls import TicketKeyCalls
 from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
 from penstock.volume_messages import volume_from_proto, volume_to_proto
@@ -70,7 +71,7 @@ IN_FORCE_POLL_S = 0.02
 DRAIN_POLL_S = 0.5
 
 
-class Operator(PinCalls):
+class Operator(PinCalls, TicketKeyCalls):
     """An operator's connection to a cluster. Thread-safe; `connect` makes one.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, or the change

@@ -23,6 +23,7 @@ from penstock.cli import (
     reading,
     settings,
     support,
+    tickets,
     top,
     tracing,
     volumes,
@@ -59,6 +60,7 @@ for group in (
     settings,
     volumes,
     mirror,
+    tickets,
     support,
 ):
     group.add_to(app)
