@@ -9,7 +9,7 @@ from penstock.bulk_http import CALL_PATH, COPIES, ERROR, HOLDER
 from penstock.connection_pool import Stale
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, Overloaded, PenstockError, from_name
-from penstock.rpc import CALL_TIMEOUT_S, Method, Request, Response
+from penstock.rpc import CALL_TIMEOUT_S, Authorization, Method, Request, Response
 from penstock.v1 import cache_pb2
 from penstock.wire import error_from_proto
 
@@ -34,8 +34,10 @@ def error_of(head: Head, body: bytes, connection: BulkConnection) -> PenstockErr
 class BulkCalls:
     """Calls methods of nodes over their bulk ports. Thread-safe."""
 
-    def __init__(self, connections: BulkConnections) -> None:
-        self._connections = connections
+    def __init__(
+        self, connections: BulkConnections, *, authorization: Authorization | None = None
+    ) -> None:
+        self._connections, self._authorization = connections, authorization
 
     def call(
         self,
@@ -67,7 +69,8 @@ class BulkCalls:
         fresh: bool,
     ) -> Response:
         with self._connections.borrow(address, fresh=fresh) as connection:
-            connection.send(_request(address, method.path, body))
+            shown = self._authorization() if self._authorization else ""
+            connection.send(_request(address, method.path, body, authorization=shown))
             head = connection.receive_head(deadline)
             answer = connection.receive_body(head.length, deadline)
             if head.status != HTTPStatus.OK:
@@ -78,9 +81,10 @@ class BulkCalls:
                 raise NodeUnavailable(f"{address} answers with another message") from error
 
 
-def _request(address: str, path: str, body: bytes) -> bytes:
+def _request(address: str, path: str, body: bytes, *, authorization: str) -> bytes:
+    shown = f"Authorization: {authorization}\r\n" if authorization else ""
     head = (
         f"POST {CALL_PATH}{path.removeprefix('/')} HTTP/1.1\r\n"
-        f"Host: {address}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Host: {address}\r\n{shown}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("latin-1") + body

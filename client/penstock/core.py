@@ -33,7 +33,7 @@ from penstock.put import Putter
 from penstock.read_ahead import Ahead
 from penstock.reader import WORKERS_MAX, Reader
 from penstock.routing import Routing
-from penstock.rpc import Channels
+from penstock.rpc import Authorization, Channels, bearer
 from penstock.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class Options:
     falls_back: bool = False
     """Whether the origin is read when no node answers."""
     token: str | None = None
+    authorization: Authorization | None = None
+    """What is shown with each call in place of ``token``, where it changes; without
+    ``credentials`` at bulk ports too, which are plain text as well."""
     credentials: object = None
     """Of gRPC."""
     workers: int = WORKERS_MAX
@@ -78,7 +81,10 @@ class Core:
         """
         self._wanted = options.plane
         self.counters = Counters()
-        self.channels = Channels(token=options.token, credentials=options.credentials)
+        self.channels = Channels(
+            authorization=options.authorization or bearer(options.token),
+            credentials=options.credentials,
+        )
         self.connections = BulkConnections()
         self.host_connections = HostConnections(token=options.token or "")
         self.routing = routing or Routing()
@@ -123,7 +129,9 @@ class Core:
                 for seed in options.seeds
             ],
             channels=self.channels,
-            bulk=BulkCalls(self.connections) if calls_bulk else None,
+            bulk=BulkCalls(self.connections, authorization=options.authorization)
+            if calls_bulk
+            else None,
             routing=self.routing,
         )
 

@@ -56,6 +56,7 @@ from penstock.rpc import (
     STATUS,
     UNCORDON,
     Channels,
+    bearer,
 )
 from penstock.sampled_reads import SampledReads
 from penstock.support import Support
@@ -366,7 +367,7 @@ def connect(
     """
     seeds = grpc_addresses(address)
     channels = Channels(
-        token=token or os.environ.get("PENSTOCK_TOKEN"),
+        authorization=bearer(token or os.environ.get("PENSTOCK_TOKEN")),
         credentials=tls.credentials() if tls else None,
     )
     nodes = Nodes(

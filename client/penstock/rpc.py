@@ -8,7 +8,7 @@ stream cannot fork safely.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -205,12 +205,33 @@ class _Channel:
         return known
 
 
+Authorization: TypeAlias = Callable[[], str]
+"""Gives the value of the header ``authorization`` for one call; "" to send none."""
+
+
+def bearer(token: str | None) -> Authorization | None:
+    """Return what shows ``token`` with every call; None without one."""
+    if not token:
+        return None
+    value = f"Bearer {token}"
+    return lambda: value
+
+
 class Channels:
     """Channels by address. Thread-safe; made anew in a forked child by `abandon`."""
 
-    def __init__(self, *, token: str | None = None, credentials: Any = None) -> None:
+    def __init__(
+        self, *, authorization: Authorization | None = None, credentials: Any = None
+    ) -> None:
+        """Make no channel yet.
+
+        Args:
+            authorization: Asked before each call, so that a token may be replaced meanwhile. It
+                must not block. None: nothing is shown.
+            credentials: gRPC's, for TLS; None for plain text.
+        """
+        self._authorization = authorization
         self._credentials = credentials
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
         self._abandoned: list[dict[str, _Channel]] = []
@@ -232,11 +253,19 @@ class Channels:
         try:
             with _fork_gate:
                 call = self._channel(address).callable(method)
-                return call(request, timeout=timeout_s, metadata=self._metadata)
+                return call(request, timeout=timeout_s, metadata=self._metadata())
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=address) from error
         except ValueError as error:  # grpc's word for a channel that was closed meanwhile.
             raise NodeUnavailable(f"the connection to {address} was closed") from error
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        shown = self._authorization() if self._authorization else ""
+        return (("authorization", shown),) if shown else ()
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        shown = self._authorization() if self._authorization else ""
+        return (("authorization", shown),) if shown else ()
 
     def _channel(self, address: str) -> _Channel:
         with self._lock:
