@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from penstock.credentials import is_loopback
 from penstock.errors import InvalidConfiguration
 from penstock_node.config import NodeConfig
-from penstock_node.config_keys import is_loopback
+from penstock_node.config_keys import SharedKeys
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.operations import Operations
 from penstock_node.overview.overviews import Overviews
 from penstock_node.serve.admin import AdminServer, node_app
+from penstock_node.serve.own_names import OwnNames
 from penstock_node.traces import Traces
 
 if TYPE_CHECKING:
@@ -74,12 +76,18 @@ class Observing:
             overviews=overviews,
             is_open=self._config.admin_open or is_loopback(self._config.listen_host),
         )
-        answering = server.start(app)
+        answering = server.start(app, names=admin_names(self._config))
         try:
             yield
         finally:
             server.stop()
             await answering
+
+
+def admin_names(config: SharedKeys) -> OwnNames | None:
+    """Return the names that requests at the admin port may come by; None: any."""
+    asks_who = config.auth is not None and not config.admin_open
+    return None if asks_who else OwnNames([config.advertise_host, *config.admin_hosts])
 
 
 def _export(node_id: str, endpoint: str) -> "Export":

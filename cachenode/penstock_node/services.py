@@ -57,7 +57,7 @@ from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
 from penstock_node.serve.reuse_service import ReuseService
-from penstock_node.serve.s3.access import access_of
+from penstock_node.serve.s3.access import access_of, s3_names
 from penstock_node.serve.s3.gateway import S3Gateway
 from penstock_node.serve.ticket_keys_service import TicketKeysService
 from penstock_node.serve.warmup_service import WarmupService
@@ -244,6 +244,7 @@ class Services:
             metrics=self.metrics,
             traces=self.traces,
             access=access_of(self.config),
+            names=s3_names(self.config),
             domain=self.config.s3_domain,
             loop=loop,
             others=self._hub(loop).answer,

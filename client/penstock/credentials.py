@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,7 @@ TOKEN_CHARACTERS_MAX = 7_000
 Authorization: TypeAlias = Callable[[], str]
 """Gives the value of the header ``authorization`` for one call; "" to send none."""
 
+_SCHEME = "Bearer "
 _TRUE = ("1", "true", "yes", "on")
 
 
@@ -50,7 +51,7 @@ class Bearer:
 
     def __call__(self) -> str:
         """Return the header's value."""
-        return f"Bearer {self.token()}"
+        return _SCHEME + self.token()
 
     def token(self) -> str:
         """Return the token: from its file, if that has changed since.
@@ -93,6 +94,32 @@ def bearer_from(token: str | None) -> Bearer | None:
         return Bearer(token)
     path = os.environ.get(TOKEN_FILE_VARIABLE)
     return Bearer(path=Path(path)) if path else None
+
+
+def authorization_for(
+    addresses: Iterable[str], *, token: str | None, insecure: bool, is_encrypted: bool
+) -> Bearer | None:
+    """Return what to show to nodes: see `bearer_from`.
+
+    Args:
+        addresses: Of those that are called first.
+        token: As it was given.
+        insecure: See `check_private`.
+        is_encrypted: Whether TLS is spoken with them.
+
+    Raises:
+        InvalidConfiguration: As `bearer_from`; or one of them would be shown it in plain text.
+    """
+    bearer = bearer_from(token)
+    if bearer is not None and not is_encrypted:
+        for address in addresses:
+            check_private(address, insecure=insecure)
+    return bearer
+
+
+def token_of(authorization: Authorization | None) -> str:
+    """Return the token alone, for who has no header; empty: none."""
+    return authorization().removeprefix(_SCHEME) if authorization is not None else ""
 
 
 def insecure_from(insecure: bool | None) -> bool:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 import structlog
 from prometheus_client import CollectorRegistry
 
+from penstock.credentials import is_loopback
 from penstock.errors import InvalidConfiguration
 from penstock.rpc import Channels
 from penstock.tls import Tls
@@ -41,12 +42,12 @@ from penstock_node.catalog_server.service import CatalogService
 from penstock_node.catalog_server.warming import Warmer
 from penstock_node.catalog_server.watching import Watching
 from penstock_node.config_catalog import CatalogConfig
-from penstock_node.config_keys import is_loopback
 from penstock_node.coordination.records import CatalogRecord
 from penstock_node.durations import LoopLag
 from penstock_node.identity import lock_directory, node_id
 from penstock_node.log_lines import LogLines
 from penstock_node.metrics import build_info, scrape
+from penstock_node.observing import admin_names
 from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
 from penstock_node.process_metrics import CountedThreads, export_process
@@ -250,7 +251,9 @@ class Catalog:
         )
         is_open = config.admin_open or is_loopback(config.listen_host)
         app = catalog_app(self.registry, is_open=is_open, events=endpoint)
-        self._stack.push_async_callback(self._stop_admin, self._admin.start(app))
+        self._stack.push_async_callback(
+            self._stop_admin, self._admin.start(app, names=admin_names(config))
+        )
 
     async def _stop_admin(self, task: asyncio.Task[None]) -> None:
         self._admin.stop()

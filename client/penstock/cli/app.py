@@ -24,6 +24,7 @@ from penstock.cli import (
     settings,
     support,
     tickets,
+    tokens,
     top,
     tracing,
     volumes,
@@ -38,8 +39,8 @@ app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Environment: PENSTOCK_ADDRESS, PENSTOCK_TOKEN; PENSTOCK_CA, PENSTOCK_CERT and "
-    "PENSTOCK_KEY (PEM files) for TLS.",
+    epilog="Environment: PENSTOCK_ADDRESS; PENSTOCK_TOKEN or PENSTOCK_TOKEN_FILE; PENSTOCK_CA, "
+    "PENSTOCK_CERT and PENSTOCK_KEY (PEM files) for TLS.",
 )
 for group in (
     objects,
@@ -61,6 +62,7 @@ for group in (
     volumes,
     mirror,
     tickets,
+    tokens,
     support,
 ):
     group.add_to(app)
