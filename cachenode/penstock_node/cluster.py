@@ -126,6 +126,11 @@ class Cluster:
         return self.routing.ring
 
     @property
+    def keys(self) -> TicketKeys:
+        """The ticket keys in force; none while the node is starting."""
+        return self._keys
+
+    @property
     def volumes(self) -> Volumes:
         """The volumes in force; raises `NodeUnavailable` while the node is starting."""
         assert self.view

@@ -10,13 +10,14 @@ from itertools import combinations
 from pathlib import Path
 
 from penstock.credentials import is_loopback
-from penstock.errors import InvalidRequest
+from penstock.errors import InvalidConfiguration, InvalidRequest
 from penstock.origin_options import credential_options
 from penstock.settings import ClusterSettings
 from penstock.units import format_size
 from penstock.volumes import Volume
 from penstock_node.config_keys import NodeKeys, SharedKeys, VolumeSection
 from penstock_node.config_sources import Place, Problem
+from penstock_node.config_tokens import read_tokens
 from penstock_node.inflight import LANE_SHARES
 
 _PORTS = ("grpc_port", "bulk_port", "admin_port", "s3_port")
@@ -24,24 +25,52 @@ _PORTS = ("grpc_port", "bulk_port", "admin_port", "s3_port")
 
 def check(keys: NodeKeys) -> list[Problem]:
     """Return every problem of ``keys``; none means that a node may start with them."""
-    checks = (_s3_auth, _inflight, _tiers)
+    checks = (_socket_auth, _s3_auth, _inflight, _tiers)
     return [*check_shared(keys), *(problem for find in checks for problem in find(keys))]
 
 
 def check_shared(keys: SharedKeys) -> list[Problem]:
     """Return every problem of the keys that a node and the catalog have."""
-    checks = (_safety, _ports, _etcd, _files, _volumes)
+    checks = (_safety, _auth, _ports, _etcd, _files, _volumes)
     return [problem for find in checks for problem in find(keys)]
 
 
 def _safety(keys: SharedKeys) -> Iterator[Problem]:
-    safe = keys.tls or keys.auth or keys.insecure or is_loopback(keys.listen_host)
-    if not safe:
-        yield Problem(
-            ("listen_host",),
-            f"{keys.listen_host} can be reached from other machines; set one of: [tls] cert and "
-            "key, [auth] tokens_file, or insecure = true (plain text, no credentials)",
+    if keys.insecure or is_loopback(keys.listen_host):
+        return
+    if keys.tls is None:
+        lacks = (
+            "tokens would go over the network in plain text; add [tls] cert and key"
+            if keys.auth
+            else "set [tls] cert and key, with ca or [auth] tokens_file"
         )
+    elif keys.tls.ca is None and keys.auth is None:
+        lacks = "[tls] alone lets everybody in; add its ca, or [auth] tokens_file"
+    else:
+        return
+    yield Problem(
+        ("listen_host",),
+        f"{keys.listen_host} can be reached from other machines: {lacks}, or insecure = true "
+        "(whoever reaches this network may listen)",
+    )
+
+
+def _auth(keys: SharedKeys) -> Iterator[Problem]:
+    auth = keys.auth
+    if auth is None:
+        return
+    if auth.tokens_file is None:
+        yield Problem(("auth",), "nobody could show a token that is known; set tokens_file")
+    elif auth.tokens_file.is_file() and os.access(auth.tokens_file, os.R_OK):
+        try:
+            read_tokens(auth.tokens_file)
+        except InvalidConfiguration as error:
+            yield Problem(("auth", "tokens_file"), str(error))
+
+
+def _socket_auth(keys: NodeKeys) -> Iterator[Problem]:
+    if keys.socket_auth == "token" and keys.auth is None:
+        yield Problem(("socket_auth",), '"token" needs [auth], which says which tokens are known')
 
 
 def _s3_auth(keys: NodeKeys) -> Iterator[Problem]:

@@ -37,6 +37,7 @@ from penstock_node.config_values import (
     SettingsTable,
     Size,
     SizeFromZero,
+    SocketAuth,
     SocketPath,
     Weight,
 )
@@ -112,9 +113,19 @@ class TlsSection(Section):
 
 
 class AuthSection(Section):
-    """Bearer tokens."""
+    """Bearer tokens: with this table every call has to show one. Nodes of a cluster know each other
+    without any more configuration."""
 
-    tokens_file: AbsolutePath
+    tokens_file: AbsolutePath | None = None
+    """Who may do what: TOML with a table ``[tokens.NAME]`` for each, of ``sha256`` (of the token,
+    in hexadecimal digits), ``role`` (``reader``, ``writer`` or ``operator``), ``volumes`` (none
+    named: all) and ``expires``. It is read again when it changes."""
+    token: SecretReference | None = None
+    """What this process shows where a node's own token is not understood: to a catalog without
+    etcd, and to the catalog that it mirrors."""
+    audit_file: AbsolutePath | None = None
+    """Where lines about what writers and operators did are appended to, besides the log: an object
+    of JSON each. A file that was moved away is begun anew."""
 
 
 class S3KeySection(Section):
@@ -205,7 +216,8 @@ class SharedKeys(BaseSettings):
     cluster: ClusterName = "penstock"
     state_dir: AbsolutePath = Path("/var/lib/penstock")
     listen_host: Host = "127.0.0.1"
-    """Where all ports are bound. Off loopback it needs tls, auth, or ``insecure``."""
+    """Where all ports are bound. Off loopback it needs ``[tls]`` with ``ca`` or ``[auth]``, or
+    ``insecure``."""
     advertise_host: Host = ""
     """What others dial; by default ``listen_host``, or this machine's name if that is any."""
     grpc_port: Port = 7400
@@ -258,6 +270,9 @@ class NodeKeys(SharedKeys):
     """None: no gateway."""
     socket: SocketPath = "/run/penstock/node.sock"
     """Of the host plane; empty for none."""
+    socket_auth: SocketAuth = "directory"
+    """Who may use it. directory: whoever may enter the directory that it lies in. token: who shows
+    a token besides; needs ``[auth]``."""
     weight: Weight = "auto"
     zone: str = ""
     join_after: Duration = 0.0

@@ -27,6 +27,8 @@ LOOPBACK_NETWORKS = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("
 
 Role: TypeAlias = Literal["memory", "local", "owned"]
 S3Auth: TypeAlias = Literal["anonymous", "keys", "ignore"]
+SocketAuth: TypeAlias = Literal["directory", "token"]
+TokenRole: TypeAlias = Literal["reader", "writer", "operator"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 

@@ -4,35 +4,97 @@ Responsible for: choosing the coordinator, and translating configuration into wh
 take. Nothing is started here.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 
-from penstock.errors import InvalidConfiguration
+from penstock.core import Core, Options
+from penstock.credentials import Authorization
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
+from penstock.routing import Routing
+from penstock.rpc import Channels
+from penstock.volumes import Volumes
+from penstock_node.access.callers import Callers
+from penstock_node.access.gate import Gate
+from penstock_node.access.node_tokens import NodeTokens
+from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config import NodeConfig
 from penstock_node.config_loaded import LoadedKeys
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
+from penstock_node.credentials import ShownToken
 from penstock_node.identity import incarnation, machine_id
 from penstock_node.node_file import NodeFile
 from penstock_node.origin import SecretSettings
+from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.store.tier import Tier
 
 
-def refuse_what_is_missing(config: LoadedKeys) -> None:
-    """Refuse what this version cannot do, rather than ignore it.
+def gate(config: LoadedKeys, *, nodes: NodeTokens, volumes: Callable[[], Volumes]) -> Gate:
+    """Return what lets callers in; the caller closes it.
+
+    Args:
+        config: The process's.
+        nodes: Tells the cluster's own processes.
+        volumes: Returns the cluster's volumes, as they are now.
 
     Raises:
-        InvalidConfiguration: Bearer tokens are asked for.
+        InvalidConfiguration: The tokens file is not in order, or nothing can be written to the
+            file of the record.
     """
-    if config.auth is not None:
-        raise InvalidConfiguration(
-            "[auth]: this version does not check bearer tokens; use [tls] with ca, so that "
-            "clients show certificates, and remove [auth]"
-        )
+    auth = config.auth
+    if auth is None:
+        return Gate(None, volumes=volumes)
+    tokens = TokensFile(auth.tokens_file) if auth.tokens_file else None
+    callers = Callers(tokens=tokens, nodes=nodes)
+    return Gate(callers, volumes=volumes, audit_file=auth.audit_file)
+
+
+def shows_in_plain_text(config: LoadedKeys) -> bool:
+    """Tell whether this process may show its token to other machines in plain text.
+
+    Without ``[auth]`` its token opens nothing: it is shown so that ``[auth]`` can be set on one
+    process after the other.
+    """
+    return config.insecure or config.auth is None
+
+
+def library(
+    config: NodeConfig, bound: NodeFile, *, authorization: Authorization, routing: Routing
+) -> Core:
+    """Return the library by which a node reads from others.
+
+    Args:
+        config: The node's.
+        bound: Where it serves.
+        authorization: Returns what it shows with each call.
+        routing: What is known of the cluster.
+    """
+    options = Options(
+        seeds=[bound.grpc_address],
+        authorization=authorization,
+        credentials=peer_credentials(config.tls) if config.tls else None,
+        insecure=shows_in_plain_text(config),
+        uses_local_node=False,
+    )
+    return Core(options, routing=routing)
+
+
+def channels_to_others(config: LoadedKeys) -> Channels:
+    """Return channels to processes that are not of this cluster; the caller closes them.
+
+    Raises:
+        InvalidConfiguration: There is no token where it should stand.
+    """
+    token = config.auth.token if config.auth else None
+    return Channels(
+        authorization=ShownToken(token) if token else None,
+        credentials=peer_credentials(config.tls) if config.tls else None,
+        insecure=shows_in_plain_text(config),
+    )
 
 
 def coordinator(config: LoadedKeys) -> Coordinator:
@@ -48,6 +110,26 @@ def coordinator(config: LoadedKeys) -> Coordinator:
         username=etcd.username or None,
         password=config.resolve_etcd_password() or None,
     )
+
+
+def catalog_channels(
+    config: NodeConfig, own: Channels, *, stack: contextlib.AsyncExitStack
+) -> Channels:
+    """Return what reaches the catalog; one without etcd does not know the tokens of nodes.
+
+    Args:
+        config: The node's.
+        own: To the cluster's processes.
+        stack: Closes what is made for it.
+
+    Raises:
+        InvalidConfiguration: There is no token where it should stand.
+    """
+    if not (config.catalog and config.auth and config.auth.token):
+        return own
+    channels = channels_to_others(config)
+    stack.callback(channels.close)
+    return channels
 
 
 async def etcd_members(asked: Coordinator, deadline_s: float) -> Sequence[EtcdMember]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from penstock.errors import InvalidRequest
 from penstock.object_info import ObjectInfo
 from penstock.volumes import penstock_url
+from penstock_node.access.grants import limited_caller
 from penstock_node.cluster import Cluster
 from penstock_node.listed_versions import ListedVersions
 from penstock_node.origin import Origins
@@ -81,6 +82,8 @@ class Listings:
             OriginUnavailable: The origin does not answer.
         """
         check_limit(limit)
+        if (caller := limited_caller()) is not None:
+            caller.check_volume(self._cluster.volumes.resolve_prefix(url).volume.name)
         key = (url, after, limit or PAGE_MAX)
         known = self._pages.get(key)
         if known and not refresh and known[0] > self._clock():

@@ -18,6 +18,7 @@ import structlog
 
 from penstock import tracing
 from penstock.masking import mask
+from penstock_node.access.audit import EVENT as AUDIT
 from penstock_node.config_values import LogFormat, LogLevel
 from penstock_node.log_limits import WINDOW_S, RepeatLimit
 from penstock_node.log_lines import LogLines
@@ -117,8 +118,12 @@ def _said_by(lines: LogLines, writer: Any, _method: str, event: Event) -> Event:
 
 
 def _limited(limit: RepeatLimit, _writer: Any, _method: str, event: Event) -> Event:
-    """Leave out what was said too often; the next line of its kind tells how much that was."""
-    if event["level"] == "debug":
+    """Leave out what was said too often; the next line of its kind tells how much that was.
+
+    Nothing of what somebody did who may: a record has no gaps.
+    """
+    is_record = event.get("event") == AUDIT and event["level"] == "info"
+    if event["level"] == "debug" or is_record:
         return event
     verdict = limit.judge(event["logger"], event["level"], str(event.get("event")))
     if not verdict.is_said:

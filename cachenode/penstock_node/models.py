@@ -16,6 +16,7 @@ from penstock.errors import InvalidRequest, PenstockError
 from penstock.objects import ObjectId
 from penstock.v1 import operator_pb2
 from penstock.volumes import penstock_url
+from penstock_node.access.grants import limited_caller, volume_in
 from penstock_node.cluster import Cluster
 from penstock_node.opening import Opener
 from penstock_node.operations import ASK_TIMEOUT_S, SCAN_TIMEOUT_S, Operations
@@ -98,9 +99,13 @@ class Models:
         holds = await self._operations.ask_all(rpc.NODE_HOLDS, request, timeout_s=SCAN_TIMEOUT_S)
         answers = [each for each in holds.values() if not isinstance(each, PenstockError)]
         held = [[answer.held[at] for answer in answers] for at in range(len(known))]
-        models = self._grouped(known, held)
+        models, caller = self._grouped(known, held), limited_caller()
         return operator_pb2.ListModelsResponse(
-            models=[_summary(url, models[url]) for url in sorted(models)],
+            models=[
+                _summary(url, models[url])
+                for url in sorted(models)
+                if caller is None or caller.sees(volume_in(url))
+            ],
             unreachable=sorted(
                 node for node, each in holds.items() if isinstance(each, PenstockError)
             ),

@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from penstock.core import Core, Options
 from penstock_node import configured
+from penstock_node.access.node_tokens import NodeTokens
 from penstock_node.capacity import tell_capacity
 from penstock_node.catalog_lookups import CatalogLookups
 from penstock_node.chunk import Chunk
@@ -22,10 +22,10 @@ from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.coordination import VIEW_FILE
-from penstock_node.coordination.state import ClusterState
 from penstock_node.demand import Demand
 from penstock_node.durations import LoopLag
 from penstock_node.fill import Filler
+from penstock_node.following import follow
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.handover import Handover
 from penstock_node.host_reads import HostReads
@@ -49,7 +49,6 @@ from penstock_node.ports import Ports
 from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.putting import Puts
 from penstock_node.serve.calls import Calls
-from penstock_node.serve.grpc_server import peer_credentials
 from penstock_node.services import Services
 from penstock_node.store.store import Store
 from penstock_node.tasks import cancel
@@ -106,7 +105,6 @@ class Node:
 
     async def _start(self) -> None:
         """Start the parts in order; the stack stops them in reverse."""
-        configured.refuse_what_is_missing(self.config)
         self._claim()
         self._open_store()
         self.ports = Ports(self.config, self.id, self._stack)
@@ -165,19 +163,22 @@ class Node:
         self.demand = Demand(
             capacity_bytes=lambda: self.store.owned_capacity_bytes, ownership=self.cluster
         )
-        self.library = Core(
-            Options(
-                seeds=[self.ports.file.grpc_address],
-                credentials=peer_credentials(config.tls) if config.tls else None,
-                uses_local_node=False,
-            ),
+        tokens = NodeTokens(self.id, keys=lambda: self.cluster.keys)
+        self.gate = configured.gate(config, nodes=tokens, volumes=lambda: self.cluster.volumes)
+        self._stack.callback(self.gate.close)
+        self.library = configured.library(
+            config,
+            self.ports.file,
+            authorization=tokens.authorization,
             routing=self.cluster.routing,
         )
         self._stack.callback(self.library.close)
         self.channels = self.library.channels
         self.catalog_address = configured.catalog_address(config, self.coordination)
         self.lookups = CatalogLookups(
-            self.channels, address=self.catalog_address, threads=self.call_threads
+            configured.catalog_channels(config, self.channels, stack=self._stack),
+            address=self.catalog_address,
+            threads=self.call_threads,
         )
         self.origins = Origins(
             secrets=configured.secrets(config),
@@ -245,7 +246,11 @@ class Node:
         """Begin to answer; until the node has joined, readers are sent to other nodes."""
         self.operations = self._operations()
         self.calls = Calls(
-            cluster=self.cluster, opener=self.opener, listings=self.listings, traces=self.traces
+            cluster=self.cluster,
+            opener=self.opener,
+            listings=self.listings,
+            traces=self.traces,
+            gate=self.gate,
         )
         self.puts = Puts(
             cluster=self.cluster,
@@ -275,6 +280,7 @@ class Node:
                 operations=self.operations,
                 overviews=self.overviews,
                 is_ready=lambda: self.is_ready,
+                gate=self.gate,
             )
         )
         await self.ports.grpc.start()
@@ -327,6 +333,7 @@ class Node:
             call_threads=self.call_threads,
             channels=self.channels,
             etcd_members=partial(configured.etcd_members, self.coordinator),
+            gate=self.gate,
         )
 
     async def _stop_engine(self) -> None:
@@ -362,8 +369,12 @@ class Node:
         await self.coordination.start()
         self._stack.push_async_callback(self.coordination.stop)
         await self.cluster.take(self.coordination.state)
+        if self.gate.callers is not None:
+            self._begin("follow the tokens file", self.gate.callers.run())
         self._begin("look at the event loop", self.lag.run())
-        self._begin("follow the cluster", self._follow())
+        self._begin(
+            "follow the cluster", follow(self.coordination, self.cluster, origins=self.origins)
+        )
         self._begin("tell the owned capacity", tell_capacity(self.store, self.coordination))
         self._begin("hand over", self.handover.run(self._announce_settled))
         self._begin("keep what is pinned", self.pinned.run())
@@ -377,19 +388,3 @@ class Node:
 
     def _announce_settled(self, epoch: int) -> None:
         self.coordination.announce(settled_epoch=epoch)
-
-    async def _follow(self) -> None:
-        """Put each new state into force and tell the others how far this node is."""
-        news = asyncio.Event()
-
-        def tell(_state: ClusterState) -> None:
-            news.set()
-
-        self.coordination.subscribe(tell)
-        while True:
-            state = self.coordination.state
-            await self.cluster.take(state)
-            self.origins.retain(state.volumes)
-            self.coordination.announce(seen_epoch=self.cluster.epoch)
-            await news.wait()
-            news.clear()

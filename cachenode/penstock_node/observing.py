@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from penstock.credentials import is_loopback
 from penstock.errors import InvalidConfiguration
+from penstock_node.access.gate import Gate
 from penstock_node.config import NodeConfig
 from penstock_node.config_keys import SharedKeys
+from penstock_node.config_loaded import LoadedKeys
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
 from penstock_node.operations import Operations
 from penstock_node.overview.overviews import Overviews
 from penstock_node.serve.admin import AdminServer, node_app
+from penstock_node.serve.door import Door
 from penstock_node.serve.own_names import OwnNames
 from penstock_node.traces import Traces
 
@@ -60,6 +63,7 @@ class Observing:
         operations: Operations,
         overviews: Overviews,
         is_ready: Callable[[], bool],
+        gate: Gate,
     ) -> AsyncIterator[None]:
         """Answer at the admin port until the ``async with`` ends.
 
@@ -68,13 +72,14 @@ class Observing:
             operations: Know the cluster.
             overviews: What this node does, and all together.
             is_ready: Whether the node has joined and serves.
+            gate: Knows callers.
         """
         app = node_app(
             self.metrics.registry,
             is_ready=is_ready,
             cluster=operations.status,
             overviews=overviews,
-            is_open=self._config.admin_open or is_loopback(self._config.listen_host),
+            door=door(self._config, gate, is_open=self._config.admin_open),
         )
         answering = server.start(app, names=admin_names(self._config))
         try:
@@ -88,6 +93,11 @@ def admin_names(config: SharedKeys) -> OwnNames | None:
     """Return the names that requests at the admin port may come by; None: any."""
     asks_who = config.auth is not None and not config.admin_open
     return None if asks_who else OwnNames([config.advertise_host, *config.admin_hosts])
+
+
+def door(config: LoadedKeys, gate: Gate, *, is_open: bool) -> Door:
+    """Return who is let in at a process's admin port."""
+    return Door(gate, is_open=is_open, is_loopback=is_loopback(config.listen_host))
 
 
 def _export(node_id: str, endpoint: str) -> "Export":

@@ -12,6 +12,7 @@ from penstock import rpc
 from penstock.errors import InvalidRequest, ObjectNotFound, PenstockError
 from penstock.object_info import OpenedObject
 from penstock.v1 import operator_pb2
+from penstock_node.access.grants import limited_caller
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.pin_records import Pin, PinnedObject
@@ -90,8 +91,13 @@ class Pinning:
                 kept[told.id] += told.kept_bytes
                 held[told.id] += told.held_bytes
         pins = sorted(state.pins.values(), key=lambda pin: pin.url)
+        caller = limited_caller()
         return operator_pb2.ListPinsResponse(
-            pins=[_summary(pin, kept=kept[pin.id], held=held[pin.id]) for pin in pins],
+            pins=[
+                _summary(pin, kept=kept[pin.id], held=held[pin.id])
+                for pin in pins
+                if caller is None or all(caller.sees(each.volume) for each in pin.objects)
+            ],
             budget_bytes=budget_bytes(state),
             pinned_bytes=cost_bytes(pins),
             unreachable=sorted(unreachable),

@@ -21,6 +21,7 @@ from penstock.v1 import (
     ticket_keys_pb2_grpc,
     warmup_pb2_grpc,
 )
+from penstock_node.access.gate import Gate
 from penstock_node.catalog_lookups import CatalogLookups
 from penstock_node.chunks import Chunks
 from penstock_node.cluster import Cluster
@@ -104,6 +105,7 @@ class Services:
     call_threads: Executor
     channels: Channels
     etcd_members: EtcdMembers
+    gate: Gate
     spreading: Spreading = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +163,8 @@ class Services:
                 Service("TicketKeys", ticket_keys_pb2_grpc.add_TicketKeysServicer_to_server, keys),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
                 *observing,
-            ]
+            ],
+            gate=self.gate,
         )
 
     def _warming(self) -> Warming:
@@ -220,6 +223,8 @@ class Services:
         )
         self.metrics.scrape_from(lambda: collect(parts))
         self.metrics.scrape_from(self.ports.grpc.calls.collect)
+        if self.gate.callers is not None:
+            self.metrics.scrape_from(self.gate.callers.collect)
 
     def _bulk(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> BulkService:
         return BulkService(
@@ -277,4 +282,5 @@ class Services:
             bulk_address=self.ports.file.bulk_address,
             gives_to_all=all(tier.read_only_path for tier in self.config.tiers),
             keeps_copies=self.store.keeps_copies,
+            gate=self.gate if self.config.socket_auth == "token" else None,
         )

@@ -32,6 +32,7 @@ from penstock.errors import (
     PenstockError,
     Retryable,
     TicketExpired,
+    Unauthenticated,
     Uncacheable,
 )
 
@@ -75,6 +76,7 @@ __all__ = [
     "Stats",
     "TicketExpired",
     "Tls",
+    "Unauthenticated",
     "Uncacheable",
     "WarmupFailure",
     "WarmupProgress",

@@ -6,7 +6,8 @@ The tree::
     ├── ObjectNotFound        stop: the origin has no such object
     ├── ObjectChanged         open the object again: it was overwritten
     ├── Uncacheable           stop: the origin tells neither an etag nor a modification time
-    ├── NotPermitted          stop: outside every volume, a forged ticket, another cluster's
+    ├── NotPermitted          stop: outside every volume or what your token may, a forged ticket
+    ├── Unauthenticated       show a token: none, an unknown or an expired one was shown
     ├── InvalidRequest        stop: the request itself is wrong
     │   └── InvalidRange        stop: not whole blocks within the chunk
     ├── InvalidConfiguration  stop: a file, flag or environment variable is wrong
@@ -62,9 +63,15 @@ class Uncacheable(PenstockError):
 
 
 class NotPermitted(PenstockError):
-    """Not allowed: a url outside every volume, a forged ticket, or another cluster's."""
+    """Not allowed: outside every volume, or not with your token, or with a forged ticket."""
 
     http_status = HTTPStatus.FORBIDDEN
+
+
+class Unauthenticated(PenstockError):
+    """Who asks is not known: no token was shown, or one that is unknown here or has expired."""
+
+    http_status = HTTPStatus.UNAUTHORIZED
 
 
 class InvalidRequest(PenstockError):

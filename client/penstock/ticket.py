@@ -151,6 +151,11 @@ class TicketKeys:
         settled = [key for key in active if key.created_at + SIGNS_AFTER_S <= now]
         return settled[-1] if settled else next(iter(active), None)
 
+    def key(self, key_id: str, *, now: float) -> TicketKey | None:
+        """Return the key of this id if what it signed is believed at ``now``."""
+        key = self._keys.get(key_id)
+        return key if key is not None and key.verifies_until >= now else None
+
     def sign(self, ticket: Ticket, *, now: float) -> str:
         """Return the text of ``ticket``, signed.
 
@@ -197,8 +202,8 @@ class TicketKeys:
         ticket, key_id, payload, mac = parse(token)
         if ticket.cluster_uid != cluster_uid:
             raise NotPermitted("the ticket is another cluster's")
-        key = self._keys.get(key_id)
-        if key is None or key.verifies_until < now:
+        key = self.key(key_id, now=now)
+        if key is None:
             raise TicketExpired(f"the ticket's key {key_id!r} is gone; open the object again")
         if not hmac.compare_digest(mac, hmac.digest(key.secret, payload, hashlib.sha256)):
             raise NotPermitted("the ticket's signature is wrong")

@@ -33,6 +33,7 @@ _GRPC_STATUS: dict[type[errors.PenstockError], grpc.StatusCode] = {
     errors.InvalidRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.InvalidConfiguration: grpc.StatusCode.INVALID_ARGUMENT,
     errors.Conflict: grpc.StatusCode.ALREADY_EXISTS,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.TicketExpired: grpc.StatusCode.UNAUTHENTICATED,
     errors.NotOwner: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotCached: grpc.StatusCode.NOT_FOUND,
@@ -87,7 +88,9 @@ def error_from_rpc(error: grpc.RpcError, *, target: str) -> errors.PenstockError
     code, details = error.code(), error.details()
     if code in _NO_ANSWER:
         return errors.NodeUnavailable(f"{target} does not answer: {code.name}: {details}")
-    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+    if code == grpc.StatusCode.UNAUTHENTICATED:
+        return errors.Unauthenticated(f"{target} refuses: {details}")
+    if code == grpc.StatusCode.PERMISSION_DENIED:
         return errors.NotPermitted(f"{target} refuses: {details}")
     return errors.PenstockError(f"{target} failed: {code.name}: {details}")
 

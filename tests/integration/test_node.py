@@ -287,7 +287,7 @@ def test_with_a_memory_tier_in_front_a_second_read_comes_from_memory(tmp_path: P
         ({"listen_host": "0.0.0.0"}, "insecure"),  # noqa: S104 - to be refused
         ({"tiers": [{"path": "/tier", "capacity": "lots", "role": "owned"}]}, "size"),
         ({"tiers": [{"path": "/proc/tier", "capacity": 1, "role": "owned"}]}, "/proc/tier"),
-        ({"auth": {"tokens_file": "/etc/hostname"}}, "[auth]"),
+        ({"auth": {"tokens_file": "/etc/hostname"}}, "not TOML"),
     ],
 )
 def test_a_bad_configuration_ends_the_node_with_one_clear_message(

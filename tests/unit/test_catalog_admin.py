@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
+from penstock_node.access.gate import Gate
 from penstock_node.catalog.database import Database
 from penstock_node.catalog.watched import Watched
 from penstock_node.catalog_server import admin
@@ -20,6 +21,7 @@ from penstock_node.catalog_server.admin import BODY_BYTES_MAX, EventsEndpoint, c
 from penstock_node.catalog_server.events import Events
 from penstock_node.catalog_server.looking import Looking
 from penstock_node.serve.admin import AdminServer
+from penstock_node.serve.door import Door
 
 DEADLINE_S = 20.0
 NOTHING = b'{"Records": []}'
@@ -114,7 +116,8 @@ def events(database: Database, threads: ThreadPoolExecutor, registry: CollectorR
 
 def app(events: Events | None, registry: CollectorRegistry, *, token: str = "") -> Starlette:
     endpoint = EventsEndpoint(events, token=token, mirror_of="far:7410", registry=registry)
-    return catalog_app(registry, is_open=False, events=endpoint)
+    door = Door(Gate(None), is_open=False, is_loopback=False)
+    return catalog_app(registry, door=door, events=endpoint)
 
 
 async def test_without_a_token_only_this_machine_is_heard(

@@ -44,6 +44,7 @@ def load(folder: Path, text: str, *, flags: dict[str, Any] | None = None, **top:
 def test_the_full_example_loads(tmp_path: Path) -> None:
     for name in EXAMPLE_FILES:
         (tmp_path / name).write_text(f"content of {name}\n")
+    (tmp_path / "tokens").write_text("")
 
     config = load(tmp_path, EXAMPLE.read_text().replace("/etc/penstock", str(tmp_path)))
 

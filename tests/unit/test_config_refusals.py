@@ -209,8 +209,26 @@ BAD_COMBINATIONS = [
     pytest.param(
         {"listen_host": ANYWHERE},
         "",
-        "[tls] cert and key, [auth] tokens_file, or insecure = true",
+        "set [tls] cert and key, with ca or [auth] tokens_file, or insecure = true",
         id="open to all",
+    ),
+    pytest.param(
+        {"listen_host": ANYWHERE},
+        "[tls]\ncert = '/c'\nkey = '/k'",
+        "[tls] alone lets everybody in; add its ca, or [auth] tokens_file",
+        id="TLS for everybody",
+    ),
+    pytest.param(
+        {"listen_host": ANYWHERE},
+        "[auth]\ntokens_file = '/t'",
+        "tokens would go over the network in plain text; add [tls] cert and key",
+        id="tokens in plain text",
+    ),
+    pytest.param(
+        {}, "[auth]\naudit_file = '/a'", "auth: nobody could show a token", id="no tokens file"
+    ),
+    pytest.param(
+        {"socket_auth": "token"}, "", 'socket_auth: "token" needs [auth]', id="socket without auth"
     ),
     pytest.param(
         {"listen_host": "gpu-17"},

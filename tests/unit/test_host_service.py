@@ -27,6 +27,7 @@ from penstock.placement import PlacedNode, Placement
 from penstock.rpc import Channels
 from penstock.ticket import Ticket, TicketKey, TicketKeys
 from penstock.v1 import host_pb2
+from penstock_node.access.gate import Gate
 from penstock_node.chunk import Chunk, Payload
 from penstock_node.chunks import ChunkAnswer
 from penstock_node.cluster import Cluster
@@ -162,7 +163,9 @@ class Rig:
                 opener=opener,
                 listings=Listings(cluster=cluster, origins=origins),
                 traces=traces,
+                gate=Gate(None),
             ),
+            gate=None,
             cluster=cluster,
             metrics=NodeMetrics(version="test", inflight=self.inflight),
             traces=traces,

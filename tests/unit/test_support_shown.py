@@ -41,6 +41,7 @@ def test_a_key_that_is_not_known_to_hold_no_secret_is_masked() -> None:
 def test_of_a_node_all_is_told_but_where_secrets_stand(tmp_path: Path) -> None:
     for name in FILES:
         (tmp_path / name).write_text("hunter2\n")
+    (tmp_path / "tokens").write_text("# hunter2\n")
     file = tmp_path / "node.toml"
     file.write_text(EXAMPLE.read_text().replace("/etc/penstock", str(tmp_path)))
 

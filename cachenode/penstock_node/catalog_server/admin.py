@@ -21,6 +21,7 @@ from penstock.credentials import is_loopback
 from penstock.errors import NoSpace, NotPermitted, PenstockError, Retryable
 from penstock_node.catalog_server.events import Events
 from penstock_node.serve.admin import shared_routes
+from penstock_node.serve.door import Door
 
 EVENTS_PATH = "/events"
 BODY_BYTES_MAX = 1024 * 1024
@@ -115,19 +116,19 @@ class EventsEndpoint:
         return refused
 
 
-def catalog_app(registry: CollectorRegistry, *, is_open: bool, events: EventsEndpoint) -> Starlette:
+def catalog_app(registry: CollectorRegistry, *, door: Door, events: EventsEndpoint) -> Starlette:
     """Return what a catalog answers.
 
     Args:
         registry: For ``/metrics``.
-        is_open: Whether metrics may be shown.
+        door: Who is shown metrics.
         events: For ``/events``.
     """
 
     async def post(request: Request) -> Response:
         return await events(request)
 
-    shared = shared_routes(registry, is_open=is_open)
+    shared = shared_routes(registry, door=door)
     return Starlette(routes=[*shared, Route(EVENTS_PATH, post, methods=["POST"])])
 
 

@@ -7,18 +7,21 @@ Not responsible for: reading configuration (`config_catalog`), signals (`command
 import asyncio
 import contextlib
 import json
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from penstock.credentials import is_loopback
 from penstock.errors import InvalidConfiguration
-from penstock.rpc import Channels
+from penstock.ticket import TicketKeys
 from penstock.tls import Tls
 from penstock.v1 import catalog_pb2_grpc, support_pb2_grpc
+from penstock.volumes import Volumes
 from penstock_node import configured
+from penstock_node.access.node_tokens import NodeTokens
 from penstock_node.atomic_file import write_atomically
 from penstock_node.catalog.copies import Copies
 from penstock_node.catalog.database import CONNECTIONS_MAX, Database
@@ -29,6 +32,7 @@ from penstock_node.catalog_server.admin import EVENTS_PATH, EventsEndpoint, cata
 from penstock_node.catalog_server.bringing import Bringing
 from penstock_node.catalog_server.bringing_volume import BroughtCounters, Region
 from penstock_node.catalog_server.catalog_metrics import export_catalog
+from penstock_node.catalog_server.cluster_keys import ClusterKeys
 from penstock_node.catalog_server.events import Events
 from penstock_node.catalog_server.looking import Looking
 from penstock_node.catalog_server.mirror_metrics import MirrorMetrics
@@ -47,12 +51,12 @@ from penstock_node.durations import LoopLag
 from penstock_node.identity import lock_directory, node_id
 from penstock_node.log_lines import LogLines
 from penstock_node.metrics import build_info, scrape
-from penstock_node.observing import admin_names
+from penstock_node.observing import admin_names, door
 from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
 from penstock_node.process_metrics import CountedThreads, export_process
 from penstock_node.serve.admin import AdminServer
-from penstock_node.serve.grpc_server import GrpcServer, Service, peer_credentials
+from penstock_node.serve.grpc_server import GrpcServer, Service
 from penstock_node.serve.support_service import SupportService
 from penstock_node.support import process_parts
 from penstock_node.support.parts import Gathering
@@ -98,7 +102,6 @@ class Catalog:
 
     async def _start(self) -> None:
         config = self.config
-        configured.refuse_what_is_missing(config)
         self._stack.enter_context(lock_directory(config.state_dir, key="state_dir"))
         self._file = config.state_dir / CATALOG_FILE
         self._file.unlink(missing_ok=True)  # A crash may have left one that tells of nothing.
@@ -111,6 +114,7 @@ class Catalog:
         self._export_process()
         files = await self._open_database()
         places = self._places()
+        self._know_callers()
         mirror = await self._mirrored(files, places) if config.mirror_of else None
         service = self._service(files, places, mirror)
         support = self._support(node_id(config.state_dir))
@@ -118,7 +122,8 @@ class Catalog:
             [
                 Service("Catalog", catalog_pb2_grpc.add_CatalogServicer_to_server, service),
                 Service("Support", support_pb2_grpc.add_SupportServicer_to_server, support),
-            ]
+            ],
+            gate=self._gate,
         )
         await server.start()
         self._stack.push_async_callback(server.stop)
@@ -169,13 +174,34 @@ class Catalog:
         self._stack.callback(origins.close)
         return Places(origins, coordinator=self._coordinator, configured=config.cluster_volumes)
 
+    def _know_callers(self) -> None:
+        """Let callers in whom this catalog knows: nodes of its cluster, and those with tokens."""
+        keys = ClusterKeys(self._coordinator) if self._coordinator else None
+        name = f"catalog {node_id(self.config.state_dir)}"
+        self._tokens = NodeTokens(name, keys=lambda: keys.known if keys else TicketKeys(()))
+        self._gate = configured.gate(self.config, nodes=self._tokens, volumes=Volumes)
+        self._stack.callback(self._gate.close)
+        if keys is not None:
+            self._follow_for_ever("follow the ticket keys", keys.run())
+        if self._gate.callers is not None:
+            self._follow_for_ever("follow the tokens file", self._gate.callers.run())
+            scrape(self.registry, self._gate.callers.collect)
+
+    def _follow_for_ever(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._stack.push_async_callback(cancel, asyncio.create_task(work, name=name))
+
     async def _mirrored(self, files: Files, places: Places) -> Mirrored:
         copies, counters = Copies(self._database), BroughtCounters()
         nearby = Nearby(places, copies, threads=self._threads)
         self._stack.push_async_callback(nearby.close)
         if self._coordinator is not None:
             tls = self.config.tls
-            warmer = Warmer(self._coordinator, tls=Tls(tls.ca, tls.cert, tls.key) if tls else None)
+            warmer = Warmer(
+                self._coordinator,
+                tls=Tls(tls.ca, tls.cert, tls.key) if tls else None,
+                authorization=self._tokens.authorization,
+                insecure=configured.shows_in_plain_text(self.config),
+            )
             region = Region(files, copies, places, nearby, warmer, self._threads, counters)
             self._bringing = Bringing(region, self._coordinator)
         following = await self._follow(files)
@@ -193,7 +219,7 @@ class Catalog:
     async def _follow(self, files: Files) -> Mirror:
         """Return what follows the other catalog; it begins at once."""
         config = self.config
-        channels = Channels(credentials=peer_credentials(config.tls) if config.tls else None)
+        channels = configured.channels_to_others(config)
         self._stack.callback(channels.close)
         threads = ThreadPoolExecutor(MIRROR_THREADS, thread_name_prefix="penstock-mirror")
         self._stack.callback(threads.shutdown, wait=False, cancel_futures=True)
@@ -249,11 +275,13 @@ class Catalog:
             mirror_of=config.mirror_of,
             registry=self.registry,
         )
-        is_open = config.admin_open or is_loopback(config.listen_host)
-        app = catalog_app(self.registry, is_open=is_open, events=endpoint)
-        self._stack.push_async_callback(
-            self._stop_admin, self._admin.start(app, names=admin_names(config))
+        app = catalog_app(
+            self.registry,
+            door=door(config, self._gate, is_open=config.admin_open),
+            events=endpoint,
         )
+        answering = self._admin.start(app, names=admin_names(config))
+        self._stack.push_async_callback(self._stop_admin, answering)
 
     async def _stop_admin(self, task: asyncio.Task[None]) -> None:
         self._admin.stop()

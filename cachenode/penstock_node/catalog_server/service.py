@@ -16,6 +16,7 @@ from penstock.deadline import Deadline
 from penstock.errors import InvalidRequest, NotPermitted, ObjectNotFound
 from penstock.origin_urls import check_path
 from penstock.v1 import catalog_pb2, catalog_pb2_grpc
+from penstock_node.access.grants import limited_caller
 from penstock_node.catalog.files import PAGE_MAX, Files, VolumeFiles
 from penstock_node.catalog.import_report import ImportReport
 from penstock_node.catalog.importing import Import
@@ -199,6 +200,8 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         """Answer with how far this catalog is, and whose mirror it is."""
         seq = await in_thread(self._threads, self._files.newest)
         names = await in_thread(self._threads, self._files.volume_names)
+        caller = limited_caller()
+        names = [name for name in names if caller is None or caller.sees(name)]
         if self._mirror is None:
             return catalog_pb2.DescribeCatalogResponse(seq=seq, source_seq=seq, volumes=names)
         following = self._mirror.following
@@ -209,7 +212,11 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             lag_s=following.lag_s,
             trouble=following.trouble,
             volumes=names,
-            brought=map(brought_to_proto, await self._mirror.brought()),
+            brought=[
+                brought_to_proto(each)
+                for each in await self._mirror.brought()
+                if caller is None or caller.sees(each.name)
+            ],
         )
 
     @answers

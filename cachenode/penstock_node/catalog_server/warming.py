@@ -8,8 +8,11 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-import penstock
+from penstock.address import seed_addresses
+from penstock.cache import Cache
 from penstock.catalog_file import CatalogFile
+from penstock.core import Core, Options
+from penstock.credentials import Authorization
 from penstock.errors import ClusterUnavailable, ObjectNotFound, OriginUnavailable
 from penstock.membership.coordinator import Coordinator
 from penstock.tls import Tls
@@ -24,14 +27,24 @@ _MOVED_ON = ("ObjectChanged", "ObjectNotFound")
 class Warmer:
     """Warms files of one cluster, some at a time. On one event loop."""
 
-    def __init__(self, coordinator: Coordinator, *, tls: Tls | None) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        tls: Tls | None,
+        authorization: Authorization,
+        insecure: bool,
+    ) -> None:
         """Ask nothing yet.
 
         Args:
             coordinator: Knows the nodes.
             tls: What is shown to them.
+            authorization: Returns what is shown to them with each call.
+            insecure: That may be in plain text.
         """
-        self._coordinator, self._tls = coordinator, tls
+        self._coordinator, self._tls, self._insecure = coordinator, tls, insecure
+        self._authorization = authorization
 
     async def warm(self, volume: str, files: Sequence[CatalogFile]) -> None:
         """Have files in the cache, in the versions that they have; wait until they are there.
@@ -63,7 +76,13 @@ class Warmer:
     def _warm(
         self, address: str, volume: str, files: Sequence[CatalogFile], stop: threading.Event
     ) -> None:
-        with penstock.connect(address, tls=self._tls) as cache:
+        options = Options(
+            seeds=seed_addresses(address),
+            authorization=self._authorization,
+            credentials=self._tls.credentials() if self._tls else None,
+            insecure=self._insecure,
+        )
+        with Cache(lambda: Core(options), address=address) as cache:
             present = [url for url in _present(cache, volume, files) if not stop.is_set()]
             report = cache.warmup(present, stop=stop)
         left = [each for each in report.failed if each.error not in _MOVED_ON]
@@ -74,7 +93,7 @@ class Warmer:
             )
 
 
-def _present(cache: penstock.Cache, volume: str, files: Sequence[CatalogFile]) -> list[str]:
+def _present(cache: Cache, volume: str, files: Sequence[CatalogFile]) -> list[str]:
     found: list[str] = []
     for file in files:
         url = penstock_url(volume, file.path)

@@ -18,6 +18,7 @@ from penstock.overview import AWAY, IDLE, SERIES, STEP_S, History, NodeLine, Nod
 from penstock.overview_messages import NODE_OVERVIEW
 from penstock.ring import Ring
 from penstock.v1 import overview_pb2
+from penstock_node.access.grants import Grant, limited_caller, volume_in
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.maintenance import states_of
@@ -81,11 +82,14 @@ class WholeOverview:
         now = self._monotonic()
         if self._last is None or now - self._last[0] >= BELIEVED_S:
             self._last = (now, self._overview(await self._shares_of(self._cluster.ring)))
-        return self._last[1]
+        caller = limited_caller()
+        return self._last[1] if caller is None else _limited(self._last[1], caller)
 
     async def get_json(self) -> bytes:
         """Return the same as a JSON document."""
         overview = await self.get()
+        if limited_caller() is not None:
+            return json.dumps(overview.to_json(), separators=(",", ":")).encode()
         if self._last_json is None or self._last_json[0] is not overview:
             document = await asyncio.to_thread(
                 lambda: json.dumps(overview.to_json(), separators=(",", ":"))
@@ -173,6 +177,19 @@ def _told_of(node: str, last: Told, *, is_away: bool) -> NodeTold:
         return last.told
     idle = replace(last.told, id=node, rates=IDLE, warmups=(), hottest={})
     return replace(idle, minute_bytes=0.0, minute_hit_bytes=0.0)
+
+
+def _limited(overview: Overview, caller: Grant) -> Overview:
+    """Return what somebody may see who is limited to some volumes: no name of others."""
+    nodes = (
+        replace(node, told=replace(node.told, warmups=(), hottest={})) for node in overview.nodes
+    )
+    return replace(
+        overview,
+        nodes=tuple(nodes),
+        warmups=tuple(e for e in overview.warmups if caller.sees(volume_in(e.name))),
+        models=tuple(each for each in overview.models if caller.sees(volume_in(each.url))),
+    )
 
 
 def to_history(samples: Samples) -> History:

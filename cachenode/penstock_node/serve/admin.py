@@ -17,18 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from penstock.errors import NotPermitted, PenstockError
 from penstock.v1.operator_pb2 import StatusResponse
 from penstock_node.overview.overviews import Overviews
-from penstock_node.serve.overview_api import Answer, overview_routes
+from penstock_node.serve.door import Door
+from penstock_node.serve.overview_api import overview_routes
 from penstock_node.serve.own_names import AdminPort, OwnNames
 from penstock_node.serve.web_page import page_routes
 from penstock_node.transport.listening import bind
-
-_CLOSED = (
-    "metrics and the cluster are shown on loopback only; set admin_open = true in the "
-    "configuration to show them to everyone who reaches this port\n"
-)
 
 
 class AdminServer:
@@ -81,7 +76,7 @@ def node_app(
     is_ready: Callable[[], bool],
     cluster: Callable[[], Awaitable[StatusResponse]],
     overviews: Overviews,
-    is_open: bool,
+    door: Door,
 ) -> Starlette:
     """Return what a node answers.
 
@@ -90,7 +85,7 @@ def node_app(
         is_ready: For ``/readyz``.
         cluster: For ``/api/cluster``.
         overviews: For the rest of ``/api/``.
-        is_open: Whether metrics, the cluster and the page may be shown.
+        door: Who is shown metrics, the cluster and the page.
     """
 
     async def readyz(_request: Request) -> Response:
@@ -101,38 +96,24 @@ def node_app(
     async def api_cluster(_request: Request) -> Response:
         return JSONResponse(MessageToDict(await cluster(), preserving_proto_field_name=True))
 
-    def guarded(answer: Answer) -> Answer:
-        async def answer_or_refuse(request: Request) -> Response:
-            try:
-                if not is_open:
-                    raise NotPermitted(_CLOSED.rstrip())
-                return await answer(request)
-            except PenstockError as error:
-                body = {"error": error.name, "message": str(error)}
-                return JSONResponse(body, status_code=error.http_status)
-
-        return answer_or_refuse
-
     return Starlette(
         routes=[
-            *shared_routes(registry, is_open=is_open),
-            *page_routes(closed=None if is_open else _CLOSED),
+            *shared_routes(registry, door=door),
+            *page_routes(guarded=door.guarded),
             Route("/readyz", readyz),
-            Route("/api/cluster", guarded(api_cluster)),
-            *overview_routes(overviews, guarded=guarded),
+            Route("/api/cluster", door.answering_json(api_cluster)),
+            *overview_routes(overviews, guarded=door.answering_json),
         ]
     )
 
 
-def shared_routes(registry: CollectorRegistry, *, is_open: bool) -> list[Route]:
-    """Return what every process answers: whether it lives, and its metrics if they are shown."""
+def shared_routes(registry: CollectorRegistry, *, door: Door) -> list[Route]:
+    """Return what every process answers: whether it lives, and metrics for those let in."""
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("alive\n")
 
     async def metrics(_request: Request) -> Response:
-        if not is_open:
-            return PlainTextResponse(_CLOSED, status_code=403)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/healthz", healthz), Route("/metrics", metrics)]
+    return [Route("/healthz", healthz), Route("/metrics", door.guarded(metrics))]

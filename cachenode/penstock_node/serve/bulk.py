@@ -46,6 +46,7 @@ from penstock.errors import (
     NotPermitted,
     Overloaded,
     PenstockError,
+    Unauthenticated,
 )
 from penstock_node.chunk import Chunk, Payload
 from penstock_node.chunks import ChunkAnswer, ChunkRequest, Chunks
@@ -99,7 +100,7 @@ class BulkService:
             load: How many requests are in hand, told to readers with each answer.
             traces: What requests do that are traced.
             loop: Where fills and calls run.
-            opens_here: Whether calls are answered without credentials, as on the gRPC port.
+            opens_here: Whether calls are answered, as on the gRPC port: not where that has TLS.
         """
         self._chunks = chunks
         self._calls = calls
@@ -135,7 +136,7 @@ class BulkService:
         if request.method == "POST" and path.startswith(CALL_PATH):
             if "origin" in request.headers:
                 raise NotPermitted("a web page may not call a node")
-            return self._call("/" + path.removeprefix(CALL_PATH), request.body)
+            return self._call("/" + path.removeprefix(CALL_PATH), request)
         text = f"GET {CHUNK_PATH}INDEX and POST {CALL_PATH}SERVICE/METHOD are answered here\n"
         # Whoever asks for a head alone would take a body for the next answer.
         body = b"" if request.method == "HEAD" else text.encode()
@@ -220,14 +221,16 @@ class BulkService:
 
     # Calls.
 
-    def _call(self, path: str, body: bytes) -> Outcome:
+    def _call(self, path: str, request: HttpRequest) -> Outcome:
         if not self._opens_here:
             raise NotPermitted("this node asks for credentials: call its gRPC port")
-        return asyncio.run_coroutine_threadsafe(self._called(path, body), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._called(path, request), self._loop)
 
-    async def _called(self, path: str, body: bytes) -> Reply:
+    async def _called(self, path: str, request: HttpRequest) -> Reply:
+        shown = request.headers.get("authorization", "")
         try:
-            return reply(HTTPStatus.OK, body=await self._calls.call(path, body))
+            called = await self._calls.call(path, request.body, authorization=shown, plane=PLANE)
+            return reply(HTTPStatus.OK, body=called)
         except PenstockError as error:
             return self._refuse(error)
 
@@ -236,6 +239,8 @@ class BulkService:
             self._metrics.chunk_read_failures.labels(error=error.name).inc()
         tracing.note_error(tracing.here(), error)
         headers = [(ERROR, error.name), (EPOCH, str(self._cluster.epoch))]
+        if isinstance(error, Unauthenticated):
+            headers.append(("WWW-Authenticate", "Bearer"))
         if isinstance(error, Overloaded):
             headers.append(("Retry-After", f"{error.retry_after_s:g}"))
             if error.copies:

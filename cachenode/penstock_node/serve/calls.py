@@ -20,6 +20,8 @@ from penstock.membership.view import View
 from penstock.rpc import GET_PLACEMENT, GET_TRACE, LIST, OPEN, RENEW, Method
 from penstock.trace_messages import spans_to_proto
 from penstock.v1 import cache_pb2, placement_pb2, trace_pb2
+from penstock_node.access.gate import Gate
+from penstock_node.access.grants import CALLER, limited_caller, volume_in
 from penstock_node.cluster import Cluster
 from penstock_node.key_listing import list_directory
 from penstock_node.listing import Listings, Page
@@ -27,6 +29,7 @@ from penstock_node.opening import Opener
 from penstock_node.traces import Traces
 
 URLS_MAX = 1_000
+PACKAGE = "/penstock.v1."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,10 @@ class Calls:
     """Answers calls, on the event loop."""
 
     def __init__(
-        self, *, cluster: Cluster, opener: Opener, listings: Listings, traces: Traces
+        self, *, cluster: Cluster, opener: Opener, listings: Listings, traces: Traces, gate: Gate
     ) -> None:
         self._cluster = cluster
+        self._gate = gate
         self._traces = traces
         self._opener = opener
         self._listings = listings
@@ -57,12 +61,21 @@ class Calls:
             )
         }
 
-    async def call(self, path: str, request: bytes) -> bytes:
-        """Answer the method with gRPC's ``path``, messages encoded.
+    async def call(
+        self, path: str, request: bytes, *, authorization: str | None, plane: str
+    ) -> bytes:
+        """Answer the method with gRPC's ``path``, messages encoded, to who may call it.
+
+        Args:
+            path: ``/penstock.v1.SERVICE/METHOD``.
+            request: Its message.
+            authorization: The header that was shown, "" for none; None: whoever asks was let in
+                otherwise.
+            plane: What carries the call.
 
         Raises:
             InvalidRequest: There is no such method, or ``request`` is not its message.
-            PenstockError: What the method raised.
+            PenstockError: What the gate or the method raised.
         """
         call = self._calls.get(path)
         if call is None:
@@ -71,6 +84,10 @@ class Calls:
             message = call.method.request.FromString(request)
         except DecodeError as error:
             raise InvalidRequest(f"not a message of {path}") from error
+        if self._gate.callers is not None and authorization is not None:
+            method = path.removeprefix(PACKAGE)
+            # This is a task of the call's own: nobody else's work runs in it.
+            CALLER.set(await self._gate.admit(method, message, authorization, plane=plane))
         answer = await call.answer(message)
         return answer.SerializeToString()
 
@@ -110,9 +127,12 @@ class Calls:
             limit=request.page_size,
             refresh=request.refresh,
         )
+        directories = found.directories
+        if (caller := limited_caller()) is not None:  # At the root they are the volumes.
+            directories = tuple(each for each in directories if caller.sees(volume_in(each)))
         return cache_pb2.ListResponse(
             objects=[wire.listed_to_proto(info) for info in found.objects],
-            directories=found.directories,
+            directories=directories,
             next_page_token=found.next_token,
         )
 

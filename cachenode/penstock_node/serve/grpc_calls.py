@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 
 from penstock_node.durations import Durations, Tally
 from penstock_node.metrics import counter, histogram
+from penstock_node.serve.gated import Gated
 from penstock_node.serve.rpc import Context
 
 CALL_BUCKETS_S = (0.002, 0.01, 0.05, 0.2, 1, 5, 30)
@@ -54,12 +55,13 @@ class Calls:
 class Counted:
     """A service whose methods are counted. gRPC asks it for each of them once, when it is added."""
 
-    def __init__(self, servicer: object, *, name: str, calls: Calls) -> None:
-        """Stand before ``servicer``, whose service has ``name``."""
-        self._servicer, self._name, self._calls = servicer, name, calls
+    def __init__(self, servicer: object, *, name: str, calls: Calls, gated: Gated) -> None:
+        """Stand before ``servicer``, whose service has ``name``; ``gated`` lets callers in."""
+        self._servicer, self._name, self._calls, self._gated = servicer, name, calls, gated
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         answer: Callable[..., Any] = getattr(self._servicer, method)
+        answer = self._gated.before(answer, f"{self._name}/{method}")
         counted = _stream if inspect.isasyncgenfunction(answer) else _unary
         return counted(answer, f"{self._name}.{method}", self._calls)
 

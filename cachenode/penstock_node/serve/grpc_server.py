@@ -6,11 +6,13 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from penstock.errors import InvalidConfiguration
 from penstock.wire import MESSAGE_BYTES_MAX
+from penstock_node.access.gate import Gate
 from penstock_node.config_keys import TlsSection
+from penstock_node.serve.gated import Gated
 from penstock_node.serve.grpc_calls import Calls, Counted
 
 STOP_GRACE_S = 10.0
@@ -72,15 +74,17 @@ class GrpcServer:
             "machine has no such address; choose another port, or 0 for any"
         ) from failure
 
-    def add(self, services: Sequence[Service]) -> None:
-        """Put the services on the port, with health and reflection."""
+    def add(self, services: Sequence[Service], *, gate: Gate) -> None:
+        """Put the services on the port behind ``gate``, with health, which all may ask for."""
         self._names = [f"penstock.v1.{service.name}" for service in services]
+        gated = Gated(gate)
         for service in services:
-            counted = Counted(service.servicer, name=service.name, calls=self.calls)
+            counted = Counted(service.servicer, name=service.name, calls=self.calls, gated=gated)
             service.add(counted, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        names = [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            _Reflection(names, gated=gated), self._server
         )
 
     async def start(self) -> None:
@@ -99,6 +103,16 @@ class GrpcServer:
         """Take no new requests and let those in flight finish, within a grace."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(STOP_GRACE_S)
+
+
+class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
+    """Tells of the services, to those who may ask."""
+
+    def __init__(self, names: Sequence[str], *, gated: Gated) -> None:
+        super().__init__(names)
+        self.ServerReflectionInfo = gated.before(
+            super().ServerReflectionInfo, "ServerReflection/ServerReflectionInfo"
+        )
 
 
 def server_credentials(tls: TlsSection) -> grpc.ServerCredentials:

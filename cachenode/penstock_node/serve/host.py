@@ -30,9 +30,12 @@ from penstock.host_frames import (
 from penstock.planes.plane import Source
 from penstock.ticket import Ticket
 from penstock.v1 import cache_pb2, host_pb2
+from penstock_node.access.gate import Gate
+from penstock_node.access.grants import CALLER
 from penstock_node.chunk import Chunk
 from penstock_node.cluster import Cluster
 from penstock_node.metrics import NodeMetrics, gauge
+from penstock_node.serve.believed_tickets import BelievedTickets
 from penstock_node.serve.calls import Calls
 from penstock_node.serve.host_chunks import Found, Given, HostChunks, Wanted
 from penstock_node.serve.peer_process import peer_process, sees_our_files
@@ -48,9 +51,6 @@ PART_GROWTH = 8
 """Of an answer in parts: the reader reads one while the next is looked for, and is woken seldom."""
 PART_CHUNKS_MAX = 32
 """A reader has as many files open at once, in each of its threads."""
-TICKET_BELIEVED_S = 1.0
-"""How long a ticket that was verified is not verified again."""
-TICKETS_BELIEVED_MAX = 256
 RETRY_AFTER_S = 0.2
 _WORKING = frame(host_pb2.HostResponse(working=host_pb2.HostWorking()))
 
@@ -72,6 +72,7 @@ class HostService:
         bulk_address: str,
         gives_to_all: bool,
         keeps_copies: bool,
+        gate: Gate | None,
     ) -> None:
         """Put the parts together.
 
@@ -85,7 +86,9 @@ class HostService:
             bulk_address: Where those read who are given no files.
             gives_to_all: All tiers have a read-only path, so that anybody is given files.
             keeps_copies: Whether the node keeps chunks that others own.
+            gate: Lets those in who show a token; None: whoever may enter the directory.
         """
+        self.gate = gate
         self.chunks = chunks
         self.calls = calls
         self.cluster = cluster
@@ -95,7 +98,7 @@ class HostService:
         self.bulk_address = bulk_address
         self.gives_to_all = gives_to_all
         self.keeps_copies = keeps_copies
-        self.tickets = _Tickets(cluster)
+        self.tickets = BelievedTickets(cluster)
         self._lock = threading.Lock()
         self._held = 0
         metrics.waits(PLANE, lambda: chunks.waiting)
@@ -133,6 +136,8 @@ class HostSession:
         self.interim = b""
         """See `Session.interim`: of the request in hand."""
         self._is_greeted = False
+        self._shown: str | None = None
+        """The header with the reader's token, where one is asked for."""
         self._begun = 0.0
         """When the request in hand was there, or its next part was begun with."""
         self._holds: list[Callable[[], None]] = []
@@ -162,7 +167,7 @@ class HostSession:
         try:
             match kind:
                 case "hello":
-                    return self._greet()
+                    return self._greet(request.hello)
                 case "read":
                     return traced(
                         self._service.traces,
@@ -177,7 +182,20 @@ class HostSession:
         except PenstockError as error:
             return _refuse(error)
 
-    def _greet(self) -> Outcome:
+    def _greet(self, hello: host_pb2.HostHello) -> Outcome:
+        gate = self._service.gate
+        return self._welcome() if gate is None else self._later(self._let_in(gate, hello.token))
+
+    async def _let_in(self, gate: Gate, token: str) -> Reply:
+        shown = f"Bearer {token}"
+        try:
+            await gate.identify(shown, plane=PLANE)
+        except PenstockError as error:
+            return _refuse(error, ends=True)
+        self._shown = shown
+        return self._welcome()
+
+    def _welcome(self) -> Reply:
         self._is_greeted = True
         service = self._service
         welcome = host_pb2.HostWelcome(
@@ -190,7 +208,9 @@ class HostSession:
 
     async def _called(self, call: host_pb2.HostCall) -> Reply:
         try:
-            called = await self._service.calls.call(call.method, call.request)
+            called = await self._service.calls.call(
+                call.method, call.request, authorization=self._shown, plane=PLANE
+            )
         except PenstockError as error:
             return _refuse(error)
         return _reply(host_pb2.HostResponse(called=called))
@@ -245,6 +265,8 @@ class HostSession:
     async def _read_url(self, read: host_pb2.HostRead) -> Reply:
         chunks = self._service.chunks
         try:
+            if (gate := self._service.gate) is not None:
+                CALLER.set(await gate.identify(self._shown or "", plane=PLANE))
             opened = await self._open(read.url)
             wanted = _wanted(read, self._service.tickets.verify(opened.ticket))
             found = await chunks.look(wanted)
@@ -352,26 +374,6 @@ class _GivenFile:
 
     def close(self) -> None:
         self._hold(self._content.detach())
-
-
-class _Tickets:
-    """Verifies tickets, each of them once a second."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._believed: dict[str, tuple[float, Ticket]] = {}
-
-    def verify(self, token: str) -> Ticket:
-        """Return the ticket in ``token``; raises as `Cluster.verify`."""
-        now = time.monotonic()
-        until, ticket = self._believed.get(token, (0.0, None))
-        if ticket is not None and now < until:
-            return ticket
-        ticket = self._cluster.verify(token)
-        if len(self._believed) >= TICKETS_BELIEVED_MAX:
-            self._believed = {}
-        self._believed[token] = (now + TICKET_BELIEVED_S, ticket)
-        return ticket
 
 
 def _wanted(read: host_pb2.HostRead, ticket: Ticket) -> Wanted:

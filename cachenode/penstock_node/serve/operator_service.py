@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from penstock.errors import InvalidRequest
 from penstock.v1 import operator_pb2, operator_pb2_grpc
 from penstock.volume_messages import json_table, volume_from_proto, volume_to_proto
+from penstock_node.access.grants import limited_caller
 from penstock_node.cluster import Cluster
 from penstock_node.coordination import Coordination
 from penstock_node.models import Models
@@ -139,7 +140,12 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.ListVolumesRequest, context: Context
     ) -> operator_pb2.ListVolumesResponse:
         """Answer with the volumes."""
-        volumes = [volume_to_proto(volume) for volume in self._cluster.volumes]
+        caller = limited_caller()
+        volumes = [
+            volume_to_proto(volume)
+            for volume in self._cluster.volumes
+            if caller is None or caller.sees(volume.name)
+        ]
         return operator_pb2.ListVolumesResponse(volumes=volumes)
 
     @answers

@@ -18,7 +18,8 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-async def _abort(context: Context, error: Exception, method: str) -> None:
+async def abort(context: Context, error: Exception, method: str) -> None:
+    """End a call with an error by its name. Raises what gRPC ends handlers with."""
     if not isinstance(error, PenstockError):
         _log.error("a request failed inside", method=method, exc_info=error)
         error = PenstockError(f"{method} failed inside the server; its log says more")
@@ -39,7 +40,7 @@ def answers(
         try:
             return await method(service, request, context)
         except Exception as error:
-            await _abort(context, error, method.__qualname__)
+            await abort(context, error, method.__qualname__)
             raise AssertionError("abort raises") from error
 
     return call
@@ -56,6 +57,6 @@ def answers_stream(
             async for response in method(service, request, context):
                 yield response
         except Exception as error:  # noqa: BLE001 - the border of the process: all travel on
-            await _abort(context, error, method.__qualname__)
+            await abort(context, error, method.__qualname__)
 
     return call

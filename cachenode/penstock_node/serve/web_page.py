@@ -7,12 +7,15 @@ Not responsible for: what the page shows: it asks ``/api/…`` for that, every t
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+from penstock_node.serve.overview_api import Answer
 
 FOLDER = Path(__file__).with_name("page")
 INDEX = "index.html"
@@ -59,17 +62,11 @@ class _File:
     """Of the content: files of a wheel all have one time, so that tells nothing."""
 
 
-def page_routes(*, closed: str | None) -> list[Route]:
-    """Return what answers ``/`` and the files below ``/page/``.
-
-    Args:
-        closed: Why the page is not shown, to whoever asks for it; None: it is shown.
-    """
+def page_routes(*, guarded: Callable[[Answer], Answer]) -> list[Route]:
+    """Return what answers ``/`` and the files below ``/page/``; ``guarded`` refuses others."""
     files: dict[str, _File] = {}
 
     async def file(request: Request) -> Response:
-        if closed is not None:
-            return PlainTextResponse(closed, status_code=403)
         if not files:
             files.update(await asyncio.to_thread(_read_files))
         found = files.get(request.path_params.get("name", INDEX))
@@ -77,7 +74,7 @@ def page_routes(*, closed: str | None) -> list[Route]:
             return PlainTextResponse("the page has no such file\n", status_code=404)
         return _answer(found, request.headers.get("If-None-Match", ""))
 
-    return [Route("/", file), Route("/page/{name}", file)]
+    return [Route("/", guarded(file)), Route("/page/{name}", guarded(file))]
 
 
 def _answer(file: _File, known: str) -> Response:

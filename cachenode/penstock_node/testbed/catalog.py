@@ -76,13 +76,13 @@ class CatalogServer:
         )
         return self
 
-    def wait_found(self, nodes: str) -> None:
-        """Wait until it is the one that nodes at an address name.
+    def wait_found(self, nodes: str, *, token: str | None = None) -> None:
+        """Wait until it is the one that nodes at an address name to who shows a token.
 
         Raises:
             PartFailed: They do not in time.
         """
-        with operator.connect(nodes) as operators:
+        with operator.connect(nodes, token=token) as operators:
             wait_until(
                 lambda: operators.catalog.address() == self.address,
                 deadline_s=START_DEADLINE_S,

@@ -61,6 +61,7 @@ class NodeProcess:
         spec: NodeSpec,
         *,
         shared: Mapping[str, Any],
+        token: str = "",
         outlives_parent: bool = False,
     ) -> None:
         """Write the node's configuration; nothing starts yet.
@@ -69,9 +70,10 @@ class NodeProcess:
             directory: Holds its configuration, state, tiers and log.
             spec: What is its own.
             shared: Keys of the configuration that all nodes have.
+            token: What its metrics are asked for with.
             outlives_parent: Do not kill it when this process dies.
         """
-        self.spec = spec
+        self.spec, self._token = spec, token
         self.directory = directory / spec.name
         self.state_dir = self.directory / "state"
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -166,9 +168,9 @@ class NodeProcess:
         """
         # Never through what stands between the parts of a cluster (`testbed.links`).
         port = self.file.admin_address.rpartition(":")[2]
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{port}/metrics", timeout=timeout_s
-        ) as answer:
+        shown = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=shown)
+        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:  # noqa: S310 - http
             lines = answer.read().decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
@@ -197,6 +199,7 @@ class LocalCluster:
         name: str = "test",
         settings: Mapping[str, Any] | None = None,
         volumes: Mapping[str, Mapping[str, Any]] | None = None,
+        token: str = "",
         outlives_parent: bool = False,
     ) -> None:
         """Describe a cluster; nothing starts yet.
@@ -208,15 +211,18 @@ class LocalCluster:
             name: Keeps clusters over one etcd apart.
             settings: Cluster-wide settings to form with.
             volumes: Name to url, options, secret.
+            token: What is shown to nodes unless `connect` is told otherwise.
             outlives_parent: Do not kill the nodes when this process dies.
         """
-        self.name = name
+        self.name, self._token = name, token
         self.settings = dict(settings or {})
         shared: dict[str, Any] = {"cluster": name}
         if etcd is not None:
             shared["etcd"] = {"endpoints": [etcd]}
         shared |= {"settings": self.settings, "volumes": dict(volumes or {})}
-        self._make = partial(NodeProcess, directory, shared=shared, outlives_parent=outlives_parent)
+        self._make = partial(
+            NodeProcess, directory, shared=shared, token=token, outlives_parent=outlives_parent
+        )
         self.nodes = {spec.name: self._make(spec) for spec in nodes}
 
     def __getitem__(self, name: str) -> NodeProcess:
@@ -314,7 +320,7 @@ class LocalCluster:
     def connect(self, *nodes: NodeProcess, **options: Any) -> penstock.Cache:
         """Return the library, connected to ``nodes``, by default to all that run."""
         address = ",".join(node.address for node in nodes or self.running)
-        return penstock.connect(address, **options)
+        return penstock.connect(address, **{"token": self._token or None, **options})
 
     def total(self, metric: str) -> float:
         """Return the sum of a metric's samples, whatever their labels, over running nodes."""

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from penstock_node.serve.admin import AdminServer
+from penstock_node.serve.overview_api import Answer
 from penstock_node.serve.web_page import page_routes
 from penstock_node.testbed.page_documents import Document, PageDocuments
 
@@ -133,7 +135,16 @@ class PageSite:
 
     def _routes(self) -> list[Route]:
         told = [Route(f"/api/{name}", self._answers(name)) for name in _TOLD]
-        return [*page_routes(closed=self._closed), *told]
+        return [*page_routes(guarded=self._guarded), *told]
+
+    def _guarded(self, answer: Answer) -> Answer:
+        if self._closed is None:
+            return answer
+
+        async def refuse(_request: Request) -> Response:
+            return PlainTextResponse(self._closed or "", status_code=HTTPStatus.FORBIDDEN)
+
+        return refuse
 
     def _answers(self, name: str) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:

@@ -1,0 +1,111 @@
+"""A record of what writers and operators did, or were refused.
+
+Responsible for: one line for each such call, in the log and if wanted in a file of its own.
+Not responsible for: which calls are noted (`methods`).
+"""
+
+import json
+import logging
+import logging.handlers
+import queue
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from penstock.errors import InvalidConfiguration
+
+EVENT = "audit"
+NAMES_MAX = 10
+"""Of what a call concerns, in one line."""
+NAME_CHARACTERS_MAX = 200
+LINES_WAITING_MAX = 10_000
+"""On their way to the file: a disk that hangs must not keep the process from answering."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Audit:
+    """Writes lines. Thread-safe."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Begin; `close` ends it.
+
+        Args:
+            path: A file that lines are appended to besides the log.
+
+        Raises:
+            InvalidConfiguration: It cannot be written.
+        """
+        self._file = _AuditFile(path) if path is not None else None
+
+    def note(
+        self, *, who: str, role: str, peer: str, method: str, about: Iterable[str], outcome: str
+    ) -> None:
+        """Write a line.
+
+        Args:
+            who: Whose call it was.
+            role: That he has; "" where nobody is asked who he is.
+            peer: From where, as gRPC or the socket tells it.
+            method: ``Service.Method``.
+            about: Names of what it concerns.
+            outcome: ``done``, ``failed: …`` or ``refused: …``.
+        """
+        line: dict[str, object] = {
+            "who": who,
+            "role": role,
+            "peer": peer,
+            "method": method,
+            "about": _bounded(about),
+            "outcome": outcome,
+        }
+        write = _log.warning if outcome.startswith("refused") else _log.info
+        write(EVENT, **line)
+        if self._file is not None:
+            self._file.write(line)
+
+    def close(self) -> None:
+        """Write what is on its way. Blocks."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _bounded(names: Iterable[str]) -> list[str]:
+    kept: list[str] = []
+    for count, name in enumerate(names):
+        if count == NAMES_MAX:
+            kept.append("…")
+            break
+        kept.append(name[:NAME_CHARACTERS_MAX])
+    return kept
+
+
+class _AuditFile:
+    """Appends lines in a thread of its own; a file that was moved away is begun anew."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise InvalidConfiguration(
+                f"auth.audit_file: {path} cannot be written: {error.strerror}"
+            ) from error
+        self._handler = handler
+        self._waiting: queue.Queue[logging.LogRecord] = queue.Queue(LINES_WAITING_MAX)
+        self._listener = logging.handlers.QueueListener(self._waiting, handler)
+        self._listener.start()
+
+    def write(self, line: dict[str, object]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+        text = json.dumps({"timestamp": f"{now}Z", "event": EVENT, **line})
+        record = logging.makeLogRecord({"msg": text, "levelno": logging.INFO})
+        try:
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            _log.error("the audit file takes no more lines: they are in the log alone")
+
+    def close(self) -> None:
+        self._listener.stop()
+        self._handler.close()

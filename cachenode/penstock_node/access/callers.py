@@ -1,0 +1,190 @@
+"""Who a caller is: from the credential that is shown to what it may do.
+
+Responsible for: finding that out, and remembering it for a while; counting who is refused.
+Not responsible for: what a call asks for (`methods`).
+
+Tokens are looked up by their SHA-256, which takes as long whatever is shown.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from prometheus_client.core import Metric
+
+from penstock.errors import NotPermitted, PenstockError, Unauthenticated
+from penstock_node.access.grants import Grant, Role
+from penstock_node.access.node_tokens import PREFIX, NodeTokens
+from penstock_node.access.tokens_file import TokensFile
+from penstock_node.durations import Tally
+from penstock_node.metrics import counter, gauge
+
+REMEMBERED_MAX = 4_096
+TOKEN_CHARACTERS_MAX = 16 * 1024
+ROLES = {"reader": Role.READER, "writer": Role.WRITER, "operator": Role.OPERATOR}
+PLANES = ("grpc", "bulk", "host", "admin")
+
+HOW = (
+    "set PENSTOCK_TOKEN, or PENSTOCK_TOKEN_FILE; an operator of the cluster makes a token with: "
+    "penstock token new"
+)
+
+
+class Accounts(Protocol):
+    """Others who know tokens, such as Kubernetes those of its service accounts."""
+
+    async def grant(self, token: str) -> tuple[Grant, float] | None:
+        """Return what a token is good for, and for how many seconds that is believed.
+
+        None: it is not theirs.
+
+        Raises:
+            Overloaded: They do not answer now.
+            NotPermitted: It is genuine, and nothing is granted to whom it belongs to.
+        """
+
+
+class Callers:
+    """Knows callers. On the event loop, but for `remembered`, which is thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        tokens: TokensFile | None,
+        nodes: NodeTokens | None,
+        accounts: Accounts | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Remember nobody.
+
+        Args:
+            tokens: Those of the file.
+            nodes: Tells the cluster's own processes.
+            accounts: Are asked about tokens that nobody else knows.
+            clock: Seconds since 1970.
+        """
+        self._tokens, self._nodes, self._accounts = tokens, nodes, accounts
+        self._clock = clock
+        self._known: dict[bytes, tuple[Grant, float]] = {}
+        """By the SHA-256 of the token; until when."""
+        self._refused = Tally(*(f"{plane} {error}" for plane in PLANES for error in _ERRORS))
+
+    async def run(self) -> None:
+        """Follow the tokens file, for ever."""
+        if self._tokens is None:
+            await asyncio.Event().wait()
+        else:
+            await self._tokens.run(self.forget)
+
+    def forget(self) -> None:
+        """Ask anew about everybody: other tokens count."""
+        self._known = {}
+
+    def remembered(self, authorization: str) -> Grant | None:
+        """Return who shows this header if that is known without asking anybody.
+
+        Raises:
+            Unauthenticated: Nobody whom this process knows.
+        """
+        token = shown_token(authorization)
+        if token.startswith(PREFIX) and self._nodes is not None:
+            return self._nodes.grant(token)
+        digest, now = hashlib.sha256(token.encode()).digest(), self._clock()
+        grant, good_until = self._known.get(digest, (None, 0.0))
+        if grant is not None and good_until > now:
+            return grant
+        return self._looked_up(digest, now)
+
+    async def identify(self, authorization: str) -> Grant:
+        """Return who shows this header.
+
+        Raises:
+            Unauthenticated: None is shown, or one that is unknown or has expired.
+            NotPermitted: It is genuine, and nothing is granted to whom it belongs to.
+            Overloaded: Who knows such tokens does not answer.
+        """
+        grant = self.remembered(authorization)
+        if grant is None and self._accounts is not None:
+            token = shown_token(authorization)
+            asked = await self._accounts.grant(token)
+            if asked is not None:
+                grant, believed_s = asked
+                self._remember(
+                    hashlib.sha256(token.encode()).digest(), grant, self._clock() + believed_s
+                )
+        if grant is None:
+            raise Unauthenticated(f"the token that was shown is not known here: {HOW}")
+        return grant
+
+    def _looked_up(self, digest: bytes, now: float) -> Grant | None:
+        token = self._tokens.get(digest) if self._tokens is not None else None
+        if token is None:
+            return None
+        expires_at = token.expires_at
+        if expires_at is not None and expires_at <= now:
+            raise Unauthenticated(f"the token {token.name!r} has expired: {HOW}")
+        grant = Grant(token.name, ROLES[token.role], token.volumes)
+        self._remember(digest, grant, float("inf") if expires_at is None else expires_at)
+        return grant
+
+    def _remember(self, digest: bytes, grant: Grant, good_until: float) -> None:
+        if len(self._known) >= REMEMBERED_MAX:
+            self._known = {}
+        self._known[digest] = (grant, good_until)
+
+    def count_refusal(self, plane: str, error: PenstockError) -> None:
+        """Count a call that was refused for who made it."""
+        if error.name in _ERRORS:
+            self._refused.add(f"{plane} {error.name}")
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics; see `penstock_node.metrics.scrape`."""
+        yield counter(
+            "penstock_access_refused",
+            "Calls that were refused: nobody known asked (Unauthenticated), or somebody who may "
+            "not (NotPermitted).",
+            [(tuple(key.split()), count) for key, count in self._refused.now().items()],
+            "plane",
+            "error",
+        )
+        if self._tokens is not None:
+            yield gauge(
+                "penstock_tokens_file_good",
+                "1 while the tokens file is in order; 0: what it said before counts.",
+                [((), int(self._tokens.is_good))],
+            )
+
+
+_ERRORS = (Unauthenticated.__name__, NotPermitted.__name__)
+
+
+def shown_token(authorization: str) -> str:
+    """Return the token in a header: ``Bearer TOKEN``, or as the password of ``Basic``.
+
+    Raises:
+        Unauthenticated: There is none.
+    """
+    scheme, _, value = authorization.partition(" ")
+    token = value.strip()
+    match scheme.lower():
+        case "basic":
+            token = _password(token)
+        case "bearer":
+            pass
+        case _:
+            token = ""
+    if not token or len(token) > TOKEN_CHARACTERS_MAX:
+        raise Unauthenticated(f"no token was shown: {HOW}")
+    return token
+
+
+def _password(encoded: str) -> str:
+    """Return the password of a browser, which asks its user for one."""
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
