@@ -3,12 +3,13 @@
     python bench/drain.py [--quick] [--json FILE]
 
 Four nodes over a real etcd and a real S3 server hold the models of the trace ``zipf``, seed 1, at
-a twentieth of its chunks; all are there, and its first reads have been made. A taint says that one machine stops
-within 30 s, 120 s or 30 minutes; reads go on; after 30 s its node is killed, whatever was said.
-Then the trace's next reads are made, and what they ask of the origin is counted: 30 s of
-`handoff_bytes_per_s` bring but a part of what the node holds to the others. Beside: chunks in no
-order, the least read first, and no drain at all. Kubernetes' API server is the edge of
-`testbed.kubernetes_api`.
+a twentieth of its chunks; all are there, and its first reads have been made. A taint says that
+one machine stops within 30 s, 120 s or 30 minutes; reads go on; after 30 s its node is killed,
+whatever was said. Then the trace's next reads are made, and what they ask of the origin is
+counted: 30 s of `handoff_bytes_per_s` bring but a part of what the node holds to the others.
+Beside: chunks in no order, the least read first, and no drain at all. Kubernetes' API server is
+the edge of `testbed.kubernetes_api`.
+
 ``--quick`` cuts off after a moment, with few reads.
 """
 

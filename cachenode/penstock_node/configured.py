@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from penstock.certificates import Certificates
 from penstock.core import Core, Options
+from penstock.credentials import Authorization
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
 from penstock.routing import Routing
-from penstock.rpc import Authorization, Channels
+from penstock.rpc import Channels
 from penstock.volumes import Volumes
 from penstock_node.access.callers import Callers
 from penstock_node.access.gate import Gate
@@ -25,8 +26,8 @@ from penstock_node.access.node_tokens import NodeTokens
 from penstock_node.access.service_accounts import ServiceAccounts
 from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config import NodeConfig
-from penstock_node.config_keys import KubernetesAuthSection
 from penstock_node.config_loaded import LoadedKeys
+from penstock_node.config_sections import KubernetesAuthSection
 from penstock_node.config_values import TlsPort
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
@@ -76,11 +77,21 @@ def _service_accounts(section: KubernetesAuthSection) -> ServiceAccounts:
     )
 
 
+def shows_in_plain_text(config: LoadedKeys) -> bool:
+    """Tell whether this process may show its token to other machines in plain text.
+
+    Without ``[auth]`` its token opens nothing: it is shown so that ``[auth]`` can be set on one
+    process after the other.
+    """
+    return config.insecure or config.auth is None
+
+
 def library(
     bound: NodeFile,
     *,
     credentials: Certificates | None,
     authorization: Authorization,
+    insecure: bool,
     routing: Routing,
 ) -> Core:
     """Return the library by which a node reads from others.
@@ -89,12 +100,14 @@ def library(
         bound: Where it serves.
         credentials: What it shows, and whom it trusts; None: plain text.
         authorization: Returns what it shows with each call.
+        insecure: See `shows_in_plain_text`.
         routing: What is known of the cluster.
     """
     options = Options(
         seeds=[bound.grpc_address],
         authorization=authorization,
         credentials=credentials,
+        insecure=insecure,
         uses_local_node=False,
     )
     return Core(options, routing=routing)
@@ -114,6 +127,7 @@ def channels_to_others(config: LoadedKeys, credentials: Certificates | None) -> 
     return Channels(
         authorization=ShownToken(token) if token else None,
         credentials=credentials,
+        insecure=shows_in_plain_text(config),
     )
 
 

@@ -168,6 +168,7 @@ class Node:
             self.ports.file,
             credentials=self.ports.certificates,
             authorization=tokens.authorization,
+            insecure=configured.shows_in_plain_text(config),
             routing=self.cluster.routing,
         )
         self._stack.callback(self.library.close)

@@ -9,11 +9,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from penstock.credentials import Authorization, check_private
 from penstock.errors import NodeUnavailable
 from penstock.fork_gate import ForkGate
 from penstock.v1 import (
@@ -214,18 +215,6 @@ class _Channel:
         return known
 
 
-Authorization: TypeAlias = Callable[[], str]
-"""Gives the value of the header ``authorization`` for one call; "" to send none."""
-
-
-def bearer(token: str | None) -> Authorization | None:
-    """Return what shows ``token`` with every call; None without one."""
-    if not token:
-        return None
-    value = f"Bearer {token}"
-    return lambda: value
-
-
 class Channels:
     """Channels by address. Thread-safe; made anew in a forked child by `abandon`.
 
@@ -238,6 +227,7 @@ class Channels:
         *,
         authorization: Authorization | None = None,
         credentials: "Certificates | None" = None,
+        insecure: bool = False,
     ) -> None:
         """Make no channel yet.
 
@@ -245,8 +235,9 @@ class Channels:
             authorization: Asked before each call, so that a token may be replaced meanwhile. It
                 must not block. None: nothing is shown.
             credentials: For TLS; None for plain text.
+            insecure: Plain text may carry ``authorization`` to other machines too.
         """
-        self._authorization = authorization
+        self._authorization, self._insecure = authorization, insecure
         self._credentials = credentials
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
@@ -263,6 +254,7 @@ class Channels:
         """Call ``method`` of the node at ``address`` (``host:port``) and wait for its answer.
 
         Raises:
+            InvalidConfiguration: It would be shown a token in plain text.
             NodeUnavailable: No answer in time.
             PenstockError: What the node reported, by its own class.
         """
@@ -307,6 +299,8 @@ class Channels:
 
     def _connect(self, address: str, pem: "Pem | None") -> grpc.Channel:
         if pem is None:
+            if self._authorization is not None:
+                check_private(address, insecure=self._insecure)
             return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
         return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)

@@ -17,7 +17,8 @@ import yaml
 from penstock.units import parse_size
 from penstock_node.config import NodeConfig
 from penstock_node.config_catalog import CatalogConfig
-from penstock_node.config_keys import AuthSection, NodeKeys, TlsSection
+from penstock_node.config_keys import NodeKeys
+from penstock_node.config_sections import AuthSection, TlsSection
 from penstock_node.testbed.cluster import to_toml
 from tests.integration.chart import (
     CHART,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from penstock_node.config_keys import KubernetesSection
+from penstock_node.config_sections import KubernetesSection
 from penstock_node.kubernetes.connection import Connection
 from penstock_node.kubernetes.machine import Machines
 from penstock_node.kubernetes.upkeep import Upkeep
