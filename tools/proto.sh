@@ -9,7 +9,7 @@ source tools/venv.sh
 # to 7 and whatever an inference engine brings. setuptools: grpcio-tools imports pkg_resources.
 GENERATORS=(grpcio-tools==1.62.3 mypy-protobuf==3.6.0 'setuptools<81')
 STAMP=.venv-proto/.installed
-SERVICES=(cache catalog diagnosis handover operator overview placement put reuse support trace warmup)
+SERVICES=(cache catalog diagnosis handover operator overview placement put reuse support ticket_keys trace warmup)
 # Called by path: etcd's own services, so that no stub of theirs is registered; the host plane's
 # frames are no service at all.
 MESSAGES=(etcd host)

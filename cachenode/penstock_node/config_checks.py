@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
+from penstock.credentials import is_loopback
 from penstock.errors import InvalidConfiguration, InvalidRequest
 from penstock.origin_options import credential_options
 from penstock.settings import ClusterSettings
 from penstock.units import format_size
 from penstock.volumes import Volume
-from penstock_node.config_keys import NodeKeys, SharedKeys, VolumeSection, is_loopback
+from penstock_node.config_keys import NodeKeys, SharedKeys, VolumeSection
 from penstock_node.config_sources import Place, Problem
 from penstock_node.config_tokens import read_tokens
 from penstock_node.inflight import LANE_SHARES

@@ -256,6 +256,11 @@ class SharedKeys(BaseSettings):
     """What others dial; by default ``listen_host``, or this machine's name if that is any."""
     grpc_port: Port = 7400
     insecure: bool = False
+    admin_open: bool = False
+    """Metrics, and a node's web page, without a token."""
+    admin_hosts: tuple[Host, ...] = ()
+    """More names that lead to the admin port, a proxy's for example: where no token is asked for, a
+    request that came by an unknown one is a web page's that pretends to be this machine."""
     log_format: LogFormat = "auto"
     """Of what goes to standard error. auto: ``console``, lines for people, on a terminal; else
     ``json``, an object a line."""
@@ -317,9 +322,6 @@ class NodeKeys(SharedKeys):
     hub_volumes: tuple[str, ...] = ()
     """Volumes that the hub on ``s3_port`` looks for repositories in, in this order; none named:
     all, by name."""
-    admin_open: bool = False
-    """Metrics and the web page without a token. Else they are shown to who has one, or without
-    ``[auth]`` on loopback alone."""
     otlp_endpoint: Endpoint | None = None
     """Of an OpenTelemetry collector, ``http://host:4318``: what is traced goes there. Needs the
     extra ``otel``."""
@@ -340,8 +342,6 @@ class CatalogKeys(SharedKeys):
     grpc_port: Port = 7410
     admin_port: Port = 7411
     """For health, metrics, and what object stores tell of changes."""
-    admin_open: bool = False
-    """Metrics for everyone who reaches the port, where it is not on loopback."""
     events_token: SecretReference | None = None
     """What object stores show that tell of changes: ``Authorization: Bearer TOKEN``. None: only
     what is told from this machine is heard."""
@@ -360,11 +360,3 @@ def reachable_name(listen_host: str) -> str:
     except ValueError:
         is_any = not listen_host
     return socket.gethostname() if is_any else listen_host
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach ``host``; a name is believed only if localhost."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

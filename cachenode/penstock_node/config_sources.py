@@ -29,9 +29,8 @@ Place: TypeAlias = tuple[str | int, ...]
 """A key and the tables around it: ``("tiers", 0, "capacity")``."""
 
 # They tell clients whom to call and what to show, and the command line which file to read.
-NOT_CONFIGURATION = frozenset(
-    f"PENSTOCK_{name}" for name in ("ADDRESS", "TOKEN", "CA", "CERT", "KEY", "CONFIG", "SNAPSHOTS")
-)
+_OF_CLIENTS = ("ADDRESS", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY", "SNAPSHOTS", "TRACE_SHARE")
+NOT_CONFIGURATION = frozenset(f"PENSTOCK_{name}" for name in (*_OF_CLIENTS, "CONFIG"))
 # Kubernetes tells each pod of every service in such variables: one named "penstock" is common.
 _SERVICE_LINK = re.compile(r"PENSTOCK_(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_[A-Z]+(_.+)?)?)")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")

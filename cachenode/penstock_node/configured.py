@@ -9,13 +9,14 @@ import json
 from collections.abc import Callable, Sequence
 
 from penstock.core import Core, Options
+from penstock.credentials import Authorization
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
 from penstock.membership.view import Member
 from penstock.routing import Routing
-from penstock.rpc import Authorization, Channels
+from penstock.rpc import Channels
 from penstock.volumes import Volumes
 from penstock_node.access.callers import Callers
 from penstock_node.access.gate import Gate
@@ -71,6 +72,15 @@ def _service_accounts(section: KubernetesAuthSection) -> ServiceAccounts:
     )
 
 
+def shows_in_plain_text(config: LoadedKeys) -> bool:
+    """Tell whether this process may show its token to other machines in plain text.
+
+    Without ``[auth]`` its token opens nothing: it is shown so that ``[auth]`` can be set on one
+    process after the other.
+    """
+    return config.insecure or config.auth is None
+
+
 def library(
     config: NodeConfig, bound: NodeFile, *, authorization: Authorization, routing: Routing
 ) -> Core:
@@ -86,6 +96,7 @@ def library(
         seeds=[bound.grpc_address],
         authorization=authorization,
         credentials=peer_credentials(config.tls) if config.tls else None,
+        insecure=shows_in_plain_text(config),
         uses_local_node=False,
     )
     return Core(options, routing=routing)
@@ -101,6 +112,7 @@ def channels_to_others(config: LoadedKeys) -> Channels:
     return Channels(
         authorization=ShownToken(token) if token else None,
         credentials=peer_credentials(config.tls) if config.tls else None,
+        insecure=shows_in_plain_text(config),
     )
 
 

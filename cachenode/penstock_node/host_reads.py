@@ -5,6 +5,7 @@ owner through the library's own reader; what comes stays in the memory and local
 Not responsible for: chunks that this node owns (`chunks`), how an answer travels (`serve`).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
@@ -170,7 +171,9 @@ class HostReads:
 
     def _read(self, chunk: Chunk) -> memoryview:
         data = new_memory(chunk.length)
-        self._reader.read_into(Handle(self._opened(chunk), self._nodes), data, chunk.start)
+        reopen = functools.partial(self._opened, chunk)
+        handle = Handle(reopen(), self._nodes, reopen=reopen)
+        self._reader.read_into(handle, data, chunk.start)
         return data.toreadonly()
 
     def _make_room(self) -> None:

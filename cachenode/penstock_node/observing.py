@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from penstock.credentials import is_loopback
 from penstock.errors import InvalidConfiguration
 from penstock_node.access.gate import Gate
 from penstock_node.config import NodeConfig
-from penstock_node.config_keys import is_loopback
+from penstock_node.config_keys import SharedKeys
 from penstock_node.config_loaded import LoadedKeys
 from penstock_node.inflight import Inflight
 from penstock_node.metrics import NodeMetrics
@@ -20,6 +21,7 @@ from penstock_node.operations import Operations
 from penstock_node.overview.overviews import Overviews
 from penstock_node.serve.admin import AdminServer, node_app
 from penstock_node.serve.door import Door
+from penstock_node.serve.own_names import OwnNames
 from penstock_node.traces import Traces
 
 if TYPE_CHECKING:
@@ -79,12 +81,18 @@ class Observing:
             overviews=overviews,
             door=door(self._config, gate, is_open=self._config.admin_open),
         )
-        answering = server.start(app)
+        answering = server.start(app, names=admin_names(self._config))
         try:
             yield
         finally:
             server.stop()
             await answering
+
+
+def admin_names(config: SharedKeys) -> OwnNames | None:
+    """Return the names that requests at the admin port may come by; None: any."""
+    asks_who = config.auth is not None and not config.admin_open
+    return None if asks_who else OwnNames([config.advertise_host, *config.admin_hosts])
 
 
 def door(config: LoadedKeys, gate: Gate, *, is_open: bool) -> Door:

@@ -18,6 +18,7 @@ from penstock.v1 import (
     placement_pb2_grpc,
     put_pb2_grpc,
     reuse_pb2_grpc,
+    ticket_keys_pb2_grpc,
     warmup_pb2_grpc,
 )
 from penstock_node.access.gate import Gate
@@ -57,8 +58,9 @@ from penstock_node.serve.operator_service import OperatorService
 from penstock_node.serve.placements_service import PlacementsService
 from penstock_node.serve.put_service import PutService
 from penstock_node.serve.reuse_service import ReuseService
-from penstock_node.serve.s3.access import access_of
+from penstock_node.serve.s3.access import access_of, s3_names
 from penstock_node.serve.s3.gateway import S3Gateway
+from penstock_node.serve.ticket_keys_service import TicketKeysService
 from penstock_node.serve.warmup_service import WarmupService
 from penstock_node.store.store import Store
 from penstock_node.traces import Traces
@@ -145,6 +147,7 @@ class Services:
         warmup = WarmupService(self._warming(), cluster=self.cluster, start=self.warmups.start)
         handover = HandoverService(giving=self.handover.giving, copying=self.handover.copying)
         reuse = ReuseService(self.chunks.demand, node_id=self.cluster.node_id)
+        keys = TicketKeysService(self.coordination)
         placements, puts = PlacementsService(self.calls), PutService(self.puts)
         self.ports.grpc.add(
             [
@@ -157,6 +160,7 @@ class Services:
                 Service("Handover", handover_pb2_grpc.add_HandoverServicer_to_server, handover),
                 Service("Puts", put_pb2_grpc.add_PutsServicer_to_server, puts),
                 Service("Reuse", reuse_pb2_grpc.add_ReuseServicer_to_server, reuse),
+                Service("TicketKeys", ticket_keys_pb2_grpc.add_TicketKeysServicer_to_server, keys),
                 Service("Warmup", warmup_pb2_grpc.add_WarmupServicer_to_server, warmup),
                 *observing,
             ],
@@ -245,6 +249,7 @@ class Services:
             metrics=self.metrics,
             traces=self.traces,
             access=access_of(self.config),
+            names=s3_names(self.config),
             domain=self.config.s3_domain,
             loop=loop,
             others=self._hub(loop).answer,

@@ -7,6 +7,7 @@ import re
 import threading
 from pathlib import Path
 
+from penstock.credentials import bearer_from
 from penstock.errors import ClusterUnavailable, InvalidRequest
 
 UNIX = "unix:"
@@ -49,8 +50,12 @@ def seed_addresses(address: str | None) -> list[str]:
     return seeds
 
 
-def grpc_addresses(address: str | None) -> list[str]:
+def grpc_addresses(address: str | None, *, token: str | None = None) -> list[str]:
     """As `seed_addresses`; in place of a local node's socket the gRPC address of that node.
+
+    Args:
+        address: As for `seed_addresses`.
+        token: What is shown to a local node: see `penstock.credentials.bearer_from`.
 
     Raises:
         InvalidRequest: As `seed_addresses`.
@@ -58,16 +63,16 @@ def grpc_addresses(address: str | None) -> list[str]:
     """
     seeds = seed_addresses(address)
     return [
-        _grpc_address_at(seed.removeprefix(UNIX)) if seed.startswith(UNIX) else seed
+        _grpc_address_at(seed.removeprefix(UNIX), token=token) if seed.startswith(UNIX) else seed
         for seed in seeds
     ]
 
 
-def _grpc_address_at(socket: str) -> str:
+def _grpc_address_at(socket: str, *, token: str | None) -> str:
     """Ask the node at a socket, which takes no operator's calls, where it does take them."""
     from penstock.core import Core, Options
 
-    core = Core(Options(seeds=[UNIX + socket]))
+    core = Core(Options(seeds=[UNIX + socket], authorization=bearer_from(token)))
     try:
         members, local = core.nodes.view().members, core.local_node()
     finally:

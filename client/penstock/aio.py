@@ -346,6 +346,7 @@ async def connect(
     fallback: str = "error",
     token: str | None = None,
     tls: Tls | None = None,
+    insecure: bool | None = None,
     trace_share: float | None = None,
 ) -> AsyncCache:
     """Connect to a cluster; the arguments are those of `penstock.connect`.
@@ -359,6 +360,7 @@ async def connect(
         fallback=fallback,
         token=token,
         tls=tls,
+        insecure=insecure,
         trace_share=trace_share,
     )
     return AsyncCache(cache)

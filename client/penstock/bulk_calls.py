@@ -7,9 +7,10 @@ from google.protobuf.message import DecodeError
 from penstock.bulk_connection import BulkConnection, BulkConnections, Head
 from penstock.bulk_http import CALL_PATH, COPIES, ERROR, HOLDER
 from penstock.connection_pool import Stale
+from penstock.credentials import Authorization, check_private
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable, Overloaded, PenstockError, from_name
-from penstock.rpc import CALL_TIMEOUT_S, Authorization, Method, Request, Response
+from penstock.rpc import CALL_TIMEOUT_S, Method, Request, Response
 from penstock.v1 import cache_pb2
 from penstock.wire import error_from_proto
 
@@ -35,9 +36,21 @@ class BulkCalls:
     """Calls methods of nodes over their bulk ports. Thread-safe."""
 
     def __init__(
-        self, connections: BulkConnections, *, authorization: Authorization | None = None
+        self,
+        connections: BulkConnections,
+        *,
+        authorization: Authorization | None = None,
+        insecure: bool = False,
     ) -> None:
-        self._connections, self._authorization = connections, authorization
+        """Call nobody yet.
+
+        Args:
+            connections: Those to use.
+            authorization: Asked before each call: see `penstock.rpc.Channels`.
+            insecure: Likewise.
+        """
+        self._connections = connections
+        self._authorization, self._insecure = authorization, insecure
 
     def call(
         self,
@@ -50,9 +63,12 @@ class BulkCalls:
         """Call ``method`` of the node whose bulk port is ``address``, and wait for its answer.
 
         Raises:
+            InvalidConfiguration: It would be shown a token in plain text.
             NodeUnavailable: No answer in time.
             PenstockError: What the node reported, by its own class.
         """
+        if self._authorization is not None:
+            check_private(address, insecure=self._insecure)
         deadline, body = Deadline.after(timeout_s), request.SerializeToString()
         try:
             return self._call(address, method, body, deadline, fresh=False)

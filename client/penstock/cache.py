@@ -12,9 +12,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from penstock.address import seed_addresses
+from penstock.address import UNIX, seed_addresses
 from penstock.core import FALLBACKS, PLANES, Core, Options
 from penstock.counters import Counters, Stats
+from penstock.credentials import authorization_for, insecure_from
 from penstock.errors import InvalidRequest, ObjectChanged
 from penstock.file_calls import FileCalls
 from penstock.host_view import Verify, view_object
@@ -344,6 +345,7 @@ def connect(
     fallback: str = "error",
     token: str | None = None,
     tls: Tls | None = None,
+    insecure: bool | None = None,
     trace_share: float | None = None,
 ) -> Cache:
     """Connect to a cluster; nothing is asked of it until the first call.
@@ -354,28 +356,39 @@ def connect(
             this machine's node.
         plane: ``auto`` takes the fastest that is reachable; or ``host``, ``bulk``, ``grpc``.
         fallback: ``error``, or ``origin`` to read the origin itself when no node answers.
-        token: A bearer token; by default ``PENSTOCK_TOKEN``.
+        token: A bearer token; by default ``PENSTOCK_TOKEN``, else what the file
+            ``PENSTOCK_TOKEN_FILE`` has: it is read again when it changes.
         tls: Certificates for gRPC; by default those that ``PENSTOCK_CA``, ``PENSTOCK_CERT``
             and ``PENSTOCK_KEY`` name, else plain text.
+        insecure: The token may be sent in plain text to other machines; by default what
+            ``PENSTOCK_INSECURE`` says, else not.
         trace_share: Of reads, from 0 to 1, that are traced though nobody follows them: see
             `penstock.otel`; by default ``PENSTOCK_TRACE_SHARE``, else none.
 
     Raises:
         InvalidRequest: An argument is not one of these.
+        InvalidConfiguration: There is no token where one should be, or it would be sent in plain
+            text.
     """
     if plane not in PLANES:
         raise InvalidRequest(f"plane={plane!r}: want one of {', '.join(PLANES)}")
     if fallback not in FALLBACKS:
         raise InvalidRequest(f"fallback={fallback!r}: want one of {', '.join(FALLBACKS)}")
     seeds = seed_addresses(address)
-    tls = tls or Tls.from_environment()
+    tls, insecure = tls or Tls.from_environment(), insecure_from(insecure)
     share = share_from(os.environ.get(SHARE_VARIABLE) if trace_share is None else trace_share)
     options = Options(
         seeds=seeds,
         plane=plane,
         falls_back=fallback == "origin",
-        token=token or os.environ.get("PENSTOCK_TOKEN"),
+        authorization=authorization_for(
+            [seed for seed in seeds if not seed.startswith(UNIX)],
+            token=token,
+            insecure=insecure,
+            is_encrypted=tls is not None,
+        ),
         credentials=tls.credentials() if tls else None,
+        insecure=insecure,
         make_sampling=partial(sampling_for_programs, share),
     )
     return Cache(lambda: Core(options), address=",".join(seeds))

@@ -23,6 +23,7 @@ from penstock.errors import (
     NotPermitted,
     Overloaded,
     PenstockError,
+    TicketExpired,
 )
 from penstock.host_connection import Answer, HostConnection
 from penstock.host_frames import AGAIN_MAX, INDEXES_MAX
@@ -62,6 +63,7 @@ class ChunkFiles:
         ticket: Callable[[], str],
         obj: ObjectId,
         *,
+        renew: Callable[[str], object] = lambda _: None,
         stop: threading.Event | None = None,
         counters: Sequence[Counters] = (),
     ) -> None:
@@ -71,6 +73,7 @@ class ChunkFiles:
             connect: Makes a connection to the node, which is this object's from then on.
             ticket: Returns a ticket that is good for a while.
             obj: The object.
+            renew: Told a ticket that is good no longer: ``ticket`` returns another from then on.
             stop: Set from another thread to give up early.
             counters: Count the files that come.
         """
@@ -80,7 +83,7 @@ class ChunkFiles:
         """Whether the node has them in its memory tier before it tells them, as for maps."""
         self.tries = TRIES
         """How often the node is asked in a row, for who has no other way."""
-        self._connect, self._ticket = connect, ticket
+        self._connect, self._ticket, self._renew = connect, ticket, renew
         self.stop = stop or threading.Event()
         """What makes it give up; another one may take its place between two chunks."""
         self._connection: HostConnection | None = None
@@ -130,24 +133,34 @@ class ChunkFiles:
         """Tell the files that are here; return the chunks that are still on their way."""
         left, filling = list(indexes), list[int]()
         for tries_left in reversed(range(self.tries)):
+            ticket = self._ticket()
             try:
-                yield from self._ask_once(left, filling, deadline, recheck=recheck)
+                yield from self._ask_once(ticket, left, filling, deadline, recheck=recheck)
                 break
-            except NodeUnavailable:
-                self._connection = None
-                self.stop.wait(PAUSE_S)
-                self.check_wanted()
+            except (NodeUnavailable, TicketExpired) as error:
                 if not tries_left:
                     raise
+                if isinstance(error, TicketExpired):
+                    self._renew(ticket)
+                else:
+                    self._connection = None
+                self.stop.wait(PAUSE_S)
+                self.check_wanted()
         return filling
 
     def _ask_once(
-        self, left: list[int], filling: list[int], deadline: Deadline, *, recheck: bool
+        self,
+        ticket: str,
+        left: list[int],
+        filling: list[int],
+        deadline: Deadline,
+        *,
+        recheck: bool,
     ) -> Iterator[ChunkFile]:
         """Take those from ``left`` of which the node has told."""
         request = host_pb2.HostRequest(
             read=host_pb2.HostRead(
-                ticket=self._ticket(),
+                ticket=ticket,
                 indexes=left,
                 recheck=recheck,
                 into_memory=self.into_memory,

@@ -16,6 +16,7 @@ from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
 from penstock.chunk_files import ChunkFiles
 from penstock.counters import Counters, Stats
+from penstock.credentials import Authorization
 from penstock.errors import NodeUnavailable, NotPermitted
 from penstock.here import HereReads
 from penstock.host_calls import HostCalls
@@ -33,7 +34,7 @@ from penstock.put import Putter
 from penstock.read_ahead import Ahead
 from penstock.reader import WORKERS_MAX, Reader
 from penstock.routing import Routing
-from penstock.rpc import Authorization, Channels, bearer
+from penstock.rpc import Channels
 from penstock.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ class Options:
     """One of `PLANES`."""
     falls_back: bool = False
     """Whether the origin is read when no node answers."""
-    token: str | None = None
     authorization: Authorization | None = None
-    """What is shown with each call in place of ``token``, where it changes; without
-    ``credentials`` at bulk ports too, which are plain text as well."""
+    """What is shown with each call; without ``credentials`` at bulk ports too, which are plain
+    text as well."""
     credentials: object = None
     """Of gRPC."""
+    insecure: bool = False
+    """Whether it may be shown in plain text to other machines."""
     workers: int = WORKERS_MAX
     """Threads that one read uses at most."""
     uses_local_node: bool = True
@@ -82,11 +84,12 @@ class Core:
         self._wanted = options.plane
         self.counters = Counters()
         self.channels = Channels(
-            authorization=options.authorization or bearer(options.token),
+            authorization=options.authorization,
             credentials=options.credentials,
+            insecure=options.insecure,
         )
         self.connections = BulkConnections()
-        self.host_connections = HostConnections(token=options.token or "")
+        self.host_connections = HostConnections(authorization=options.authorization)
         self.routing = routing or Routing()
         self.nodes = self._nodes(options)
         self.opens = Opens(self.nodes, counters=self.counters)
@@ -117,9 +120,6 @@ class Core:
         self.here = HereReads(self._plane_here, threads=self.pool, counters=self.counters)
 
     def _nodes(self, options: Options) -> Nodes:
-        # Credentials are for gRPC alone: what they protect is not asked for without them.
-        has_credentials = options.token is not None or options.credentials is not None
-        calls_bulk = not has_credentials and options.plane != "grpc"
         host_calls = HostCalls(self.host_connections)
         return Nodes(
             [
@@ -129,10 +129,15 @@ class Core:
                 for seed in options.seeds
             ],
             channels=self.channels,
-            bulk=BulkCalls(self.connections, authorization=options.authorization)
-            if calls_bulk
-            else None,
+            bulk=self._bulk_calls(options),
             routing=self.routing,
+        )
+
+    def _bulk_calls(self, options: Options) -> BulkCalls | None:
+        if options.plane == "grpc" or options.credentials is not None:
+            return None  # Bulk ports are plain text: what TLS protects is not asked for there.
+        return BulkCalls(
+            self.connections, authorization=options.authorization, insecure=options.insecure
         )
 
     def _members(self) -> Iterable[Member]:
@@ -175,6 +180,7 @@ class Core:
             self._connect_for_files,
             handle.ticket,
             handle.opened.id,
+            renew=handle.renew,
             stop=stop,
             counters=(self.counters,) if tally is None else (self.counters, tally),
         )

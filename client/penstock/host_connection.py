@@ -22,6 +22,7 @@ from types import TracebackType
 from google.protobuf.message import DecodeError, Message
 
 from penstock.connection_pool import ConnectionPool, Stale
+from penstock.credentials import Authorization, token_of
 from penstock.deadline import Deadline
 from penstock.errors import NodeUnavailable
 from penstock.host_frames import (
@@ -90,12 +91,12 @@ class Answer:
 class HostConnection:
     """One connection; see the module."""
 
-    def __init__(self, address: str, *, token: str = "") -> None:
+    def __init__(self, address: str, *, authorization: Authorization | None = None) -> None:
         """Connect to the socket at the path ``address`` and greet the node.
 
         Raises:
             NodeUnavailable: Nothing answers there.
-            PenstockError: What the node said to ``token``.
+            PenstockError: What the node said to the token of ``authorization``.
         """
         self.address = address
         self.is_reused = False
@@ -108,7 +109,7 @@ class HostConnection:
             self._socket.settimeout(CONNECT_TIMEOUT_S)
             self._socket.connect(address)
             _let_the_kernel_wait(self._socket)
-            self.welcome = self._greet(token)
+            self.welcome = self._greet(token_of(authorization))
         except OSError as error:
             self.close()
             raise NodeUnavailable(f"no node answers at {address}: {error}") from error
@@ -259,8 +260,8 @@ class HostConnection:
 class HostConnections(ConnectionPool[HostConnection]):
     """A pool of connections by the path of their socket."""
 
-    def __init__(self, *, token: str = "") -> None:
-        super().__init__(functools.partial(HostConnection, token=token))
+    def __init__(self, *, authorization: Authorization | None = None) -> None:
+        super().__init__(functools.partial(HostConnection, authorization=authorization))
 
     def welcome(self, path: str) -> Welcome:
         """Return what the node at ``path`` says of itself, now.

@@ -22,8 +22,13 @@ _SHOWN = re.compile(
 )
 
 
+_TOKEN = re.compile(r"\bpst_[A-Za-z0-9_-]{16,}")
+"""Of `penstock token new`, wherever one stands."""
+
+
 def mask(text: str) -> str:
     """Return ``text`` with passwords in urls, signatures, tokens and keys masked."""
+    text = _TOKEN.sub(MASK, text)
     text = _SHOWN.sub(rf"\1{MASK}", text)
     text = _USER.sub(f"{MASK}@", text)
     return _VALUE.sub(rf"\1{MASK}", text)

@@ -7,12 +7,12 @@ Not responsible for: asking the origin (nodes do, one for all).
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from penstock import tracing
 from penstock.counters import Counters
-from penstock.errors import InvalidRequest, PenstockError
+from penstock.errors import InvalidRequest, ObjectChanged, PenstockError, TicketExpired
 from penstock.membership.nodes import Nodes
 from penstock.object_info import OpenedObject
 from penstock.open_ahead import OpenAhead
@@ -31,9 +31,23 @@ OPEN_TIMEOUT_S = 30.0
 class Handle:
     """An opened object whose ticket is renewed as needed. Thread-safe."""
 
-    def __init__(self, opened: OpenedObject, nodes: Nodes) -> None:
+    def __init__(
+        self,
+        opened: OpenedObject,
+        nodes: Nodes,
+        *,
+        reopen: Callable[[], OpenedObject] | None = None,
+    ) -> None:
+        """Keep ``opened``.
+
+        Args:
+            opened: The object.
+            nodes: Renew its tickets.
+            reopen: Opens it anew, where a ticket can be renewed no more: its key is gone. None:
+                then it is `TicketExpired`.
+        """
         self.opened = opened
-        self._nodes = nodes
+        self._nodes, self._reopen = nodes, reopen
         self._lock = threading.Lock()
 
     def ticket(self) -> str:
@@ -49,15 +63,32 @@ class Handle:
         return self.renew(opened.ticket)
 
     def renew(self, expired: str) -> str:
-        """Return a ticket other than ``expired``; of several threads one asks for it."""
+        """Return a ticket other than ``expired``; of several threads one asks for it.
+
+        Raises:
+            ObjectChanged: The version is gone.
+            ClusterUnavailable: No node renews it.
+        """
         with self._lock:
-            if self.opened.ticket != expired:
-                return self.opened.ticket
-            answer = self._nodes.call(RENEW, cache_pb2.RenewRequest(ticket=expired))
-            self.opened = replace(
-                self.opened, ticket=answer.ticket, ticket_expires_at=answer.ticket_expires_at
-            )
-            return answer.ticket
+            if self.opened.ticket == expired:
+                try:
+                    self.opened = self._renewed(expired)
+                except TicketExpired:
+                    if self._reopen is None:
+                        raise
+                    self.opened = self._same(self._reopen())
+            return self.opened.ticket
+
+    def _renewed(self, expired: str) -> OpenedObject:
+        answer = self._nodes.call(RENEW, cache_pb2.RenewRequest(ticket=expired))
+        return replace(
+            self.opened, ticket=answer.ticket, ticket_expires_at=answer.ticket_expires_at
+        )
+
+    def _same(self, opened: OpenedObject) -> OpenedObject:
+        if opened.id != self.opened.id:
+            raise ObjectChanged(f"{self.opened.url} was overwritten while it was read; open it")
+        return opened
 
 
 class Opens:
@@ -83,13 +114,22 @@ class Opens:
         """
         known = self._recall(url, refresh=refresh)
         if known is not None:
-            return Handle(known, self._nodes)
+            return self._handle(url, known)
         urls = [url] if refresh else self.ahead.from_here(url)
         result, *_ = self._ask(urls, refresh=refresh)
         if isinstance(result, PenstockError):
             self._counters.add("errors", result.name)
             raise result
-        return Handle(result, self._nodes)
+        return self._handle(url, result)
+
+    def _handle(self, url: str, opened: OpenedObject) -> Handle:
+        return Handle(opened, self._nodes, reopen=lambda: self._opened_anew(url))
+
+    def _opened_anew(self, url: str) -> OpenedObject:
+        (result,) = self._ask([url], refresh=False)
+        if isinstance(result, PenstockError):
+            raise result
+        return result
 
     def open_many(self, urls: Sequence[str]) -> list[Handle | PenstockError]:
         """Return the object, or why there is none, at each of up to `URLS_MAX` urls, in order.
@@ -107,8 +147,8 @@ class Opens:
             if isinstance(result, PenstockError):
                 self._counters.add("errors", result.name)
         return [
-            result if isinstance(result, PenstockError) else Handle(result, self._nodes)
-            for result in results
+            result if isinstance(result, PenstockError) else self._handle(url, result)
+            for url, result in zip(urls, results, strict=True)
         ]
 
     def _recall(self, url: str, *, refresh: bool) -> OpenedObject | None:

@@ -5,7 +5,6 @@ Not responsible for: reading objects (`cache`), printing (`cli`).
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 from penstock.address import grpc_addresses
 from penstock.catalog import Catalog
+from penstock.credentials import authorization_for, insecure_from
 from penstock.doctor.examine import Doctor
 from penstock.errors import ClusterUnavailable, Conflict, PenstockError
 from penstock.membership.nodes import Endpoint, Nodes
@@ -56,10 +56,10 @@ from penstock.rpc import (
     STATUS,
     UNCORDON,
     Channels,
-    bearer,
 )
 from penstock.sampled_reads import SampledReads
 from penstock.support import Support
+from penstock.ticket_key_calls import TicketKeyCalls
 from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
 from penstock.volume_messages import volume_from_proto, volume_to_proto
@@ -71,7 +71,7 @@ IN_FORCE_POLL_S = 0.02
 DRAIN_POLL_S = 0.5
 
 
-class Operator(PinCalls):
+class Operator(PinCalls, TicketKeyCalls):
     """An operator's connection to a cluster. Thread-safe; `connect` makes one.
 
     Errors that any call may raise: `ClusterUnavailable` when no node answers, or the change
@@ -352,22 +352,32 @@ class Operator(PinCalls):
 
 
 def connect(
-    address: str | None = None, *, token: str | None = None, tls: Tls | None = None
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    tls: Tls | None = None,
+    insecure: bool | None = None,
 ) -> Operator:
     """Connect to a cluster as its operator; nothing is asked of it until the first call.
 
     Args:
         address: As for `penstock.connect`.
-        token: A bearer token with the role ``operator``; by default ``PENSTOCK_TOKEN``.
+        token: A bearer token with the role ``operator``; by default as for `penstock.connect`.
         tls: Certificates for gRPC; None for plain text.
+        insecure: As for `penstock.connect`.
 
     Raises:
         InvalidRequest: The address is none.
+        InvalidConfiguration: As for `penstock.connect`.
     """
-    seeds = grpc_addresses(address)
+    insecure = insecure_from(insecure)
+    seeds = grpc_addresses(address, token=token)
     channels = Channels(
-        authorization=bearer(token or os.environ.get("PENSTOCK_TOKEN")),
+        authorization=authorization_for(
+            seeds, token=token, insecure=insecure, is_encrypted=tls is not None
+        ),
         credentials=tls.credentials() if tls else None,
+        insecure=insecure,
     )
     nodes = Nodes(
         [Endpoint(channels, seed) for seed in seeds],

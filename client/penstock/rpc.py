@@ -8,11 +8,12 @@ stream cannot fork safely.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from penstock.credentials import Authorization, check_private
 from penstock.errors import NodeUnavailable
 from penstock.fork_gate import ForkGate
 from penstock.v1 import (
@@ -205,23 +206,15 @@ class _Channel:
         return known
 
 
-Authorization: TypeAlias = Callable[[], str]
-"""Gives the value of the header ``authorization`` for one call; "" to send none."""
-
-
-def bearer(token: str | None) -> Authorization | None:
-    """Return what shows ``token`` with every call; None without one."""
-    if not token:
-        return None
-    value = f"Bearer {token}"
-    return lambda: value
-
-
 class Channels:
     """Channels by address. Thread-safe; made anew in a forked child by `abandon`."""
 
     def __init__(
-        self, *, authorization: Authorization | None = None, credentials: Any = None
+        self,
+        *,
+        authorization: Authorization | None = None,
+        credentials: Any = None,
+        insecure: bool = False,
     ) -> None:
         """Make no channel yet.
 
@@ -229,8 +222,9 @@ class Channels:
             authorization: Asked before each call, so that a token may be replaced meanwhile. It
                 must not block. None: nothing is shown.
             credentials: gRPC's, for TLS; None for plain text.
+            insecure: Plain text may carry ``authorization`` to other machines too.
         """
-        self._authorization = authorization
+        self._authorization, self._insecure = authorization, insecure
         self._credentials = credentials
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
@@ -247,6 +241,7 @@ class Channels:
         """Call ``method`` of the node at ``address`` (``host:port``) and wait for its answer.
 
         Raises:
+            InvalidConfiguration: It would be shown a token in plain text.
             NodeUnavailable: No answer in time.
             PenstockError: What the node reported, by its own class.
         """
@@ -272,6 +267,8 @@ class Channels:
 
     def _connect(self, address: str) -> grpc.Channel:
         if self._credentials is None:
+            if self._authorization is not None:
+                check_private(address, insecure=self._insecure)
             return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         return grpc.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
 

@@ -48,6 +48,9 @@ class ClusterSettings:
     not_found_ttl_s: float = 2.0
     """How long "no such object" is believed; never longer than ``open_ttl_s``."""
 
+    ticket_key_rotation_s: float = 86_400.0
+    """After this long another key signs tickets; those signed before stay good for their time."""
+
     def __post_init__(self) -> None:
         check_chunk_size(self.chunk_size)
         _check("replicas", self.replicas, 1, REPLICAS_MAX)
@@ -58,6 +61,7 @@ class ClusterSettings:
         _check("repair_after_s", self.repair_after_s, 0, 7 * 86_400)
         _check("pin_percent_max", self.pin_percent_max, 0, 100)
         _check("lease_ttl_s", self.lease_ttl_s, 2, 300)
+        _check("ticket_key_rotation_s", self.ticket_key_rotation_s, 3600, 90 * 86_400)
         for name in ("open_ttl_s", "open_stale_s", "list_ttl_s", "not_found_ttl_s"):
             _check(name, getattr(self, name), 0, 7 * 86_400)
 

@@ -226,7 +226,7 @@ async def test_a_port_that_is_stopped_as_soon_as_it_is_started_ends(
 ) -> None:
     server = AdminServer(HERE, [0])
 
-    task = server.start(app(None, registry))
+    task = server.start(app(None, registry), names=None)
     server.stop()
 
     async with asyncio.timeout(DEADLINE_S):

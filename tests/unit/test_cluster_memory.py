@@ -7,6 +7,7 @@ import pytest
 from penstock.membership.coordinator import Entry, Listing
 from penstock.membership.view import Member
 from penstock.placement import PlacedNode, Placement
+from penstock.ticket import TicketKey
 from penstock_node.coordination import records
 from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.memory import LINGER_LEASES, Memory, is_behind
@@ -244,6 +245,35 @@ def test_an_old_backups_values_yield_to_those_of_the_newer_epoch() -> None:
     assert {node: o.weight for node, o in after.weights.items()} == {"a": 50}
     assert after.volumes.keys() == {"v"}
     assert after.nodes["a"].owned_capacity_bytes == 8
+
+
+def ticket_key(key_id: str, created_at: float) -> dict[str, bytes]:
+    key = TicketKey(key_id, b"s" * 32, created_at)
+    return {f"secret/ticket_keys/{key_id}": records.ticket_key_to_json(key)}
+
+
+def test_a_revoked_ticket_key_does_not_come_back_with_an_old_backup() -> None:
+    known = state({**placement(9), **ticket_key("new", 50.0)})
+    later = ticket_key("later", 60.0)
+    backup = state({**placement(4), **ticket_key("leaked", 10.0), **later}, revision=2)
+    watched = Watched()
+    watched.hears(known)
+
+    meanwhile = watched.hears(backup)
+
+    assert meanwhile.ticket_keys.keys() == {"new", "later"}
+    assert restored(backup, meanwhile).ticket_keys.keys() == {"new", "later"}
+
+
+def test_an_operators_change_is_not_undone_while_an_old_backup_is_mended() -> None:
+    known = state({**placement(9), **weight("a", 50)})
+    backup = state({**placement(4), **weight("gone", 10)}, revision=2)
+    watched = Watched()
+    watched.hears(known)
+
+    meanwhile = watched.hears(backup)
+
+    assert restored(backup, meanwhile).weights.keys() == {"a"}
 
 
 def test_the_record_of_a_node_that_is_alive_is_its_own_to_write() -> None:

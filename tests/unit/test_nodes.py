@@ -173,15 +173,14 @@ def test_a_client_with_credentials_never_calls_over_bulk() -> None:
     ("options", "has_bulk"),
     [
         (Options(["n:1"]), True),
-        (Options(["n:1"], token="secret"), False),
-        (Options(["n:1"], token=""), False),
+        (Options(["n:1"], authorization=lambda: "Bearer t"), True),
         (Options(["n:1"], credentials=object()), False),
         (Options(["n:1"], plane="grpc"), False),
         (Options(["n:1"], plane="bulk"), True),
-        (Options(["n:1"], plane="bulk", token="secret"), False),
+        (Options(["n:1"], authorization=lambda: "Bearer t", credentials=object()), False),
     ],
 )
-def test_the_library_calls_over_bulk_only_without_credentials(
+def test_the_library_calls_over_bulk_only_without_certificates(
     options: Options, has_bulk: bool
 ) -> None:
     core = Core(options)

@@ -3,10 +3,14 @@
 import itertools
 from dataclasses import dataclass, field
 
+import pytest
+
+from penstock.errors import Conflict, TicketExpired
 from penstock.membership.coordinator import Changes, Entry
 from penstock.objects import ObjectId
+from penstock.settings import ClusterSettings
 from penstock.ticket import RENEWABLE_S, Ticket, TicketKeys
-from penstock_node.coordination import keys
+from penstock_node.coordination import keys, records
 from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.restore import Transaction
 from penstock_node.coordination.state import ClusterState
@@ -124,3 +128,70 @@ def test_of_two_first_keys_the_older_is_retired() -> None:
     store.rotate()
 
     assert [key.retired_at is None for key in store.state.ticket_keys.values()] == [False, True]
+
+
+def test_the_setting_says_how_often() -> None:
+    store = Store().with_first_key()
+    hourly = records.settings_to_json(ClusterSettings(ticket_key_rotation_s=3600.0))
+    store.commit(Transaction({}, {records.SETTINGS: hourly}))
+    store.now += 3599
+
+    assert keys.plan_rotation(store.state, store.clock) is None
+    store.now += 1
+    assert keys.plan_rotation(store.state, store.clock) is not None
+
+
+def a_ticket(store: Store) -> str:
+    subject = ObjectId("s3://models/x", "etag", 1, 65536)
+    ticket = Ticket(UID, "models", subject, round(store.now) + 900)
+    return store.keys.sign(ticket, now=store.now)
+
+
+def test_a_key_that_an_operator_wants_comes_as_by_itself_and_no_ticket_is_lost() -> None:
+    store = Store().with_first_key()
+    before, old = a_ticket(store), signed_by(store)
+
+    for _ in range(3):  # The one before does not even sign yet.
+        assert store.commit(keys.plan_new_key(store.state, store.clock))
+        store.now += 10
+    a_ticket(store)
+    store.now += 60
+
+    assert signed_by(store) not in (old, "")
+    assert store.state.ticket_keys[old].retired_at is not None
+    store.keys.verify(before, cluster_uid=UID, now=store.now)
+
+
+def test_keys_that_operators_want_are_bounded() -> None:
+    store = Store().with_first_key()
+    for _ in range(keys.KEYS_MAX - 1):
+        assert store.commit(keys.plan_new_key(store.state, store.clock))
+        store.now += 1
+
+    with pytest.raises(Conflict, match="--revoke"):
+        keys.plan_new_key(store.state, store.clock)
+    assert store.commit(keys.plan_revocation(store.state, store.clock))
+    assert len(store.state.ticket_keys) == 1
+
+
+def test_a_revoked_key_is_believed_no_longer_and_the_new_one_signs_at_once() -> None:
+    store = Store().with_first_key()
+    store.now += DAY_S
+    store.rotate()
+    stolen = a_ticket(store)
+
+    assert store.commit(keys.plan_revocation(store.state, store.clock))
+
+    for verify in (store.keys.verify, store.keys.verify_for_renewal):
+        with pytest.raises(TicketExpired, match="is gone"):
+            verify(stolen, cluster_uid=UID, now=store.now)
+    store.keys.verify(a_ticket(store), cluster_uid=UID, now=store.now)
+    assert keys.plan_rotation(store.state, store.clock) is None
+
+
+def test_a_key_that_comes_while_all_are_revoked_is_revoked_too() -> None:
+    store = Store().with_first_key()
+    planned = keys.plan_revocation(store.state, store.clock)
+    assert store.commit(keys.plan_new_key(store.state, store.clock))
+
+    assert not store.commit(planned)

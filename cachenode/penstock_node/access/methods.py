@@ -31,6 +31,8 @@ def _values(request: Request, field: str) -> Iterator[str]:
     value = getattr(request, field)
     if isinstance(value, str):
         yield value
+    elif isinstance(value, bool):
+        yield f"{field}={str(value).lower()}"
     elif field == "parts":
         yield from (part.ticket for part in value)
     elif field == "changes":
@@ -171,6 +173,8 @@ RULES: Mapping[str, Rule] = {
     "Operator/ListModels": _READER,
     "Operator/NodeObjects": _NODE,
     "Operator/NodeHolds": _NODE,
+    "TicketKeys/List": _READER_OF_ALL,
+    "TicketKeys/Rotate": _operates("revoke"),
     "Handover/Offer": _NODE,
     "Handover/Describe": _NODE,
     "Handover/Tell": _NODE,

@@ -17,9 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from penstock.credentials import is_loopback
 from penstock.errors import NoSpace, NotPermitted, PenstockError, Retryable
 from penstock_node.catalog_server.events import Events
-from penstock_node.config_keys import is_loopback
 from penstock_node.serve.admin import shared_routes
 from penstock_node.serve.door import Door
 

@@ -51,7 +51,7 @@ from penstock_node.durations import LoopLag
 from penstock_node.identity import lock_directory, node_id
 from penstock_node.log_lines import LogLines
 from penstock_node.metrics import build_info, scrape
-from penstock_node.observing import door
+from penstock_node.observing import admin_names, door
 from penstock_node.origin import Origins
 from penstock_node.origin.s3_keys import S3Keys
 from penstock_node.process_metrics import CountedThreads, export_process
@@ -200,6 +200,7 @@ class Catalog:
                 self._coordinator,
                 tls=Tls(tls.ca, tls.cert, tls.key) if tls else None,
                 authorization=self._tokens.authorization,
+                insecure=configured.shows_in_plain_text(self.config),
             )
             region = Region(files, copies, places, nearby, warmer, self._threads, counters)
             self._bringing = Bringing(region, self._coordinator)
@@ -279,7 +280,8 @@ class Catalog:
             door=door(config, self._gate, is_open=config.admin_open),
             events=endpoint,
         )
-        self._stack.push_async_callback(self._stop_admin, self._admin.start(app))
+        answering = self._admin.start(app, names=admin_names(config))
+        self._stack.push_async_callback(self._stop_admin, answering)
 
     async def _stop_admin(self, task: asyncio.Task[None]) -> None:
         self._admin.stop()

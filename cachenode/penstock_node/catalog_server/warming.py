@@ -12,9 +12,9 @@ from penstock.address import seed_addresses
 from penstock.cache import Cache
 from penstock.catalog_file import CatalogFile
 from penstock.core import Core, Options
+from penstock.credentials import Authorization
 from penstock.errors import ClusterUnavailable, ObjectNotFound, OriginUnavailable
 from penstock.membership.coordinator import Coordinator
-from penstock.rpc import Authorization
 from penstock.tls import Tls
 from penstock.volumes import penstock_url
 from penstock_node.coordination.records import MEMBERS, member_from_json
@@ -28,7 +28,12 @@ class Warmer:
     """Warms files of one cluster, some at a time. On one event loop."""
 
     def __init__(
-        self, coordinator: Coordinator, *, tls: Tls | None, authorization: Authorization
+        self,
+        coordinator: Coordinator,
+        *,
+        tls: Tls | None,
+        authorization: Authorization,
+        insecure: bool,
     ) -> None:
         """Ask nothing yet.
 
@@ -36,8 +41,10 @@ class Warmer:
             coordinator: Knows the nodes.
             tls: What is shown to them.
             authorization: Returns what is shown to them with each call.
+            insecure: That may be in plain text.
         """
-        self._coordinator, self._tls, self._authorization = coordinator, tls, authorization
+        self._coordinator, self._tls, self._insecure = coordinator, tls, insecure
+        self._authorization = authorization
 
     async def warm(self, volume: str, files: Sequence[CatalogFile]) -> None:
         """Have files in the cache, in the versions that they have; wait until they are there.
@@ -73,6 +80,7 @@ class Warmer:
             seeds=seed_addresses(address),
             authorization=self._authorization,
             credentials=self._tls.credentials() if self._tls else None,
+            insecure=self._insecure,
         )
         with Cache(lambda: Core(options), address=address) as cache:
             present = [url for url in _present(cache, volume, files) if not stop.is_set()]

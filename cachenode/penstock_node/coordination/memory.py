@@ -14,6 +14,7 @@ from penstock.membership.coordinator import Entry, Listing
 from penstock.settings import ClusterSettings
 from penstock_node.coordination import records
 from penstock_node.coordination.clock import Clock
+from penstock_node.coordination.restore import has_come_back
 from penstock_node.coordination.state import ClusterState
 
 LINGER_LEASES = 2.0
@@ -117,11 +118,12 @@ def _without_regress(stored: ClusterState, known: ClusterState) -> ClusterState:
         return stored
     if is_behind(stored, known):
         facts = {k: e for k, e in known.entries.items() if not k.startswith(records.MEMBERS)}
-    elif stored.placement is None:  # A newer version's: the last one that we could read stays.
-        facts = {records.PLACEMENT: known.entries[records.PLACEMENT]}
-    else:
-        return stored
-    return _from_entries({**stored.entries, **facts}, like=stored)
+        kept = {k: e for k, e in stored.entries.items() if not has_come_back(k, stored, known)}
+        return _from_entries({**kept, **facts}, like=stored)
+    if stored.placement is None:  # A newer version's: the last one that we could read stays.
+        last = {records.PLACEMENT: known.entries[records.PLACEMENT]}
+        return _from_entries({**stored.entries, **last}, like=stored)
+    return stored
 
 
 def _overlaid(base: ClusterState, members: Mapping[str, Entry]) -> ClusterState:

@@ -13,7 +13,7 @@ from penstock.errors import ClusterUnavailable, Conflict, InvalidRequest
 from penstock.membership.coordinator import ABSENT, Coordinator
 from penstock.placement import check_weight
 from penstock.settings import ClusterSettings
-from penstock_node.coordination import records
+from penstock_node.coordination import keys, records
 from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.follower import Follower
 from penstock_node.coordination.maintenance import cordoned, uncordoned
@@ -166,6 +166,30 @@ class Operations:
             ClusterUnavailable: The coordinator does not answer.
         """
         return await self._change(lambda state: without_pins(state, urls), in_force=_always)
+
+    async def rotate_ticket_keys(self, *, revoke: bool) -> int:
+        """Have another key sign tickets, and return how many keys are gone.
+
+        Args:
+            revoke: All keys go at once, and what they signed with them; the new one signs now.
+                A node that the coordinator does not reach believes the old ones until it does.
+
+        Raises:
+            Conflict: Others kept changing them; or there are too many, and not ``revoke``.
+            ClusterUnavailable: The coordinator does not answer, or the cluster has not formed.
+        """
+        plan = keys.plan_revocation if revoke else keys.plan_new_key
+        gone = 0
+
+        def propose(state: ClusterState) -> Transaction:
+            nonlocal gone
+            check_formed(state)
+            transaction = plan(state, self._clock)
+            gone = len(transaction.deletes)
+            return transaction
+
+        await self._change(propose, in_force=_always)
+        return gone
 
     async def _change(
         self,

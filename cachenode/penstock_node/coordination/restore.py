@@ -36,12 +36,13 @@ def plan_restoration(stored: ClusterState, known: ClusterState) -> list[Transact
     A wiped store gets back what is absent; what somebody has written there since stays. A store
     from an old backup has an earlier epoch, and its values of that time yield to ours: settings,
     weights, volumes and pins become as they were at the newer epoch, those removed since included.
-    Ticket keys only ever come back: one too many does no harm.
+    Ticket keys that the backup has and we do not were revoked since, or their time is over: they
+    go; one that is newer than all of ours stays, others wrote it after.
     """
     puts = {
         key: entry.value for key, entry in known.entries.items() if _is_lost(key, stored, known)
     }
-    deletes = [key for key in stored.entries if _has_come_back(key, stored, known)]
+    deletes = [key for key in stored.entries if has_come_back(key, stored, known)]
     work = [*puts, *deletes]
     batches = (
         work[start : start + KEYS_A_TRANSACTION_MAX]
@@ -88,6 +89,16 @@ def _yields(key: str, stored: ClusterState) -> bool:
     return key == records.SETTINGS or key.startswith(_OPERATORS)
 
 
-def _has_come_back(key: str, stored: ClusterState, known: ClusterState) -> bool:
-    removable = key.startswith(_OPERATORS)
-    return removable and stored.placement is not None and key not in known.entries
+def has_come_back(key: str, stored: ClusterState, known: ClusterState) -> bool:
+    """Tell whether a store that is behind has ``key`` only since its backup is so old."""
+    if stored.placement is None or key in known.entries:
+        return False
+    return key.startswith(_OPERATORS) or _is_old_key(key, stored, known)
+
+
+def _is_old_key(key: str, stored: ClusterState, known: ClusterState) -> bool:
+    """Tell whether ``key`` is a ticket key from before the newest that we know."""
+    old = stored.ticket_keys.get(key.removeprefix(records.TICKET_KEYS))
+    if old is None or not key.startswith(records.TICKET_KEYS):
+        return False
+    return any(old.created_at < each.created_at for each in known.ticket_keys.values())

@@ -21,6 +21,7 @@ from penstock.v1.operator_pb2 import StatusResponse
 from penstock_node.overview.overviews import Overviews
 from penstock_node.serve.door import Door
 from penstock_node.serve.overview_api import overview_routes
+from penstock_node.serve.own_names import AdminPort, OwnNames
 from penstock_node.serve.web_page import page_routes
 from penstock_node.transport.listening import bind
 
@@ -38,10 +39,16 @@ class AdminServer:
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
 
-    def start(self, app: Starlette) -> asyncio.Task[None]:
-        """Answer until `stop`, and return the task that does; who asks from now on waits for it."""
+    def start(self, app: Starlette, *, names: OwnNames | None) -> asyncio.Task[None]:
+        """Answer until `stop`, and return the task that does; who asks from now on waits for it.
+
+        Args:
+            app: Answers.
+            names: See `AdminPort`.
+        """
+        guarded = AdminPort(app, names=names)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            guarded, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
         )
         self._socket.listen(config.backlog)
         self._server = _Server(config)

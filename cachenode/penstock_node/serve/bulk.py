@@ -134,6 +134,8 @@ class BulkService:
         if request.method == "GET" and path.startswith(TRANSFER_PATH):
             return self._transfer(request, path)
         if request.method == "POST" and path.startswith(CALL_PATH):
+            if "origin" in request.headers:
+                raise NotPermitted("a web page may not call a node")
             return self._call("/" + path.removeprefix(CALL_PATH), request)
         text = f"GET {CHUNK_PATH}INDEX and POST {CALL_PATH}SERVICE/METHOD are answered here\n"
         # Whoever asks for a head alone would take a body for the next answer.

@@ -129,7 +129,7 @@ class PageSite:
         self._loop = asyncio.get_running_loop()
         if self._server is None:
             self._server = AdminServer(_HOST, [self.port])
-        serving = self._server.start(Starlette(routes=self._routes()))
+        serving = self._server.start(Starlette(routes=self._routes()), names=None)
         self._loop.call_soon(begun.set)
         await serving
 

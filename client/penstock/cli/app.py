@@ -23,6 +23,8 @@ from penstock.cli import (
     reading,
     settings,
     support,
+    tickets,
+    tokens,
     top,
     tracing,
     volumes,
@@ -37,8 +39,8 @@ app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Environment: PENSTOCK_ADDRESS, PENSTOCK_TOKEN; PENSTOCK_CA, PENSTOCK_CERT and "
-    "PENSTOCK_KEY (PEM files) for TLS.",
+    epilog="Environment: PENSTOCK_ADDRESS; PENSTOCK_TOKEN or PENSTOCK_TOKEN_FILE; PENSTOCK_CA, "
+    "PENSTOCK_CERT and PENSTOCK_KEY (PEM files) for TLS.",
 )
 for group in (
     objects,
@@ -59,6 +61,8 @@ for group in (
     settings,
     volumes,
     mirror,
+    tickets,
+    tokens,
     support,
 ):
     group.add_to(app)

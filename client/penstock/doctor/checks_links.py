@@ -10,6 +10,7 @@ from statistics import median
 from penstock.doctor.facts import Facts, PeerLook
 from penstock.doctor.finding import Checked, Finding, Place
 from penstock.doctor.judging import RATIO, common, counted, milliseconds, named, outliers
+from penstock.settings import ClusterSettings
 from penstock.ticket import SIGNS_AFTER_S
 from penstock.units import format_duration, format_size
 
@@ -23,9 +24,9 @@ CONNECT_FLOOR_S = 0.05
 """Within a region connections take a millisecond."""
 NODE_PAIRS_MIN = 2
 """So many pairs at least are needed to say that it is the node, and not the link."""
-ROTATION_S = 24 * 3600.0
+ROTATION = "ticket_key_rotation_s"
 ROTATION_LATE_S = 6 * 3600.0
-"""Keys are made anew each day, by whichever node sees first that it is time."""
+"""Keys are made anew by whichever node sees first that it is time."""
 
 Pair = tuple[str, str]
 """Who receives, and from whom."""
@@ -291,14 +292,17 @@ def _unrotated(facts: Facts) -> list[Finding]:
         default=facts.asker.now,
     )
     age_s = facts.asker.now - newest
-    if age_s < ROTATION_S + ROTATION_LATE_S:
+    rotation_s = float(
+        facts.cluster.settings.get(ROTATION, ClusterSettings().ticket_key_rotation_s)
+    )
+    if age_s < rotation_s + ROTATION_LATE_S:
         return []
     return [
         Finding(
             "warning",
             Place("cluster"),
             f"the newest ticket key is {format_duration(age_s)} old",
-            "keys are made anew each day: no node has been able to",
+            f"keys are made anew each {format_duration(rotation_s)}: no node has been able to",
             "see that etcd takes writes",
         )
     ]

@@ -56,6 +56,7 @@ class PenstockFileSystem(BlockingCalls, AsyncFileSystem):
         fallback: str = "error",
         token: str | None = None,
         tls: "Tls | None" = None,
+        insecure: bool | None = None,
         asynchronous: bool = False,
         **options: Any,
     ) -> None:
@@ -68,13 +69,19 @@ class PenstockFileSystem(BlockingCalls, AsyncFileSystem):
         if unknown:
             raise InvalidRequest(
                 f"{', '.join(unknown)}: no option of penstock://; want address, plane, fallback, "
-                "token or tls"
+                "token, tls or insecure"
             )
         # Said to be asynchronous: else fsspec would start a loop, which nothing here needs.
         super().__init__(asynchronous=True, **options)
         self.asynchronous = asynchronous
         self._connect = partial(
-            connect, address, plane=plane, fallback=fallback, token=token, tls=tls
+            connect,
+            address,
+            plane=plane,
+            fallback=fallback,
+            token=token,
+            tls=tls,
+            insecure=insecure,
         )
         self._made: Cache | None = None
         self._lock = threading.Lock()

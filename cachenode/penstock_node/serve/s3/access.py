@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol
 
+from penstock.credentials import is_loopback
 from penstock_node.config import NodeConfig
 from penstock_node.config_values import Network
+from penstock_node.serve.own_names import OwnNames
 from penstock_node.serve.s3 import sigv4
 from penstock_node.serve.s3.addressing import Target
 from penstock_node.serve.s3.errors import S3Error, access_denied
@@ -137,6 +139,13 @@ def access_of(config: NodeConfig) -> Access:
     if config.s3_auth == "ignore":
         return TrustedNetworks(config.s3_trusted_networks)
     return Keys(keys_of(config))
+
+
+def s3_names(config: NodeConfig) -> OwnNames | None:
+    """Return the names that requests may come by; None: any, for they are signed, or from afar."""
+    if config.s3_auth == "keys" or not is_loopback(config.listen_host):
+        return None
+    return OwnNames([config.advertise_host, *config.admin_hosts], domain=config.s3_domain)
 
 
 def keys_of(config: NodeConfig) -> Iterator[Key]:

@@ -17,13 +17,14 @@ from typing import Final, TypeAlias
 import structlog
 
 from penstock.bulk_http import TRACEPARENT
-from penstock.errors import PenstockError
+from penstock.errors import NotPermitted, PenstockError
 from penstock.volumes import penstock_url
 from penstock_node.cluster import Cluster
 from penstock_node.listing import Listings
 from penstock_node.metrics import NodeMetrics
 from penstock_node.opening import Opener
 from penstock_node.serve.http_counts import HttpCounts
+from penstock_node.serve.own_names import OwnNames
 from penstock_node.serve.s3.access import Access
 from penstock_node.serve.s3.addressing import Target, bucket_in_host, parse_target
 from penstock_node.serve.s3.body import ChunkReads, Sending
@@ -81,6 +82,7 @@ class S3Gateway:
         metrics: NodeMetrics,
         traces: Traces,
         access: Access,
+        names: OwnNames | None,
         domain: str,
         loop: asyncio.AbstractEventLoop,
         others: Others = lambda request, peer: None,
@@ -95,6 +97,7 @@ class S3Gateway:
             metrics: What is counted.
             traces: What requests do that are traced.
             access: Who may read.
+            names: Those that requests may come by; None: any.
             domain: Below which hosts are named for buckets; empty: path style alone.
             loop: Where whatever takes time runs.
             others: Asked first, but where the host names a bucket: answers what is not S3's.
@@ -103,7 +106,7 @@ class S3Gateway:
         self._others = others
         self._cluster = cluster
         self._traces = traces
-        self._access = access
+        self._access, self._names = access, names
         self._domain = domain
         self._loop = loop
         self._objects = Objects(
@@ -126,6 +129,12 @@ class S3Gateway:
 
     def _answer(self, request: HttpRequest, *, peer: str) -> Outcome:
         """Answer one request; on a worker's thread. See `transport.http.Handler`."""
+        if self._names is not None:
+            try:
+                self._names.check(request.headers.get("host", ""))
+            except NotPermitted as error:
+                refused = self._refused(error, request, new_request_id())
+                return self._counts.counted(refused, operation=OTHER)
         if not bucket_in_host(request.headers.get("host", ""), self._domain):
             other = self._others(request, peer)
             if other is not None:
