@@ -24,8 +24,9 @@ from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
 from penstock.catalog import ImportWanted
 from penstock.catalog_rpc import LIST_CHANGES, LIST_FILES
+from penstock.credentials import Bearer
 from penstock.overview_messages import GET_OVERVIEW, NODE_OVERVIEW
-from penstock.rpc import Channels, Method, bearer
+from penstock.rpc import Channels, Method
 from penstock.v1 import (
     cache_pb2,
     catalog_pb2,
@@ -128,6 +129,10 @@ def world(etcd: EtcdServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with cluster, catalog:
         catalog.wait_found(cluster["n1"].address, token="operator-token")
         yield made
+
+
+def bearer(token: str | None) -> Bearer | None:
+    return Bearer(token) if token else None
 
 
 def outcome(call: Any) -> str:
