@@ -1,10 +1,15 @@
 """Who may do what: the table of methods, roles and volumes, and how callers are known."""
 
+import asyncio
 import base64
 import hashlib
+import importlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +17,19 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message_factory import GetMessageClass
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
+from penstock import v1
 from penstock.errors import InvalidConfiguration, NodeUnavailable, NotPermitted, Unauthenticated
 from penstock.objects import ObjectId
 from penstock.ticket import LEEWAY_S, Ticket, TicketKey, TicketKeys
 from penstock.v1 import (
     cache_pb2,
     catalog_pb2,
-    diagnosis_pb2,
     handover_pb2,
-    host_pb2,
     operator_pb2,
-    overview_pb2,
-    placement_pb2,
     put_pb2,
-    reuse_pb2,
     support_pb2,
-    trace_pb2,
     warmup_pb2,
 )
 from penstock.volumes import Volume, Volumes
@@ -38,29 +39,28 @@ from penstock_node.access.gate import Gate
 from penstock_node.access.grants import Grant, Role
 from penstock_node.access.methods import RULES
 from penstock_node.access.node_tokens import LIFETIME_S, NodeTokens
+from penstock_node.access.service_accounts import (
+    BELIEVED_S,
+    REFUSAL_BELIEVED_S,
+    ServiceAccounts,
+)
 from penstock_node.access.tokens_file import TokensFile
+from penstock_node.config_keys import KubernetesGrantSection
 from penstock_node.config_tokens import read_tokens
+from penstock_node.kubernetes.reviews import ServiceAccount
+from penstock_node.log_limits import ALIKE_MAX
 from penstock_node.metrics import scrape
 
 NOW = 1_800_000_000.0
-PROTOS = (
-    cache_pb2,
-    catalog_pb2,
-    diagnosis_pb2,
-    handover_pb2,
-    host_pb2,
-    operator_pb2,
-    overview_pb2,
-    placement_pb2,
-    put_pb2,
-    reuse_pb2,
-    support_pb2,
-    trace_pb2,
-    warmup_pb2,
-)
+PROTOS = [
+    importlib.import_module(f"penstock.v1.{found.name}")
+    for found in pkgutil.iter_modules(v1.__path__)
+    if found.name.endswith("_pb2")
+]
 REQUESTS: Mapping[str, Descriptor] = {
     f"{service.name}/{method.name}": method.input_type
     for proto in PROTOS
+    if proto.DESCRIPTOR.package == "penstock.v1"
     for service in proto.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -435,6 +435,142 @@ def test_the_record_is_a_line_of_json_for_each_call_and_bounded(tmp_path: Path) 
     assert max(map(len, lines[1]["about"])) == 200
 
 
+def test_refusals_that_repeat_do_not_fill_a_disk_and_what_was_done_is_never_left_out(
+    tmp_path: Path,
+) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+
+    for outcome in ("refused: Unauthenticated", "done"):
+        for _ in range(ALIKE_MAX + 20):
+            audit.note(
+                who="unknown",
+                role="",
+                peer="p",
+                method="Operator.Forget",
+                about=[],
+                outcome=outcome,
+            )
+    audit.close()
+
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert Counter(line["outcome"].partition(":")[0] for line in lines) == {
+        "refused": ALIKE_MAX,
+        "done": ALIKE_MAX + 20,
+    }
+
+
 def test_a_record_that_cannot_be_written_keeps_a_process_from_starting(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match=r"auth.audit_file: .* cannot be written"):
         Audit(tmp_path / "nowhere" / "audit.jsonl")
+
+
+# Service accounts of Kubernetes.
+
+
+@dataclass
+class HandAnsweredReviews:
+    """Kubernetes, as far as it is asked whose tokens are: answers when the test says so."""
+
+    accounts: dict[str, ServiceAccount]
+    asked: list[str] = field(default_factory=list)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def review(self, token: str, audiences: Sequence[str]) -> ServiceAccount | None:
+        self.asked.append(token)
+        assert list(audiences) == ["penstock"]
+        await self.answering.wait()
+        return self.accounts.get(token)
+
+
+class World:
+    """Callers who are known by Kubernetes alone, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.reviews = HandAnsweredReviews(
+            {
+                "a.a.a": ServiceAccount("training", "loader"),
+                "b.b.b": ServiceAccount("training", "other"),
+                "c.c.c": ServiceAccount("elsewhere", "loader"),
+            }
+        )
+        self.reviews.answering.set()
+        grants = (
+            KubernetesGrantSection(
+                service_account="training/loader", role="writer", volumes=("models",)
+            ),
+            KubernetesGrantSection(namespace="training", role="reader"),
+        )
+        accounts = ServiceAccounts(
+            self.reviews, audience="penstock", grants=grants, monotonic=lambda: self.now
+        )
+        self.callers = Callers(tokens=None, nodes=None, accounts=accounts, clock=lambda: self.now)
+
+
+async def test_a_service_account_is_granted_what_stands_first() -> None:
+    world = World()
+
+    loader = await world.callers.identify("Bearer a.a.a")
+    other = await world.callers.identify("Bearer b.b.b")
+
+    assert loader == Grant("service account training/loader", Role.WRITER, frozenset({"models"}))
+    assert other == Grant("service account training/other", Role.READER)
+    with pytest.raises(NotPermitted, match=r"elsewhere/loader may do nothing .*auth.kubernetes"):
+        await world.callers.identify("Bearer c.c.c")
+
+
+async def test_an_answer_of_kubernetes_counts_for_a_minute() -> None:
+    world = World()
+    for _ in range(3):
+        await world.callers.identify("Bearer a.a.a")
+    assert world.reviews.asked == ["a.a.a"]
+
+    world.now += BELIEVED_S + 1
+    del world.reviews.accounts["a.a.a"]
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            await world.callers.identify("Bearer a.a.a")
+    assert world.reviews.asked == ["a.a.a"] * 2
+    world.now += REFUSAL_BELIEVED_S + 1
+    with pytest.raises(Unauthenticated):
+        await world.callers.identify("Bearer a.a.a")
+    assert len(world.reviews.asked) == 3
+
+
+async def test_many_who_show_one_token_cost_one_question() -> None:
+    world = World()
+    world.reviews.answering.clear()
+    asking = [asyncio.create_task(world.callers.identify("Bearer a.a.a")) for _ in range(20)]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    await asyncio.sleep(0)
+    world.reviews.answering.set()
+
+    found = await asyncio.gather(*asking[1:])
+
+    assert {grant.name for grant in found} == {"service account training/loader"}
+    assert world.reviews.asked == ["a.a.a"]
+
+
+@pytest.mark.parametrize("token", ["s3cret", "a.b", "a.b.c.d", "a..c", "a.b.c d", "ä.b.c"])
+async def test_what_is_no_token_of_an_account_is_not_sent_on(token: str) -> None:
+    world = World()
+
+    with pytest.raises(Unauthenticated):
+        await world.callers.identify(f"Bearer {token}")
+
+    assert world.reviews.asked == []
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"role": "reader"}, "want service_account"),
+        ({"role": "reader", "namespace": "a", "service_account": "a/b"}, "want service_account"),
+        ({"role": "reader", "service_account": "a"}, "want NAMESPACE/NAME"),
+        ({"role": "node", "namespace": "a"}, "role"),
+    ],
+)
+def test_a_bad_grant_is_refused(value: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        KubernetesGrantSection.model_validate(value)

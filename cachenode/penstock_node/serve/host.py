@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client.core import Metric
 
 from penstock import tracing, wire
-from penstock.errors import InvalidRequest, Overloaded, PenstockError
+from penstock.errors import InvalidRequest, Overloaded, PenstockError, Unauthenticated
 from penstock.host_frames import (
     HEAD_BYTES,
     INDEXES_MAX,
@@ -214,7 +214,7 @@ class HostSession:
                 call.method, call.request, authorization=self._shown, plane=PLANE
             )
         except PenstockError as error:
-            return _refuse(error)
+            return _refuse(error, ends=_is_of_its_token(error))
         return _reply(host_pb2.HostResponse(called=called))
 
     # Chunks.
@@ -275,7 +275,7 @@ class HostSession:
             if None in found:
                 found = await chunks.wait(wanted, found)
         except PenstockError as error:
-            return _refuse(error)
+            return _refuse(error, ends=_is_of_its_token(error))
         return self._chunks(wanted, found, opened=opened)
 
     async def _open(self, url: str) -> cache_pb2.Object:
@@ -392,6 +392,11 @@ def _reply(response: host_pb2.HostResponse, files: Sequence[OpenFile] = ()) -> R
     data = frame(response)
     part: Part = Descriptors(data, files) if files else Octets(data)
     return Reply([part])
+
+
+def _is_of_its_token(error: PenstockError) -> bool:
+    """Tell whether a connection's token is good no more: its reader may have another by now."""
+    return isinstance(error, Unauthenticated)
 
 
 def _refuse(error: PenstockError, *, ends: bool = False) -> Reply:
