@@ -60,7 +60,9 @@ def _auth(keys: SharedKeys) -> Iterator[Problem]:
     if auth is None:
         return
     if auth.tokens_file is None:
-        yield Problem(("auth",), "nobody could show a token that is known; set tokens_file")
+        if auth.kubernetes is None:
+            text = "nobody could show a token that is known; set tokens_file"
+            yield Problem(("auth",), text)
     elif auth.tokens_file.is_file() and os.access(auth.tokens_file, os.R_OK):
         try:
             read_tokens(auth.tokens_file)
@@ -144,12 +146,17 @@ def _etcd(keys: SharedKeys) -> Iterator[Problem]:
 
 
 def _files(keys: SharedKeys) -> Iterator[Problem]:
-    sections = {"tls": keys.tls, "auth": keys.auth, "etcd": keys.etcd}
-    for section_name, section in sections.items():
-        for name in ("cert", "key", "ca", "tokens_file"):
+    sections = {
+        ("tls",): keys.tls,
+        ("auth",): keys.auth,
+        ("auth", "kubernetes"): keys.auth.kubernetes if keys.auth else None,
+        ("etcd",): keys.etcd,
+    }
+    for place, section in sections.items():
+        for name in ("cert", "key", "ca", "tokens_file", "kubeconfig"):
             path = getattr(section, name, None)
             if path is not None:
-                yield from _readable((section_name, name), path)
+                yield from _readable((*place, name), path)
 
 
 def _readable(place: Place, path: Path) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -39,6 +39,7 @@ from penstock_node.config_values import (
     SizeFromZero,
     SocketAuth,
     SocketPath,
+    TokenRole,
     Weight,
 )
 from penstock_node.inflight import BYTES_MAX_DEFAULT
@@ -112,6 +113,38 @@ class TlsSection(Section):
     ca: AbsolutePath | None = None
 
 
+class KubernetesGrantSection(Section):
+    """What one service account may do, or all of a namespace; of several that fit, the first."""
+
+    service_account: str = ""
+    """``namespace/name``."""
+    namespace: str = ""
+    """All service accounts of it."""
+    role: TokenRole
+    volumes: tuple[str, ...] = ()
+    """Which it is good for; none named: all."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.service_account) == bool(self.namespace):
+            raise ValueError('want service_account = "NAMESPACE/NAME" or namespace = "NAMESPACE"')
+        if self.service_account and len(self.service_account.split("/")) != 2:
+            raise ValueError(f"{self.service_account!r}: want NAMESPACE/NAME")
+        return self
+
+
+class KubernetesAuthSection(Section):
+    """Tokens of Kubernetes' service accounts. The API server is asked whose they are, and an answer
+    counts for a minute. This process needs to be allowed ``create`` on ``tokenreviews``, and the
+    extra ``kubernetes``."""
+
+    audience: Annotated[str, Field(min_length=1)]
+    """Whom tokens must be meant for: as in a pod's ``serviceAccountToken`` volume."""
+    grants: Annotated[tuple[KubernetesGrantSection, ...], Field(min_length=1)]
+    kubeconfig: AbsolutePath | None = None
+    """Where the API server is, for a process that runs in no pod."""
+
+
 class AuthSection(Section):
     """Bearer tokens: with this table every call has to show one. Nodes of a cluster know each other
     without any more configuration."""
@@ -120,6 +153,7 @@ class AuthSection(Section):
     """Who may do what: TOML with a table ``[tokens.NAME]`` for each, of ``sha256`` (of the token,
     in hexadecimal digits), ``role`` (``reader``, ``writer`` or ``operator``), ``volumes`` (none
     named: all) and ``expires``. It is read again when it changes."""
+    kubernetes: KubernetesAuthSection | None = None
     token: SecretReference | None = None
     """What this process shows where a node's own token is not understood: to a catalog without
     etcd, and to the catalog that it mirrors."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.core import Core, Options
 from penstock.credentials import Authorization
+from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
@@ -20,8 +21,10 @@ from penstock.volumes import Volumes
 from penstock_node.access.callers import Callers
 from penstock_node.access.gate import Gate
 from penstock_node.access.node_tokens import NodeTokens
+from penstock_node.access.service_accounts import ServiceAccounts
 from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config import NodeConfig
+from penstock_node.config_keys import KubernetesAuthSection
 from penstock_node.config_loaded import LoadedKeys
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
@@ -49,8 +52,24 @@ def gate(config: LoadedKeys, *, nodes: NodeTokens, volumes: Callable[[], Volumes
     if auth is None:
         return Gate(None, volumes=volumes)
     tokens = TokensFile(auth.tokens_file) if auth.tokens_file else None
-    callers = Callers(tokens=tokens, nodes=nodes)
+    accounts = _service_accounts(auth.kubernetes) if auth.kubernetes else None
+    callers = Callers(tokens=tokens, nodes=nodes, accounts=accounts)
     return Gate(callers, volumes=volumes, audit_file=auth.audit_file)
+
+
+def _service_accounts(section: KubernetesAuthSection) -> ServiceAccounts:
+    try:
+        from penstock_node.kubernetes.connection import Connection
+        from penstock_node.kubernetes.reviews import Reviews
+    except ImportError as error:
+        raise InvalidConfiguration(
+            "auth.kubernetes: asking Kubernetes needs pip install 'penstock[kubernetes]'"
+        ) from error
+    return ServiceAccounts(
+        Reviews(Connection(kubeconfig=section.kubeconfig)),
+        audience=section.audience,
+        grants=section.grants,
+    )
 
 
 def shows_in_plain_text(config: LoadedKeys) -> bool:

@@ -23,6 +23,7 @@ The tree::
         ├── ClusterUnavailable  no node that could answer does
         ├── NodeUnavailable     this node does not answer; ask the next owner
         ├── CatalogUnavailable  the catalog or its database does not answer
+        ├── KubernetesUnavailable  Kubernetes' API server does not answer the node, or refuses it
         └── Overloaded          the node asks to come back after `retry_after_s`
 
 One table of names serves all planes: a name is the class name, and travels in gRPC's trailing
@@ -158,6 +159,15 @@ class NodeUnavailable(Retryable):
 
 class CatalogUnavailable(Retryable):
     """The catalog does not answer, or its database does not."""
+
+
+class KubernetesUnavailable(Retryable):
+    """Kubernetes' API server does not answer a node, or refuses what the node asks."""
+
+    is_refused = False
+    """Whether it does not let this node ask: its role wants a rule more."""
+    status = 0
+    """Of HTTP, where there was an answer."""
 
 
 class Overloaded(Retryable):

@@ -30,6 +30,7 @@ FOR_EXTRAS = {
     "client/penstock/otel.py": "otel",
     "cachenode/penstock_node/catalog": "catalog",
     "cachenode/penstock_node/origin/s3_keys.py": "catalog",
+    "cachenode/penstock_node/kubernetes": "kubernetes",
 }
 DEMO_FOLDERS = ("cachenode/penstock_node/demo", "cachenode/penstock_node/testbed")
 
@@ -60,6 +61,7 @@ def declared() -> dict[str, set[str]]:
         # What the exporter brings: the API it is written against.
         "otel": client | extras["otel"] | {"opentelemetry-api"},
         "catalog": node | extras["catalog"],
+        "kubernetes": node | extras["kubernetes"],
         "node": node,
         "demo": demo,
         "dev": demo.union(*extras.values()),

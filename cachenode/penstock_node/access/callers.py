@@ -17,7 +17,7 @@ from typing import Protocol
 from prometheus_client.core import Metric
 
 from penstock.errors import NotPermitted, PenstockError, Unauthenticated
-from penstock_node.access.grants import Grant, Role
+from penstock_node.access.grants import ROLES, Grant
 from penstock_node.access.node_tokens import PREFIX, NodeTokens
 from penstock_node.access.tokens_file import TokensFile
 from penstock_node.durations import Tally
@@ -25,7 +25,6 @@ from penstock_node.metrics import counter, gauge
 
 REMEMBERED_MAX = 4_096
 TOKEN_CHARACTERS_MAX = 16 * 1024
-ROLES = {"reader": Role.READER, "writer": Role.WRITER, "operator": Role.OPERATOR}
 PLANES = ("grpc", "bulk", "host", "admin")
 
 HOW = (
@@ -43,7 +42,7 @@ class Accounts(Protocol):
         None: it is not theirs.
 
         Raises:
-            Overloaded: They do not answer now.
+            KubernetesUnavailable: They do not answer.
             NotPermitted: It is genuine, and nothing is granted to whom it belongs to.
         """
 
@@ -105,7 +104,7 @@ class Callers:
         Raises:
             Unauthenticated: None is shown, or one that is unknown or has expired.
             NotPermitted: It is genuine, and nothing is granted to whom it belongs to.
-            Overloaded: Who knows such tokens does not answer.
+            KubernetesUnavailable: Kubernetes, which may know it, does not answer.
         """
         grant = self.remembered(authorization)
         if grant is None and self._accounts is not None:

@@ -18,6 +18,7 @@ from penstock_node.access.methods import RULES, Rule
 
 EVERYBODY = "anyone"
 """Who made a call where nobody is asked who he is, and no certificate tells it."""
+UNKNOWN = "unknown"
 
 
 class Gate:
@@ -114,8 +115,9 @@ class Gate:
     ) -> None:
         """Write what became of a call into the record."""
         rule = self.rule(method)
+        unknown = who if self.callers is None else UNKNOWN
         self.audit.note(
-            who=grant.name if grant else who,
+            who=grant.name if grant else unknown,
             role=str(grant.role) if grant else "",
             peer=peer,
             method=method.replace("/", "."),

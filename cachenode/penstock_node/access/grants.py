@@ -28,6 +28,10 @@ class Role(IntEnum):
         return self.name.lower()
 
 
+ROLES = {str(role): role for role in (Role.READER, Role.WRITER, Role.OPERATOR)}
+"""Those that a token may be given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What somebody may do who has shown a credential."""

@@ -41,7 +41,9 @@ SHOWN = _keys(
     "insecure log_format log_level allow_file_roots.* weight zone join_after s3_domain s3_auth "
     "s3_trusted_networks.* hub_volumes.* admin_open inflight_max catalog mirror_of settings.* "
     "etcd.endpoints.* etcd.ca etcd.cert etcd.key tls.cert tls.key tls.ca auth.tokens_file "
-    "auth.audit_file socket_auth "
+    "auth.audit_file auth.kubernetes.audience auth.kubernetes.kubeconfig "
+    "auth.kubernetes.grants.*.service_account auth.kubernetes.grants.*.namespace "
+    "auth.kubernetes.grants.*.role auth.kubernetes.grants.*.volumes.* socket_auth "
     "tiers.*.path tiers.*.capacity tiers.*.role tiers.*.free_floor tiers.*.read_only_path "
     "secrets.*.hosts.* s3_keys.*.volumes.* " + " ".join(f"volumes.*.{key}" for key in _VOLUME)
 )
