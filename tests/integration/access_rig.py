@@ -4,11 +4,13 @@ Calls are found where they are defined: methods in the stubs' descriptors, route
 applications, S3's operations in the gateway. A new one is tried without being named here.
 """
 
+import asyncio
 import contextlib
 import datetime
 import hashlib
 import http.client
 import importlib
+import json
 import pkgutil
 import tempfile
 import time
@@ -35,7 +37,7 @@ from penstock import bulk_http
 from penstock.errors import NotPermitted, PenstockError, Unauthenticated, from_name
 from penstock.etcd import Etcd
 from penstock.objects import ObjectId
-from penstock.ticket import Ticket, TicketKeys
+from penstock.ticket import Ticket, TicketKey, TicketKeys
 from penstock.wire import error_from_rpc
 from penstock_node.access.gate import Gate
 from penstock_node.access.node_tokens import NodeTokens
@@ -64,10 +66,11 @@ _ROLES = {"other volume": "operator", "expired": "operator"}
 class Rig:
     """Processes that ask for credentials, and a credential for each of `CALLERS`."""
 
+    directory: Path
     node: NodeProcess
     catalog: CatalogServer
     tokens: Mapping[str, str]
-    keys: TicketKeys
+    keys: Sequence[TicketKey]
     cluster_uid: str
 
     def header(self, caller: str) -> str:
@@ -80,7 +83,7 @@ class Rig:
         uid = "0" * 32 if kind == "another cluster's" else self.cluster_uid
         expires_at = round(now) + (-3600 if kind == "expired" else 600)
         subject = ObjectId(f"file:///{VOLUME}", "1", 10, 65536)
-        signed = self.keys.sign(Ticket(uid, VOLUME, subject, expires_at), now=now)
+        signed = TicketKeys(self.keys).sign(Ticket(uid, VOLUME, subject, expires_at), now=now)
         return f"{signed[:-4]}AAAA" if kind == "forged" else signed
 
 
@@ -106,12 +109,13 @@ def rig_of(directory: Path, etcd: EtcdServer) -> Iterator[Rig]:
     (origin / REPO / FILE).write_bytes(b"{}" + b" " * 8)
     known = [caller for caller in CALLERS if caller not in ("nobody", "wrong", "node")]
     tokens_file.write_text("\n\n".join(map(_entry, known)) + "\n")
-    auth = {"tokens_file": str(tokens_file)}
+    auth = {"tokens_file": str(tokens_file), "audit_file": str(directory / "audit.jsonl")}
     volume = {"url": f"file://{origin}", "writable": True}
     with contextlib.ExitStack() as stack:
         sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))
         config = {
             "auth": auth,
+            "log_level": "debug",
             "allow_file_roots": [str(origin)],
             "socket": f"{sockets}/node",
             "socket_auth": "token",
@@ -141,50 +145,52 @@ def rig_of(directory: Path, etcd: EtcdServer) -> Iterator[Rig]:
                 directory / "catalog",
                 etcd=etcd.endpoint,
                 cluster=name,
-                auth=auth,
+                auth={**auth, "audit_file": str(directory / "audit-of-catalog.jsonl")},
+                log_level="debug",
                 events_token={"file": str(secret)},
             )
         )
         running.wait_ready()
         keys, uid = _known_to(etcd, name)
         tokens = {caller: token_for(caller) for caller in CALLERS if caller != "nobody"}
-        own = NodeTokens("n9", keys=lambda: keys)
+        own = NodeTokens("n9", keys=lambda: TicketKeys(keys))
         tokens["node"] = own.authorization().removeprefix("Bearer ")
-        yield Rig(running, catalog, tokens, keys, uid)
+        yield Rig(directory, running, catalog, tokens, keys, uid)
 
 
 def _s3_key(access_key_id: str) -> dict[str, Any]:
     return {"access_key_id": access_key_id, "secret_access_key": {"env": "S3_SECRET"}}
 
 
-def _known_to(etcd: EtcdServer, cluster: str) -> tuple[TicketKeys, str]:
-    """Return the cluster's ticket keys and its uid, once it has formed."""
-    import asyncio
-    import json
+def values_of(etcd: EtcdServer, cluster: str) -> dict[str, bytes]:
+    """Return everything that etcd has of a cluster."""
 
-    async def look() -> tuple[TicketKeys, str]:
+    async def look() -> dict[str, bytes]:
         client = Etcd([etcd.endpoint], prefix=f"/penstock/v1/{cluster}/")
         try:
             entries = (await client.list("")).entries
         finally:
             await client.close()
-        keys = [
-            ticket_key_from_json(key.removeprefix(TICKET_KEYS), entry.value)
-            for key, entry in entries.items()
-            if key.startswith(TICKET_KEYS)
-        ]
-        placement = entries.get("placement")
-        uid = json.loads(placement.value)["cluster_uid"] if placement else ""
-        return TicketKeys(keys), uid
+        return {name: entry.value for name, entry in entries.items()}
 
-    found: list[tuple[TicketKeys, str]] = []
+    return asyncio.run(look())
+
+
+def _known_to(etcd: EtcdServer, cluster: str) -> tuple[list[TicketKey], str]:
+    """Return the cluster's ticket keys and its uid, once it has formed."""
+    found: dict[str, bytes] = {}
 
     def has_formed() -> bool:
-        found[:] = [asyncio.run(look())]
-        return bool(found[0][1]) and len(found[0][0]) > 0
+        found.update(values_of(etcd, cluster))
+        return "placement" in found and any(name.startswith(TICKET_KEYS) for name in found)
 
     wait_until(has_formed, deadline_s=30.0, what="the cluster has formed")
-    return found[0]
+    keys = [
+        ticket_key_from_json(name.removeprefix(TICKET_KEYS), value)
+        for name, value in found.items()
+        if name.startswith(TICKET_KEYS)
+    ]
+    return keys, str(json.loads(found["placement"])["cluster_uid"])
 
 
 # gRPC --------------------------------------------------------------------------------------
@@ -229,7 +235,7 @@ def minimal(descriptor: Descriptor, ticket: str) -> Message:
         elif field.name in simple and field.type == field.TYPE_STRING:
             setattr(message, field.name, simple[field.name])
         elif field.name == "list_services":
-            message.list_services = ""  # type: ignore[attr-defined] - reflection's request
+            message.list_services = ""  # type: ignore[attr-defined]  # of reflection
     return message
 
 
@@ -301,16 +307,15 @@ def admin_routes() -> dict[str, list[str]]:
     }
 
 
-def http_outcome(
+def http_answer(
     address: str, line: str, headers: Mapping[str, str], body: bytes = b""
-) -> tuple[int, str]:
-    """Ask, and return the status and the error's name."""
+) -> tuple[int, str, bytes]:
+    """Ask, and return the status, the error's name, and the body."""
     method, _, path = line.partition(" ")
     connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
     connection.request(method, path, body=body or None, headers=dict(headers))
     answer = connection.getresponse()
-    answer.read()
-    told = answer.status, answer.getheader("Penstock-Error", "")
+    told = answer.status, answer.getheader("Penstock-Error", ""), answer.read()
     connection.close()
     return told
 
@@ -320,7 +325,7 @@ def cell(status: int) -> str:
     return str(status) if status in (401, 403, 404, 405) else "yes"
 
 
-class _At(S3SigV4Auth):
+class _At(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
     """Signs as of another time."""
 
     def __init__(self, *args: Any, at: datetime.datetime) -> None:

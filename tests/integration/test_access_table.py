@@ -5,17 +5,27 @@ Write it anew with: WRITE_ACCESS_TABLE=1 pytest tests/integration/test_access_ta
 
 import os
 import re
+import stat
+import tarfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, cast, get_args
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
 from penstock.errors import PenstockError
 from penstock.host_calls import HostCalls
 from penstock.host_connection import HostConnections
 from penstock.membership.nodes import READING
+from penstock.rpc import Method
+from penstock_node.coordination.records import TICKET_KEYS
+from penstock_node.serve.hub.access import token_of as token_of_key
 from penstock_node.serve.hub.requests import Operation as HubOperation
+from penstock_node.serve.s3.access import Key
 from penstock_node.serve.s3.gateway import SERVED
 from penstock_node.testbed.etcd import EtcdServer
 from tests.integration.access_rig import (
@@ -23,13 +33,15 @@ from tests.integration.access_rig import (
     EVENTS_TOKEN,
     FILE,
     REPO,
+    S3_SECRET,
+    URL,
     VOLUME,
     Rig,
     admin_routes,
     bulk_paths,
     cell,
     grpc_outcome,
-    http_outcome,
+    http_answer,
     hub_headers,
     minimal,
     rig_of,
@@ -38,13 +50,19 @@ from tests.integration.access_rig import (
     served,
     services,
     told_by,
+    values_of,
 )
+from tests.integration.canaries import found_in
 
 PAGE = Path(__file__).parents[2] / "docs/security.md"
 BEGIN, END = "<!-- access table: begin -->", "<!-- access table: end -->"
 OF_CATALOG = ("penstock.v1.Catalog",)
 OF_KEYS = CALLERS[:5]
 """Keys of S3 have no role but this one."""
+READ_CALLS: list[Method[Any, Any]] = sorted(
+    cast("frozenset[Method[Any, Any]]", READING), key=lambda each: each.path
+)
+"""What is answered without gRPC too."""
 TICKETS = ("none", "forged", "another cluster's", "expired", "good")
 S3_CALLS = {
     "ListBuckets": "GET /",
@@ -97,14 +115,14 @@ def bulk_rows(rig: Rig) -> list[str]:
         cells = []
         for caller in CALLERS:
             shown = {"Authorization": rig.header(caller)} if rig.header(caller) else {}
-            cells.append(cell(http_outcome(address, f"GET {prefix}0", shown)[0]))
+            cells.append(cell(http_answer(address, f"GET {prefix}0", shown)[0]))
         rows.append(row(f"`GET {prefix}…`, and no ticket", cells))
-    for method in sorted(READING, key=lambda each: each.path):
+    for method in READ_CALLS:
         body = minimal(method.request.DESCRIPTOR, rig.ticket()).SerializeToString()
         cells = []
         for caller in CALLERS:
             shown = {"Authorization": rig.header(caller)} if rig.header(caller) else {}
-            status, _ = http_outcome(address, f"POST /v1/call{method.path}", shown, body)
+            status, _, _ = http_answer(address, f"POST /v1/call{method.path}", shown, body)
             cells.append(cell(status))
         rows.append(row(f"`POST /v1/call{method.path}`", cells))
     return rows
@@ -117,7 +135,7 @@ def ticket_rows(rig: Rig) -> list[str]:
         for kind in TICKETS:
             shown = {"Authorization": f"Penstock {rig.ticket(kind=kind)}"} if kind != "none" else {}
             headers = {**shown, "Penstock-If": "cached"}
-            status, error = http_outcome(rig.node.file.bulk_address, f"GET {prefix}0", headers)
+            status, error, _ = http_answer(rig.node.file.bulk_address, f"GET {prefix}0", headers)
             cells.append("yes" if error == "NotCached" else cell(status))
         rows.append(row(f"`GET {prefix}…`", cells))
     return rows
@@ -126,11 +144,10 @@ def ticket_rows(rig: Rig) -> list[str]:
 def host_rows(rig: Rig) -> list[str]:
     """The socket, with ``socket_auth = "token"``."""
     rows = []
-    for method in sorted(READING, key=lambda each: each.path):
+    for method in READ_CALLS:
         cells = []
         for caller in CALLERS:
-            header = rig.header(caller)
-            connections = HostConnections(authorization=(lambda shown=header: shown))
+            connections = HostConnections(authorization=partial(rig.header, caller))
             request = minimal(method.request.DESCRIPTOR, rig.ticket())
             try:
                 HostCalls(connections).call(rig.node.file.socket, method, request)
@@ -151,7 +168,7 @@ def admin_rows(rig: Rig, process: str, address: str) -> list[str]:
         cells = []
         for caller in CALLERS:
             shown = {"Authorization": rig.header(caller)} if rig.header(caller) else {}
-            cells.append(cell(http_outcome(address, asked, shown)[0]))
+            cells.append(cell(http_answer(address, asked, shown)[0]))
         rows.append(row(f"`{line}`", cells))
     return rows
 
@@ -160,7 +177,7 @@ def s3_rows(rig: Rig) -> list[str]:
     address, rows = rig.node.file.s3_address, []
     for name, line in {**S3_CALLS, **S3_WRITES}.items():
         cells = [
-            cell(http_outcome(address, line, s3_headers(address, line, caller))[0])
+            cell(http_answer(address, line, s3_headers(address, line, caller))[0])
             for caller in OF_KEYS
         ]
         rows.append(row(f"`{name}`", cells))
@@ -172,7 +189,7 @@ def s3_rows(rig: Rig) -> list[str]:
                 cells.append("")
                 continue
             headers = {**hub_headers(caller), "Content-Type": "application/json"}
-            cells.append(cell(http_outcome(address, line, headers, body)[0]))
+            cells.append(cell(http_answer(address, line, headers, body)[0]))
         rows.append(row(f"hub: {operation}", cells))
     return rows
 
@@ -207,7 +224,7 @@ def test_every_service_that_is_defined_is_tried(rig: Rig) -> None:
 
 def test_every_operation_of_s3_and_of_the_hub_is_tried() -> None:
     assert set(re.split(r", | and ", SERVED)) == set(S3_CALLS)
-    assert set(HUB_CALLS) == set(HubOperation.__args__)
+    assert set(HUB_CALLS) == set(get_args(HubOperation))
 
 
 def test_the_page_says_who_may_do_what_as_the_processes_do(tables: str) -> None:
@@ -256,6 +273,90 @@ def test_a_higher_role_may_do_what_a_lower_may(tables: str) -> None:
 def test_the_catalog_hears_events_of_who_has_its_token(rig: Rig) -> None:
     headers = {"Authorization": f"Bearer {EVENTS_TOKEN}"}
 
-    status, _ = http_outcome(rig.catalog.admin_address, "POST /events", headers, b'{"Records": []}')
+    status, _, _ = http_answer(
+        rig.catalog.admin_address, "POST /events", headers, b'{"Records": []}'
+    )
 
     assert status == 200
+
+
+# What stands where ------------------------------------------------------------------------
+
+
+def secrets_of(rig: Rig) -> dict[str, str | bytes]:
+    """Return every secret that anybody has shown or been given."""
+    key = Key("k", "KEYOFALL", S3_SECRET)
+    return {
+        **{f"token of {caller}": token for caller, token in rig.tokens.items()},
+        "secret of S3": S3_SECRET,
+        "token of a hub's client": token_of_key(key).rpartition(".")[2],
+        "token of events": EVENTS_TOKEN,
+        "ticket": rig.ticket(),
+        **{f"ticket key {key.id}": key.secret for key in rig.keys},
+    }
+
+
+VERBS: Sequence[Sequence[str]] = (
+    ("status",),
+    ("ls", f"penstock://{VOLUME}/"),
+    ("stat", f"penstock://{VOLUME}/nothing"),
+    ("read", URL),
+    ("locate", URL),
+    ("warmup", URL),
+    ("trace", "--slow"),
+    ("doctor",),
+    ("volume", "ls"),
+    ("volume", "add", "new", "s3://new/", "--option", f"secret_access_key={S3_SECRET}"),
+    ("settings", "get"),
+    ("tickets", "ls"),
+    ("tickets", "rotate", "--revoke"),
+    ("pins",),
+)
+
+
+def said_by_verbs(rig: Rig) -> dict[str, bytes]:
+    """Run verbs, with a good token and with a wrong one."""
+    said, runner = {}, CliRunner()
+    for caller in ("operator", "wrong"):
+        env = {"PENSTOCK_ADDRESS": rig.node.address, "PENSTOCK_TOKEN": rig.tokens[caller]}
+        for words in VERBS:
+            for more in ((), ("--json",)):
+                result = runner.invoke(app, [*words, *more], env=env)
+                told = f"{result.output} {result.stderr} {result.exception!r}"
+                said[f"{' '.join(words)} by {caller} {more}"] = told.encode()
+    bundle = rig.directory / "bundle.tar.gz"
+    env["PENSTOCK_TOKEN"] = rig.tokens["operator"]
+    result = runner.invoke(app, ["support-bundle", "-o", str(bundle)], env=env)
+    assert result.exit_code == 0, result.output
+    with tarfile.open(bundle) as archive:
+        for each in archive.getmembers():
+            file = archive.extractfile(each)
+            said[each.name] = file.read() if file else b""
+    checked = runner.invoke(app, ["config", "check", str(rig.node.config_file)])
+    return {**said, "config check": f"{checked.output} {checked.stderr}".encode()}
+
+
+def test_no_credential_stands_anywhere_but_where_it_belongs(
+    rig: Rig, tables: str, etcd: EtcdServer
+) -> None:
+    secrets = secrets_of(rig)
+    places = {
+        "node log": rig.node.process.log.read_bytes(),
+        "catalog log": rig.catalog.process.log.read_bytes(),
+        **{path.name: path.read_bytes() for path in rig.directory.glob("audit*")},
+        **said_by_verbs(rig),
+    }
+    for name, value in values_of(etcd, "access-table").items():
+        if not name.startswith(TICKET_KEYS):
+            places[f"etcd {name}"] = value
+    header = {"Authorization": rig.header("operator")}
+    for path in ("/", "/metrics", "/api/cluster", "/api/overview", "/api/history"):
+        places[f"node {path}"] = http_answer(rig.node.file.admin_address, f"GET {path}", header)[2]
+    places["catalog metrics"] = http_answer(rig.catalog.admin_address, "GET /metrics", header)[2]
+
+    found = {place: names for place, data in places.items() if (names := found_in(data, secrets))}
+    assert found == {}
+    assert len(places["node log"]) > 1_000, "it has said what went on"
+    assert any(name.startswith("audit") and places[name] for name in places)
+    view = (rig.node.state_dir / "view.json").stat()
+    assert stat.S_IMODE(view.st_mode) == 0o600, "ticket keys are in it"
