@@ -37,6 +37,7 @@ from penstock import bulk_http
 from penstock.errors import NotPermitted, PenstockError, Unauthenticated, from_name
 from penstock.etcd import Etcd
 from penstock.objects import ObjectId
+from penstock.rpc import OPEN
 from penstock.ticket import Ticket, TicketKey, TicketKeys
 from penstock.wire import error_from_rpc
 from penstock_node.access.gate import Gate
@@ -247,10 +248,15 @@ def grpc_outcome(
         answers = _ask(channel, method, request, header)
     except grpc.RpcError as error:
         return told_by(error_from_rpc(error, target="it"))
-    for answer in answers:
-        if method.full_name.endswith(".Cache.Open"):  # Each url has its own.
-            return told_by(from_name(answer.results[0].error.name, ""))
-    return "yes"
+    name = f"/{method.containing_service.full_name}/{method.name}"
+    return let_in(name, answers[0]) if answers else "yes"
+
+
+def let_in(path: str, answer: Any) -> str:
+    """Return the cell of an answer: of an `Open`, each url has its own."""
+    if path != OPEN.path:
+        return "yes"
+    return told_by(from_name(answer.results[0].error.name, ""))
 
 
 def _ask(

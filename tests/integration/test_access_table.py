@@ -43,6 +43,7 @@ from tests.integration.access_rig import (
     grpc_outcome,
     http_answer,
     hub_headers,
+    let_in,
     minimal,
     rig_of,
     row,
@@ -122,8 +123,10 @@ def bulk_rows(rig: Rig) -> list[str]:
         cells = []
         for caller in CALLERS:
             shown = {"Authorization": rig.header(caller)} if rig.header(caller) else {}
-            status, _, _ = http_answer(address, f"POST /v1/call{method.path}", shown, body)
-            cells.append(cell(status))
+            line = f"POST /v1/call{method.path}"
+            status, _, told = http_answer(address, line, shown, body)
+            answer = method.response.FromString(told) if status == 200 else None
+            cells.append(cell(status) if answer is None else let_in(method.path, answer))
         rows.append(row(f"`POST /v1/call{method.path}`", cells))
     return rows
 
@@ -150,8 +153,8 @@ def host_rows(rig: Rig) -> list[str]:
             connections = HostConnections(authorization=partial(rig.header, caller))
             request = minimal(method.request.DESCRIPTOR, rig.ticket())
             try:
-                HostCalls(connections).call(rig.node.file.socket, method, request)
-                cells.append("yes")
+                answer = HostCalls(connections).call(rig.node.file.socket, method, request)
+                cells.append(let_in(method.path, answer))
             except PenstockError as error:
                 cells.append(told_by(error))
             connections.close()
