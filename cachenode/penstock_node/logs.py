@@ -120,10 +120,9 @@ def _said_by(lines: LogLines, writer: Any, _method: str, event: Event) -> Event:
 def _limited(limit: RepeatLimit, _writer: Any, _method: str, event: Event) -> Event:
     """Leave out what was said too often; the next line of its kind tells how much that was.
 
-    Nothing of what somebody did who may: a record has no gaps.
+    Nothing of the record of what operators did, which looks to that itself.
     """
-    is_record = event.get("event") == AUDIT and event["level"] == "info"
-    if event["level"] == "debug" or is_record:
+    if event["level"] == "debug" or event.get("event") == AUDIT:
         return event
     verdict = limit.judge(event["logger"], event["level"], str(event.get("event")))
     if not verdict.is_said:

@@ -45,6 +45,7 @@ def one_node(
     *,
     chunk_bytes: int,
     config: dict[str, Any] | None = None,
+    token: str = "",
 ) -> Iterator[OneNode]:
     """Start a node with no objects yet; it ends with the block.
 
@@ -53,6 +54,7 @@ def one_node(
         tiers: Of the node.
         chunk_bytes: The size of chunks.
         config: More of the node's own.
+        token: What is shown to it, where it asks for one.
     """
     origin = directory / "origin"
     origin.mkdir()
@@ -64,5 +66,6 @@ def one_node(
             etcd=None,
             settings={"chunk_size": chunk_bytes},
             volumes={"data": {"url": f"file://{origin}/"}},
+            token=token,
         ) as cluster:
             yield OneNode(cluster["node"], origin)

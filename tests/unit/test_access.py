@@ -3,8 +3,11 @@
 import asyncio
 import base64
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +18,17 @@ from google.protobuf.descriptor import Descriptor
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
+from penstock import v1
 from penstock.errors import InvalidConfiguration, NodeUnavailable, NotPermitted, Unauthenticated
 from penstock.objects import ObjectId
 from penstock.ticket import LEEWAY_S, Ticket, TicketKey, TicketKeys
 from penstock.v1 import (
     cache_pb2,
     catalog_pb2,
-    diagnosis_pb2,
     handover_pb2,
-    host_pb2,
     operator_pb2,
-    overview_pb2,
-    placement_pb2,
     put_pb2,
-    reuse_pb2,
     support_pb2,
-    trace_pb2,
     warmup_pb2,
 )
 from penstock.volumes import Volume, Volumes
@@ -49,27 +47,19 @@ from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config_keys import KubernetesGrantSection
 from penstock_node.config_tokens import read_tokens
 from penstock_node.kubernetes.reviews import ServiceAccount
+from penstock_node.log_limits import ALIKE_MAX
 from penstock_node.metrics import scrape
 
 NOW = 1_800_000_000.0
-PROTOS = (
-    cache_pb2,
-    catalog_pb2,
-    diagnosis_pb2,
-    handover_pb2,
-    host_pb2,
-    operator_pb2,
-    overview_pb2,
-    placement_pb2,
-    put_pb2,
-    reuse_pb2,
-    support_pb2,
-    trace_pb2,
-    warmup_pb2,
-)
+PROTOS = [
+    importlib.import_module(f"penstock.v1.{found.name}")
+    for found in pkgutil.iter_modules(v1.__path__)
+    if found.name.endswith("_pb2")
+]
 REQUESTS: Mapping[str, Descriptor] = {
     f"{service.name}/{method.name}": method.input_type
     for proto in PROTOS
+    if proto.DESCRIPTOR.package == "penstock.v1"
     for service in proto.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -442,6 +432,30 @@ def test_the_record_is_a_line_of_json_for_each_call_and_bounded(tmp_path: Path) 
     assert (lines[0]["who"], lines[0]["method"]) == ("alice", "Operator.Evict")
     assert len(lines[1]["about"]) == NAMES_MAX + 1
     assert max(map(len, lines[1]["about"])) == 200
+
+
+def test_refusals_that_repeat_do_not_fill_a_disk_and_what_was_done_is_never_left_out(
+    tmp_path: Path,
+) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+
+    for outcome in ("refused: Unauthenticated", "done"):
+        for _ in range(ALIKE_MAX + 20):
+            audit.note(
+                who="unknown",
+                role="",
+                peer="p",
+                method="Operator.Forget",
+                about=[],
+                outcome=outcome,
+            )
+    audit.close()
+
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert Counter(line["outcome"].partition(":")[0] for line in lines) == {
+        "refused": ALIKE_MAX,
+        "done": ALIKE_MAX + 20,
+    }
 
 
 def test_a_record_that_cannot_be_written_keeps_a_process_from_starting(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A record of what writers and operators did, or were refused.
 
-Responsible for: one line for each such call, in the log and if wanted in a file of its own.
+Responsible for: one line for each such call, in the log and if wanted in a file of its own. Of
+refusals, which anybody can cause, those alike are left out after the first of a minute.
 Not responsible for: which calls are noted (`methods`).
 """
 
@@ -15,8 +16,11 @@ from pathlib import Path
 import structlog
 
 from penstock.errors import InvalidConfiguration
+from penstock_node.log_limits import RepeatLimit
 
 EVENT = "audit"
+REFUSED = "refused"
+"""How the outcome of a call begins that was not let through."""
 NAMES_MAX = 10
 """Of what a call concerns, in one line."""
 NAME_CHARACTERS_MAX = 200
@@ -39,6 +43,7 @@ class Audit:
             InvalidConfiguration: It cannot be written.
         """
         self._file = _AuditFile(path) if path is not None else None
+        self._limit = RepeatLimit()
 
     def note(
         self, *, who: str, role: str, peer: str, method: str, about: Iterable[str], outcome: str
@@ -61,7 +66,13 @@ class Audit:
             "about": _bounded(about),
             "outcome": outcome,
         }
-        write = _log.warning if outcome.startswith("refused") else _log.info
+        write = _log.info
+        if outcome.startswith(REFUSED):
+            verdict = self._limit.judge(who, method)
+            if not verdict.is_said:
+                return
+            line["left_out"] = verdict.left_out
+            write = _log.warning
         write(EVENT, **line)
         if self._file is not None:
             self._file.write(line)

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from penstock.errors import PenstockError
+from penstock_node.access.audit import REFUSED
 from penstock_node.access.gate import EVERYBODY, Gate
 from penstock_node.access.grants import CALLER, Grant
 from penstock_node.serve.rpc import Context, abort
@@ -75,7 +76,7 @@ class Gated:
     ) -> None:
         rule = self._gate.rule(method)
         if rule is not None and rule.is_recorded and isinstance(error, PenstockError):
-            self._note(method, request, context, grant, f"refused: {error.name}")
+            self._note(method, request, context, grant, f"{REFUSED}: {error.name}")
 
     @contextlib.contextmanager
     def _noted(

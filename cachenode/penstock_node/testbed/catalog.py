@@ -21,13 +21,13 @@ class CatalogServer:
     """One catalog. As a context manager it starts it, and stops it at the end."""
 
     def __init__(
-        self, directory: Path, *, etcd: str | Mapping[str, Any], cluster: str, **keys: Any
+        self, directory: Path, *, etcd: str | Mapping[str, Any] | None, cluster: str, **keys: Any
     ) -> None:
         """Write its configuration; nothing starts yet.
 
         Args:
             directory: Holds its configuration, state and log.
-            etcd: An endpoint, or the table ``[etcd]``.
+            etcd: An endpoint, or the table ``[etcd]``; None: it is on its own.
             cluster: Whose catalog it is.
             keys: More of its configuration.
         """
@@ -35,13 +35,14 @@ class CatalogServer:
         self.state_dir = directory / "state"
         self.state_dir.mkdir(mode=0o700, exist_ok=True)
         config_file = directory / "catalog.toml"
-        own: Mapping[str, Any] = {
+        own: dict[str, Any] = {
             "cluster": cluster,
             "state_dir": str(self.state_dir),
             "grpc_port": 0,
             "admin_port": 0,
-            "etcd": {"endpoints": [etcd]} if isinstance(etcd, str) else etcd,
         }
+        if etcd is not None:
+            own["etcd"] = {"endpoints": [etcd]} if isinstance(etcd, str) else etcd
         config_file.write_text(to_toml({**own, **keys}))
         self.process = Process(
             [sys.executable, "-m", "penstock", "catalog", "--config", config_file],
