@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,7 @@ def test_health_is_open_and_reflection_is_for_readers(world: World) -> None:
 # The admin port.
 
 
-def fetched(address: str, path: str, authorization: str | None) -> tuple[int, Mapping[str, str]]:
+def fetched(address: str, path: str, authorization: str | None) -> tuple[int, "Message[str, str]"]:
     headers = {"Authorization": authorization} if authorization else {}
     asked = urllib.request.Request(f"http://{address}{path}", headers=headers)
     try:

@@ -35,6 +35,7 @@ from penstock_node.testbed.etcd import EtcdServer, etcd_binary
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.postgres import PostgresServer
 from penstock_node.testbed.processes import free_port, wait_until
+from tests.integration import canaries
 from tests.integration.test_etcd_security import etcdctl
 
 SECRETS = {
@@ -77,19 +78,9 @@ class Site:
         return CliRunner().invoke(app, command, env=env, catch_exceptions=False)
 
 
-def forms_of(secret: str) -> set[bytes]:
-    """Return what a secret may look like where somebody has encoded it."""
-    raw = secret.encode()
-    # Of base64 the middle, whatever stands before and after it.
-    shifted = (base64.b64encode(b"x" * at + raw)[4 * at // 3 + 2 : -4] for at in range(3))
-    return {raw, raw.hex().encode(), urllib.parse.quote(secret).encode(), *shifted}
-
-
 def found_in(data: bytes) -> list[str]:
     """Return which secrets are in some bytes."""
-    return [
-        name for name, secret in SECRETS.items() if any(form in data for form in forms_of(secret))
-    ]
+    return canaries.found_in(data, SECRETS)
 
 
 def test_secrets_are_found_where_they_are() -> None:
