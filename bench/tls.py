@@ -31,6 +31,8 @@ MIB = 1024 * 1024
 PLAIN_BULK, TLS_BULK = "bulk", "bulk, TLS"
 PLAIN_GRPC, TLS_GRPC = "gRPC", "gRPC, TLS"
 REPLACED_EACH_S = 1.0
+TRUSTED = 5
+"""Authorities: two to come, one that signs, two before it."""
 
 Connect: TypeAlias = Callable[[], penstock.Cache]
 
@@ -104,16 +106,16 @@ def read_on(connect: Connect, expected: bytes, stop: threading.Event) -> Tally:
 def replace_certificates(files: TlsFiles, count: int) -> None:
     """Replace them once a second; every second time their authority goes on to the next one.
 
-    The next authority is trusted two replacements before anybody shows what it signed, and the
-    last one for two after: so long at most a process may take to look.
+    An authority is trusted for some replacements before anybody shows what it signed, and after:
+    so long may it take until a process looks, and until a connection stands.
     """
-    old, now, following = files.authority, files.authority, files.new_authority()
+    trusted = [files.authority, *(files.new_authority() for _ in range(2))]
     for number in rounds(count, "replacing certificates"):
         begun = time.monotonic()
         if number % 2 == 0:
-            old, now, following = now, following, files.new_authority()
-        files.trust(*dict.fromkeys((old, now, following)))
-        files.show(now if number % 2 else old)
+            trusted = [*trusted[-(TRUSTED - 1) :], files.new_authority()]
+            files.trust(*trusted)
+        files.show(trusted[-3])
         time.sleep(max(0.0, REPLACED_EACH_S - (time.monotonic() - begun)))
 
 

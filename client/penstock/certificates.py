@@ -15,14 +15,14 @@ from pathlib import Path
 
 from penstock.errors import InvalidConfiguration
 
-LOOK_S = 1.0
+LOOK_S = 0.25
 """Between looks at the files."""
-AGAIN_S = 0.1
+AGAIN_S = 0.05
 """After files that do not fit together, and twice as long after each time that they still do not:
 somebody may be in the middle of replacing them."""
 TOLD_AFTER = 3
 """After so many such looks it is said."""
-START_TRIES = 8
+START_TRIES = 16
 """Looks that a process may take when it starts, `AGAIN_S` apart."""
 
 _log = logging.getLogger(__name__)
