@@ -50,7 +50,7 @@ def main() -> None:
         if is_mounted_apart(path, host_path, Path("/proc/self/mountinfo").read_text()):
             give(Path(path), uid, gid, mode=_MODE_OF_OURS)
         else:
-            print(  # noqa: T201
+            print(
                 f"{host_path} is on the machine's root disk: its own disk is not mounted, and the "
                 f"node goes on without it. Mount it and delete this pod, or set requireMount: "
                 f"false for this tier.",
