@@ -25,13 +25,50 @@ FIRST = "docs/guide/first-cluster.md"
 EXAMPLES = "examples/README.md"
 GUIDE = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/guide/*.md"))]
 PAGES = [*(page for page in GUIDE if page != FIRST), EXAMPLES]
-WITHOUT_COMMANDS = {"docs/guide/when-not.md"}
+WITHOUT_COMMANDS = {
+    "docs/guide/when-not.md",
+    "docs/guide/kubernetes.md",
+    "docs/guide/systemd.md",
+}
 WITH_DATABASE = {"docs/guide/catalog.md"}
 WITH_FAR_REGION = {"docs/guide/catalog.md"}
 WITH_PIPELINES = {"docs/guide/stable-diffusion.md"}
 NOT_RUN = {
     ("docs/guide/catalog.md", "mc admin config set store notify_webhook:penstock \\"): (
         "tests/integration/test_catalog_events.py::test_words_of_minio_and_of_sns_are_understood"
+    ),
+    (
+        "docs/guide/kubernetes.md",
+        "docker buildx build --platform linux/amd64,linux/arm64 "
+        "--tag registry.example.com/penstock:0.1.0 --push .",
+    ): "tests/integration/test_container.py::test_what_the_image_has_starts_a_node",
+    ("docs/guide/kubernetes.md", "kubectl create namespace gpu"): (
+        "tests/integration/test_chart.py::test_what_pods_name_is_there"
+    ),
+    (
+        "docs/guide/kubernetes.md",
+        "helm upgrade --install penstock helm/penstock --namespace gpu --values values.yaml",
+    ): (
+        "tests/integration/test_chart_processes.py::"
+        "test_pods_get_ready_by_their_probes_and_are_a_cluster"
+    ),
+    (
+        "docs/guide/kubernetes.md",
+        "kubectl drain gpu-17 --ignore-daemonsets --delete-emptydir-data",
+    ): "tests/integration/test_chart.py::test_nodes_start_with_their_configuration",
+    (
+        "docs/guide/systemd.md",
+        "python3 -m venv /opt/penstock && /opt/penstock/bin/pip install 'penstock[node,catalog]'",
+    ): (
+        "tests/integration/test_systemd_units.py::"
+        "test_directories_and_users_are_made_as_systemd_reads_them"
+    ),
+    ("docs/guide/systemd.md", "mkdir -p /mnt/penstock/nvme0"): (
+        "tests/integration/test_systemd_units.py::"
+        "test_whom_services_run_as_and_what_they_expect_is_made"
+    ),
+    ("docs/guide/systemd.md", "systemctl daemon-reload"): (
+        "tests/integration/test_systemd_units.py::test_systemd_understands_every_line"
     ),
     ("docs/guide/sglang.md", "python -m sglang.launch_server \\"): (
         "tests/integration/test_s3_clients.py::test_runais_streamer_brings_every_tensor"

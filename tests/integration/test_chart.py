@@ -20,10 +20,12 @@ from penstock_node.config_catalog import CatalogConfig
 from penstock_node.config_keys import NodeKeys
 from penstock_node.config_sections import AuthSection, TlsSection
 from penstock_node.testbed.cluster import to_toml
+from tests.docs.pages import read_page
 from tests.integration.chart import (
     CHART,
     EXAMPLES,
     NAMESPACE,
+    ROOT,
     VALUES,
     Manifest,
     Rendered,
@@ -487,3 +489,19 @@ def test_the_notes_say_how_to_look_and_what_is_not_safe() -> None:
 def test_the_readme_has_every_value_as_it_is() -> None:
     """Written by `python tools/chart_readme.py`."""
     assert with_table(README.read_text()) == README.read_text()
+
+
+def test_the_values_that_the_guide_shows_are_taken() -> None:
+    page = "docs/guide/kubernetes.md"
+    shown = {
+        block.use.file: yaml.safe_load(block.text)
+        for block in read_page(ROOT / page, name=page)
+        if block.use.file
+    }
+    assert set(shown) == {"values.yaml", "secure.yaml"}
+
+    plain = render(shown["values.yaml"])
+    secure = render({**shown["values.yaml"], "insecure": False, **shown["secure.yaml"]})
+
+    assert "penstock-gpu" in plain.of_kind("DaemonSet")
+    assert "WARNING" not in secure.notes
