@@ -84,6 +84,9 @@ class Cluster:
         self._volumes = Volumes()
         self.copies = Copies()
         self.pins: Mapping[str, Pin] = {}
+        self.gone_at: Mapping[str, float] = {}
+        """When machines of nodes that are being drained stop, where that is known, in seconds
+        since 1970."""
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
         self._clock, self._monotonic = clock, monotonic
@@ -140,6 +143,11 @@ class Cluster:
                 self._seen_volumes = state.volumes
                 self._volumes = _volumes(state)
             self.pins = state.pins
+            self.gone_at = {
+                node: override.gone_at
+                for node, override in state.weights.items()
+                if override.purpose == "drain" and override.gone_at
+            }
             self.copies = Copies.of_volumes(self.settings.replicas, self._volumes)
             if state.placement is not None:
                 view = state.to_view(self.name)

@@ -31,6 +31,7 @@ from penstock_node.config_values import (
     LogLevel,
     ParsedNetwork,
     Port,
+    PositiveDuration,
     Role,
     S3Auth,
     SecretHost,
@@ -38,12 +39,24 @@ from penstock_node.config_values import (
     Size,
     SizeFromZero,
     SocketPath,
+    Taint,
     Weight,
 )
 from penstock_node.inflight import BYTES_MAX_DEFAULT
 
 ENVIRONMENT_PREFIX = "PENSTOCK_"
 ENVIRONMENT_DELIMITER = "__"
+
+DRAIN_TAINTS: tuple[tuple[str, float | None], ...] = (
+    ("ToBeDeletedByClusterAutoscaler", None),
+    ("karpenter.sh/disrupted", None),
+    ("karpenter.sh/disruption", None),
+    ("aws-node-termination-handler/spot-itn", 120.0),
+    ("aws-node-termination-handler/asg-lifecycle-termination", None),
+    ("aws-node-termination-handler/scheduled-maintenance", None),
+    ("cloud.google.com/impending-node-termination", 30.0),
+)
+"""What means that a machine stops, with autoscalers and on clouds, and in how many seconds."""
 
 _REFERENCE_FORMS = 'want { env = "NAME" } or { file = "PATH" }'
 
@@ -115,6 +128,42 @@ class AuthSection(Section):
     """Bearer tokens."""
 
     tokens_file: AbsolutePath
+
+
+class DrainTaintSection(Section):
+    """A taint that has this node drained, and how long the machine is there from then on. A text
+    in its place is the taint alone. By default those of spot notices and of autoscalers: see the
+    guide."""
+
+    taint: Taint
+    """``key``, ``key=value``, ``key:effect`` or ``key=value:effect``."""
+    within: PositiveDuration | None = None
+    """By default ``drain_within``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        return {"taint": value} if isinstance(value, str) else value
+
+
+class KubernetesSection(Section):
+    """The Node object of the machine that this node runs on, which is watched: what means that
+    the machine stops has this node drained, and the end of that puts it back. Needs the extra
+    ``kubernetes``."""
+
+    node_name: Annotated[str, Field(min_length=1, max_length=253)]
+    """The Node's. In a pod from ``spec.nodeName``, by ``PENSTOCK_KUBERNETES__NODE_NAME``."""
+    drain_on_cordon: bool = True
+    """Whether ``kubectl cordon``, and so ``kubectl drain``, has this node drained."""
+    drain_taints: tuple[DrainTaintSection, ...] = tuple(
+        DrainTaintSection(taint=taint, within=within) for taint, within in DRAIN_TAINTS
+    )
+    """See there."""
+    drain_within: PositiveDuration = 120.0
+    """How long the machine is there after a cordon, or a taint that says nothing else: hand-over
+    is as fast as that asks for, within bounds, and what is read most goes first."""
+    kubeconfig: AbsolutePath | None = None
+    """A file as `kubectl` has it, for a node that runs in no pod."""
 
 
 class S3KeySection(Section):
@@ -279,6 +328,8 @@ class NodeKeys(SharedKeys):
     catalog: Address = ""
     """Where the catalog answers, as ``host:port``, in a cluster without etcd; with it the catalog
     is found there."""
+    kubernetes: KubernetesSection | None = None
+    """None: nothing is watched."""
     settings: SettingsTable = {}
     tiers: tuple[TierSection, ...] = ()
 

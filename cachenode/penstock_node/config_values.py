@@ -33,6 +33,10 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]{3,128}")
 _DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+_TAINT = re.compile(
+    r"([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,62}(=[A-Za-z0-9._-]{0,63})?"
+    r"(:(NoSchedule|PreferNoSchedule|NoExecute))?"
+)
 _SECRET_HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 
 
@@ -127,6 +131,12 @@ def _checked_socket(path: str) -> str:
     return path
 
 
+def _checked_taint(text: str) -> str:
+    if not _TAINT.fullmatch(text):
+        raise ValueError(f"{text!r}: want key, key=value, key:effect or key=value:effect")
+    return text
+
+
 def _parsed_network(value: Any) -> Any:
     try:
         return ipaddress.ip_network(value) if isinstance(value, str) else value
@@ -152,6 +162,7 @@ def _checked_endpoint(endpoint: str) -> str:
 Size: TypeAlias = Annotated[int, BeforeValidator(_parsed_size), Field(gt=0)]
 SizeFromZero: TypeAlias = Annotated[int, BeforeValidator(_parsed_size), Field(ge=0)]
 Duration: TypeAlias = Annotated[float, BeforeValidator(_parsed_duration), Field(ge=0)]
+PositiveDuration: TypeAlias = Annotated[float, BeforeValidator(_parsed_duration), Field(gt=0)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535)]
 Host: TypeAlias = Annotated[str, AfterValidator(_checked_host)]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -165,4 +176,5 @@ Domain: TypeAlias = Annotated[str, AfterValidator(_checked_domain)]
 Address: TypeAlias = Annotated[str, AfterValidator(_checked_address)]
 AccessKey: TypeAlias = Annotated[str, AfterValidator(_checked_access_key)]
 Endpoint: TypeAlias = Annotated[str, AfterValidator(_checked_endpoint)]
+Taint: TypeAlias = Annotated[str, AfterValidator(_checked_taint)]
 SettingsTable: TypeAlias = Annotated[dict[str, Any], AfterValidator(_checked_settings)]

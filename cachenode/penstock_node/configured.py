@@ -6,6 +6,7 @@ take. Nothing is started here.
 
 import json
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
@@ -20,6 +21,9 @@ from penstock_node.identity import incarnation, machine_id
 from penstock_node.node_file import NodeFile
 from penstock_node.origin import SecretSettings
 from penstock_node.store.tier import Tier
+
+if TYPE_CHECKING:
+    from penstock_node.kubernetes.upkeep import Upkeep
 
 
 def refuse_what_is_missing(config: LoadedKeys) -> None:
@@ -88,8 +92,32 @@ def defaults(config: NodeConfig) -> ClusterDefaults:
     )
 
 
+async def upkeep(config: NodeConfig) -> "Upkeep | None":
+    """Return what Kubernetes has the node do, as far as it is known now; None without it.
+
+    Raises:
+        InvalidConfiguration: The extra is not installed, or this is no pod and no file is named.
+    """
+    section = config.kubernetes
+    if section is None:
+        return None
+    try:
+        from penstock_node.kubernetes.asked import upkeep_of
+    except ImportError as error:
+        raise InvalidConfiguration(
+            f"[kubernetes]: {error.name} is not installed: pip install 'penstock[kubernetes]'"
+        ) from error
+    made = upkeep_of(section, state_dir=config.state_dir)
+    await made.look()
+    return made
+
+
 def announcement(
-    config: NodeConfig, node_id: str, bound: NodeFile, *, capacity_bytes: int
+    config: NodeConfig,
+    node_id: str,
+    bound: NodeFile,
+    capacity_bytes: int,
+    upkeep: "Upkeep | None",
 ) -> Announcement:
     """Return what a node tells the others of itself.
 
@@ -98,12 +126,13 @@ def announcement(
         node_id: Its id.
         bound: Where it serves.
         capacity_bytes: What its disks can own.
+        upkeep: What Kubernetes says of its machine.
     """
     return Announcement(
         member=Member(
             id=node_id,
             host=config.advertise_host,
-            zone=config.zone,
+            zone=config.zone or (upkeep.zone if upkeep else ""),
             grpc_address=bound.grpc_address,
             bulk_address=bound.bulk_address,
             admin_address=bound.admin_address,
@@ -116,6 +145,7 @@ def announcement(
         owned_capacity_bytes=capacity_bytes,
         join_after_s=config.join_after,
         weight=None if config.weight == "auto" else config.weight,
+        taken_out=upkeep.taken_out if upkeep and config.owned_capacity_bytes else None,
     )
 
 

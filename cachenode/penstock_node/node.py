@@ -110,6 +110,7 @@ class Node:
         self._claim()
         self._open_store()
         self.ports = Ports(self.config, self.id, self._stack)
+        self.upkeep = await configured.upkeep(self.config)
         self._join_parts()
         await self._serve()
         await self._join()
@@ -149,13 +150,10 @@ class Node:
         config = self.config
         self.coordinator = configured.coordinator(config)
         self._stack.push_async_callback(self.coordinator.close)
+        held = self.store.owned_capacity_bytes
+        said = configured.announcement(config, self.id, self.ports.file, held, self.upkeep)
         self.coordination = Coordination(
-            self.coordinator,
-            configured.announcement(
-                config, self.id, self.ports.file, capacity_bytes=self.store.owned_capacity_bytes
-            ),
-            configured.defaults(config),
-            where=configured.where(config),
+            self.coordinator, said, configured.defaults(config), where=configured.where(config)
         )
         self.cluster = Cluster(
             node_id=self.id,
@@ -368,6 +366,9 @@ class Node:
         self._begin("hand over", self.handover.run(self._announce_settled))
         self._begin("keep what is pinned", self.pinned.run())
         self._begin("look at what nodes do", self.overviews.run())
+        if self.upkeep is not None and self.config.owned_capacity_bytes:
+            self.metrics.scrape_from(self.upkeep.collect)
+            self._begin("keep up with Kubernetes", self.upkeep.run(self.coordination, self.id))
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Have something done for as long as the node runs; if it fails, so does the node."""

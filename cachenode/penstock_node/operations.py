@@ -177,6 +177,8 @@ class Operations:
             epoch=state.epoch,
             behind=behind(state),
             set_at=override.set_at if override else 0.0,
+            gone_at=override.gone_at if override else 0.0,
+            reason=override.reason if override else "",
         )
         if record is not None:
             with contextlib.suppress(PenstockError):  # It does not answer at this moment.

@@ -171,7 +171,9 @@ class Operator(PinCalls):
 
     # Maintenance.
 
-    def cordon(self, node: str, *, drain: bool = False, reason: str = "") -> int:
+    def cordon(
+        self, node: str, *, drain: bool = False, reason: str = "", within_s: float = 0.0
+    ) -> int:
         """Take a node off the ring; what it weighed is kept for `uncordon`.
 
         It goes on serving what it holds, and new owners take that over.
@@ -180,6 +182,8 @@ class Operator(PinCalls):
             node: Its id.
             drain: It is to be stopped when all is handed over: see `wait_drained`.
             reason: For people who read it later.
+            within_s: Of a drain: after so many seconds the machine stops. Others take over as
+                fast as that asks for, within bounds, what is read most first. 0: nobody knows.
 
         Returns:
             The epoch at which its weight is 0.
@@ -189,7 +193,9 @@ class Operator(PinCalls):
             Conflict: It is cordoned already, or the last that owns anything; or it is to be
                 drained and does not answer.
         """
-        request = operator_pb2.CordonRequest(node=node, drain=drain, reason=reason)
+        request = operator_pb2.CordonRequest(
+            node=node, drain=drain, reason=reason, within_s=within_s
+        )
         epoch = self._nodes.call(CORDON, request, timeout_s=CHANGE_TIMEOUT_S).epoch
         return self._placement_from(epoch).epoch
 
@@ -223,6 +229,8 @@ class Operator(PinCalls):
             given.bytes - handed if is_of_epoch else 0,
             tuple(told.behind),
             told.set_at,
+            told.gone_at,
+            told.reason,
         )
 
     def wait_drained(

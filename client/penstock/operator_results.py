@@ -171,3 +171,7 @@ class DrainStatus:
     """Members that do not act on this epoch yet."""
     set_at: float
     """When it was taken off the ring, in seconds since 1970; 0 if it was not."""
+    gone_at: float = 0.0
+    """When its machine stops, in seconds since 1970; 0: when it is drained."""
+    reason: str = ""
+    """Why, as was said with it."""

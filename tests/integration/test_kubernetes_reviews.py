@@ -8,7 +8,9 @@ import pytest
 from penstock.errors import InvalidConfiguration, KubernetesUnavailable
 from penstock_node.kubernetes.connection import Connection
 from penstock_node.kubernetes.reviews import Reviews, ServiceAccount
-from tests.integration.kubernetes_api import Account, KubernetesApi
+from penstock_node.testbed import kubernetes_answers
+from penstock_node.testbed.kubernetes_answers import Account
+from penstock_node.testbed.kubernetes_api import KubernetesApi
 
 TRAINER = Account("system:serviceaccount:ml:trainer", ("penstock", "other"))
 
@@ -45,10 +47,8 @@ async def test_a_token_for_others_is_nobodys(reviews: Reviews) -> None:
 async def test_a_server_that_looks_at_no_audience_is_not_believed(
     api: KubernetesApi, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.integration import kubernetes_api
-
     answer = {"authenticated": True, "user": {"username": TRAINER.username}}
-    monkeypatch.setattr(kubernetes_api._Handler, "_reviewed", lambda *_: answer)
+    monkeypatch.setattr(kubernetes_answers._Handler, "_reviewed", lambda *_: answer)
 
     assert await reviews.review("good", ["penstock"]) is None
 

@@ -1,5 +1,8 @@
 """Taking nodes out and putting them back: what is written, and what is refused."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from penstock.errors import Conflict, InvalidRequest, PenstockError
@@ -8,8 +11,19 @@ from penstock.membership.view import Member
 from penstock.placement import NodeRecord, PlacedNode, Placement
 from penstock.settings import ClusterSettings
 from penstock_node.coordination import records
-from penstock_node.coordination.maintenance import behind, cordoned, state_of, uncordoned
-from penstock_node.coordination.records import MemberRecord, Purpose, WeightOverride
+from penstock_node.coordination.maintenance import (
+    behind,
+    cordoned,
+    hurried,
+    state_of,
+    uncordoned,
+)
+from penstock_node.coordination.records import (
+    KUBERNETES,
+    MemberRecord,
+    Purpose,
+    WeightOverride,
+)
 from penstock_node.coordination.restore import Transaction
 from penstock_node.coordination.state import ClusterState
 
@@ -91,6 +105,46 @@ def test_a_cordoned_node_may_be_drained_and_comes_back_as_it_was_before_both() -
     made.write(cordon(made, "a", "drain"), "a")
 
     assert made.overrides["a"] == WeightOverride(0, "new RAM", NOW, "drain", SET)
+
+
+def test_what_others_than_operators_take_out_comes_back_as_operators_left_it() -> None:
+    made = Made()
+    made.overrides["a"] = SET
+    made.write(cordon(made, "a"), "a")
+    by_hand = made.overrides["a"]
+    taken = cordoned(
+        made.state, "a", purpose="drain", reason="taint", now=NOW, by=KUBERNETES, within_s=30.0
+    )
+
+    made.write(taken, "a")
+
+    assert made.overrides["a"] == WeightOverride(
+        0, "taint", NOW, "drain", by_hand, KUBERNETES, NOW + 30.0
+    )
+    made.write(uncordoned(made.state, "a"), "a")
+    assert made.overrides["a"] == by_hand
+
+
+def test_a_drain_may_have_to_be_over_sooner() -> None:
+    made = Made()
+    with pytest.raises(InvalidRequest, match="not being drained"):
+        hurried(made.state, "a", gone_at=NOW)
+    made.write(cordon(made, "a", "drain"), "a")
+
+    made.write(hurried(made.state, "a", gone_at=NOW + 30.0), "a")
+
+    assert made.overrides["a"] == replace(DRAIN, gone_at=NOW + 30.0)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "within_s"),
+    [("drain", -1.0), ("drain", math.nan), ("drain", math.inf), ("cordon", 30.0)],
+)
+def test_a_time_in_which_nothing_can_be_drained_is_refused(
+    purpose: Purpose, within_s: float
+) -> None:
+    with pytest.raises(InvalidRequest, match="within"):
+        cordoned(Made().state, "a", purpose=purpose, reason="", now=NOW, within_s=within_s)
 
 
 def test_it_is_drained_when_all_know_and_it_has_nothing_left() -> None:

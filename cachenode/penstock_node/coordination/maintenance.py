@@ -7,6 +7,7 @@ Not responsible for: writing them (`operations`), moving chunks (`penstock_node.
 
 import datetime
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from penstock.errors import Conflict, InvalidRequest
@@ -60,16 +61,36 @@ def behind(state: ClusterState) -> list[str]:
     )
 
 
+WITHIN_MAX_S = 7 * 86_400.0
+
+
 def cordoned(
-    state: ClusterState, node: str, *, purpose: Purpose, reason: str, now: float
+    state: ClusterState,
+    node: str,
+    *,
+    purpose: Purpose,
+    reason: str,
+    now: float,
+    by: str = "",
+    within_s: float = 0.0,
 ) -> Transaction:
     """Return what takes a node off the ring; what it weighed before is kept.
+
+    Args:
+        state: The cluster as it is.
+        node: Its id.
+        purpose: What for.
+        reason: For people who read it later.
+        now: In seconds since 1970.
+        by: See `WeightOverride.by`. Others than operators leave their cordons as they were.
+        within_s: After so long the machine stops, drained or not; 0: when it is drained.
 
     Raises:
         InvalidRequest: The cluster does not know it, or it owns nothing.
         Conflict: It is cordoned already, or the last that owns anything, or to be drained and
             away.
     """
+    check_within(within_s, purpose)
     check_node(state, node)
     _check_owner(state, node)
     present = state.weights.get(node)
@@ -80,14 +101,23 @@ def cordoned(
             f"it off the ring with: penstock forget {node}"
         )
     other = _other_owner(state, node)
-    before = present.before if present is not None and present.purpose else present
-    wanted = WeightOverride(0, reason, now, purpose, before)
+    before = present.before if present is not None and present.purpose and not by else present
+    gone_at = now + within_s if within_s else 0.0
+    wanted = WeightOverride(0, reason, now, purpose, before, by, gone_at)
     weight = records.WEIGHTS + node
     # Of two operators who take out the last two nodes, one finds that the other was faster.
     kept = (weight, records.NODES + node, records.WEIGHTS + other, records.MEMBERS + other)
     return Transaction(
         {key: state.mod_revision(key) for key in kept}, {weight: records.weight_to_json(wanted)}
     )
+
+
+def check_within(within_s: float, purpose: Purpose) -> None:
+    """Raise `InvalidRequest` for a time in which nothing can be drained."""
+    if not 0 <= within_s <= WITHIN_MAX_S:
+        raise InvalidRequest(f"within {within_s} s: want up to {WITHIN_MAX_S:.0f} s, or 0 for none")
+    if within_s and purpose != "drain":
+        raise InvalidRequest(f"within {within_s:g} s: only a drain ends; a cordon moves at leisure")
 
 
 def _check_owner(state: ClusterState, node: str) -> None:
@@ -105,6 +135,31 @@ def _check_not_cordoned(node: str, present: WeightOverride | None, purpose: Purp
         f"{f' ({present.reason})' if present.reason else ''}: {advice.format(node)}, or put it "
         f"back with: penstock uncordon {node}"
     )
+
+
+def hurried(state: ClusterState, node: str, *, gone_at: float) -> Transaction:
+    """Return what has a drain be over sooner: its machine stops before it was to.
+
+    Raises:
+        InvalidRequest: The node is not being drained.
+    """
+    present = state.weights.get(node)
+    if present is None or present.purpose != "drain":
+        raise InvalidRequest(f"node {node!r} is not being drained")
+    weight = records.WEIGHTS + node
+    wanted = replace(present, gone_at=gone_at)
+    return Transaction(
+        {weight: state.mod_revision(weight)}, {weight: records.weight_to_json(wanted)}
+    )
+
+
+def has_other_owner(state: ClusterState, node: str) -> bool:
+    """Tell whether another node could take over."""
+    try:
+        _other_owner(state, node)
+    except Conflict:
+        return False
+    return True
 
 
 def _other_owner(state: ClusterState, node: str) -> str:

@@ -16,7 +16,7 @@ from penstock.settings import ClusterSettings
 from penstock_node.coordination import records
 from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.follower import Follower
-from penstock_node.coordination.maintenance import cordoned, uncordoned
+from penstock_node.coordination.maintenance import cordoned, hurried, uncordoned
 from penstock_node.coordination.memory import is_behind
 from penstock_node.coordination.pin_records import Pin
 from penstock_node.coordination.pins import with_pins, without_pins
@@ -80,7 +80,9 @@ class Operations:
         conditions = {key: state.mod_revision(key) for key in (*facts, *present)}
         return Transaction(conditions, overrides, tuple(present))
 
-    async def cordon(self, node: str, *, purpose: Purpose, reason: str) -> ClusterState:
+    async def cordon(
+        self, node: str, *, purpose: Purpose, reason: str, by: str = "", within_s: float = 0.0
+    ) -> ClusterState:
         """Take a node off the ring, to be put back by `uncordon`; see `maintenance.cordoned`.
 
         Raises:
@@ -90,8 +92,20 @@ class Operations:
         """
         now = self._clock.wall()
         return await self._change(
-            lambda state: cordoned(state, node, purpose=purpose, reason=reason, now=now)
+            lambda state: cordoned(
+                state, node, purpose=purpose, reason=reason, now=now, by=by, within_s=within_s
+            )
         )
+
+    async def hurry(self, node: str, *, within_s: float) -> ClusterState:
+        """Have a drain be over within so many seconds from now; see `maintenance.hurried`.
+
+        Raises:
+            InvalidRequest: The node is not being drained.
+            ClusterUnavailable: As for `set_weights`.
+        """
+        gone_at = self._clock.wall() + within_s
+        return await self._change(lambda state: hurried(state, node, gone_at=gone_at))
 
     async def uncordon(self, node: str) -> ClusterState:
         """Put a node back with the weight that it had.

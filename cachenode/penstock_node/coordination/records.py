@@ -35,6 +35,9 @@ CATALOG = "catalog"
 MIRRORS = "mirrors/"
 TICKET_KEYS = "secret/ticket_keys/"
 
+KUBERNETES = "kubernetes"
+"""Sets weights too: see `penstock_node.kubernetes`."""
+
 Purpose: TypeAlias = Literal["", "cordon", "drain"]
 """What a weight was set for: for itself, or to take a node out."""
 
@@ -65,6 +68,10 @@ class WeightOverride:
     purpose: Purpose = ""
     before: "WeightOverride | None" = None
     """Of a node that was cordoned: what comes back; None for the automatic weight."""
+    by: str = ""
+    """Who set it, and alone takes it back unasked: `KUBERNETES`, or nobody but operators."""
+    gone_at: float = 0.0
+    """Of a drain: when the machine stops, in seconds since 1970; 0: when it is drained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,8 @@ def _count(data: Mapping[str, Any], name: str, default: int | None = None) -> in
     return found
 
 
-def _moment(data: Mapping[str, Any], name: str) -> float:
-    found = data.get(name)
+def _moment(data: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    found = data.get(name, default)
     if not isinstance(found, int | float) or isinstance(found, bool):
         raise InvalidRequest(f"{name}={found!r}: want seconds since 1970")
     return float(found)
@@ -182,6 +189,8 @@ def _override(data: Mapping[str, Any]) -> WeightOverride:
         _moment(data, "set_at"),
         known.get(_text(data, "purpose", ""), ""),  # A later version's: its weight counts.
         _override(before) if isinstance(before, dict) else None,
+        _text(data, "by", ""),
+        _moment(data, "gone_at", 0.0),
     )
 
 

@@ -32,6 +32,7 @@ from penstock.settings import ClusterSettings
 from penstock_node.coordination import records
 from penstock_node.coordination.clock import Clock
 from penstock_node.coordination.follower import Follower
+from penstock_node.coordination.maintenance import has_other_owner
 from penstock_node.coordination.memory import is_behind
 from penstock_node.coordination.records import MemberRecord, WeightOverride
 from penstock_node.coordination.state import ClusterState
@@ -63,6 +64,8 @@ class Announcement:
     """A node new to the cluster is announced without capacity for so long."""
     weight: int | None = None
     """Configured weight; None for automatic."""
+    taken_out: WeightOverride | None = None
+    """What stands instead if the node is on the ring, or new: its machine is about to stop."""
 
     @property
     def state_dir_hash(self) -> str:
@@ -268,7 +271,14 @@ class Registration:
             # The configuration speaks at a start only, and never before an operator's weight
             # that the store has lost is back.
             return present
-        return override_of_configuration(present, weight=self._said.weight, now=self._clock.wall())
+        wanted = override_of_configuration(
+            present, weight=self._said.weight, now=self._clock.wall()
+        )
+        out = self._said.taken_out
+        is_out = wanted is not None and wanted.purpose == "drain"
+        if out is None or is_out or not has_other_owner(state, self._node_id):
+            return wanted
+        return replace(out, before=wanted)
 
     # What is said --------------------------------------------------------------------------
 

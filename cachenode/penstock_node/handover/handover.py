@@ -65,7 +65,7 @@ class Handover:
             filler=filler,
             peers=peers,
             inflight=inflight,
-            pace=Pace(lambda: cluster.settings.handoff_bytes_per_s),
+            pace=Pace(lambda: self.taking.bytes_per_s),
             incoming=incoming,
             metrics=metrics,
             threads=disk_threads,

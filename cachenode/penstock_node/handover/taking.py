@@ -10,7 +10,8 @@ What is here already is not moved, so that beginning anew costs ids alone.
 
 import asyncio
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from penstock_node.cluster import Cluster
 from penstock_node.cluster_copies import Copies
 from penstock_node.handover.asking import Asking
 from penstock_node.handover.giving import NOTHING, Left
+from penstock_node.handover.haste import Leaving, bytes_per_s
 from penstock_node.handover.moving import Mover
 from penstock_node.store import Store
 from penstock_node.store.listed import split_ids
@@ -94,6 +96,7 @@ class Taking:
         mover: Mover,
         asking: Asking,
         rng: random.Random,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """Put the parts together.
 
@@ -103,7 +106,9 @@ class Taking:
             mover: Brings chunks in.
             asking: Calls other nodes.
             rng: Spreads the nodes of a cluster over time, so that not all ask at once.
+            wall: Seconds since 1970.
         """
+        self._wall = wall
         self._cluster = cluster
         self._store = store
         self._mover = mover
@@ -117,6 +122,17 @@ class Taking:
     def waiting_bytes(self) -> int:
         """What other nodes offer and this one has not looked at yet."""
         return sum(progress.waiting_bytes for progress in list(self._progress.values()))
+
+    @property
+    def bytes_per_s(self) -> float:
+        """At which rate chunks should come at this moment: see `haste`."""
+        gone_at, now = self._cluster.gone_at, self._wall()
+        leaving = [
+            Leaving(progress.waiting_bytes, gone_at[source.id] - now)
+            for source, progress in self._progress.items()
+            if source.id in gone_at
+        ]
+        return bytes_per_s(self._cluster.settings.handoff_bytes_per_s, leaving)
 
     async def run(self) -> None:
         """Take over what there is, for ever."""

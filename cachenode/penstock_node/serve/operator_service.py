@@ -87,7 +87,10 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
     ) -> operator_pb2.CordonResponse:
         """Take a node off the ring, until it is put back."""
         state = await self._coordination.operations.cordon(
-            request.node, purpose="drain" if request.drain else "cordon", reason=request.reason
+            request.node,
+            purpose="drain" if request.drain else "cordon",
+            reason=request.reason,
+            within_s=request.within_s,
         )
         return operator_pb2.CordonResponse(epoch=state.epoch)
 

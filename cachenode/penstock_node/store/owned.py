@@ -25,10 +25,15 @@ class Owned:
         self._tiers = tiers
 
     def best_first(self) -> Listed:
-        """Return all chunks: first those of objects most worth keeping."""
-        parts = [tier.best_first() for tier in self._tiers]
-        places = np.concatenate([np.empty(0), *(np.linspace(0, 1, len(part)) for part in parts)])
-        return Listed.joined(parts).at(places.argsort(kind="stable"))
+        """Return all chunks: first those of objects most worth keeping.
+
+        Each disk has of every object what its capacity is a part of, so that what is worth as
+        much stands as deep in each, by its capacity: also where one is new and half empty.
+        """
+        parts = [(tier.best_first(), tier.capacity_bytes) for tier in self._tiers]
+        depths = [part.sizes.cumsum(dtype=np.float64) / (size or 1) for part, size in parts]
+        places = np.concatenate([np.empty(0), *depths])
+        return Listed.joined([part for part, _ in parts]).at(places.argsort(kind="stable"))
 
     def __contains__(self, chunk_id: bytes) -> bool:
         """Tell whether a chunk is here, as far as tiers have been scanned."""

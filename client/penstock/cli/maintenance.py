@@ -76,6 +76,15 @@ def drain(
             help="Stop watching after so long; the node goes on handing over.",
         ),
     ] = "30m",  # type: ignore[assignment]  # the parser makes it a number
+    within_s: Annotated[
+        float,
+        typer.Option(
+            "--within",
+            parser=_duration,
+            metavar="DURATION",
+            help="The machine stops after so long: hand over what is read most first, and faster.",
+        ),
+    ] = "0s",  # type: ignore[assignment]  # the parser makes it a number
     follow: Annotated[
         bool, typer.Option("--follow", help="Watch a drain that was begun before.")
     ] = False,
@@ -92,7 +101,7 @@ def drain(
     with open_operator(address) as operator:
         named = operator.asked_node() if is_self else node
         if not follow:
-            operator.cordon(named, drain=True, reason=reason)
+            operator.cordon(named, drain=True, reason=reason, within_s=within_s)
         with watched(f"draining {named}") as bar:
 
             def show(status: "DrainStatus") -> None:

@@ -349,18 +349,22 @@ class CordonRequest(google.protobuf.message.Message):
     NODE_FIELD_NUMBER: builtins.int
     DRAIN_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    WITHIN_S_FIELD_NUMBER: builtins.int
     node: builtins.str
     drain: builtins.bool
     """Until all is handed over; its state says so."""
     reason: builtins.str
+    within_s: builtins.float
+    """Of a drain: after so many seconds the machine stops, drained or not. 0: when it is drained."""
     def __init__(
         self,
         *,
         node: builtins.str = ...,
         drain: builtins.bool = ...,
         reason: builtins.str = ...,
+        within_s: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["drain", b"drain", "node", b"node", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["drain", b"drain", "node", b"node", "reason", b"reason", "within_s", b"within_s"]) -> None: ...
 
 global___CordonRequest = CordonRequest
 
@@ -434,11 +438,17 @@ class DrainStatusResponse(google.protobuf.message.Message):
     HANDED_OVER_FIELD_NUMBER: builtins.int
     BEHIND_FIELD_NUMBER: builtins.int
     SET_AT_FIELD_NUMBER: builtins.int
+    GONE_AT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     state: builtins.str
     """As in a `NodeSummary`."""
     epoch: builtins.int
     set_at: builtins.float
     """When it was cordoned, in seconds since 1970: another time is another operator's doing."""
+    gone_at: builtins.float
+    """When its machine stops, in seconds since 1970; 0: when it is drained."""
+    reason: builtins.str
+    """Why, as was said with it."""
     @property
     def handed_over(self) -> global___HandedOver:
         """Absent while it does not answer."""
@@ -455,9 +465,11 @@ class DrainStatusResponse(google.protobuf.message.Message):
         handed_over: global___HandedOver | None = ...,
         behind: collections.abc.Iterable[builtins.str] | None = ...,
         set_at: builtins.float = ...,
+        gone_at: builtins.float = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["handed_over", b"handed_over"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["behind", b"behind", "epoch", b"epoch", "handed_over", b"handed_over", "set_at", b"set_at", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behind", b"behind", "epoch", b"epoch", "gone_at", b"gone_at", "handed_over", b"handed_over", "reason", b"reason", "set_at", b"set_at", "state", b"state"]) -> None: ...
 
 global___DrainStatusResponse = DrainStatusResponse
 

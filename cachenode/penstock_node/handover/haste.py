@@ -1,0 +1,32 @@
+"""How fast a node takes over what others hold of its chunks.
+
+Responsible for: the rate that follows from the setting, and from machines that stop at a known
+time.
+Not responsible for: keeping to it (`penstock_node.pace`), which chunks come first (`lists`).
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+HASTE_MAX = 4.0
+"""How many times the setting it becomes at most, so that readers come on: what a machine could
+not hand over in its time goes with it, the coldest of all."""
+SPARE = 0.8
+"""The part of the time in which all is to be done: machines are stopped early, too."""
+
+
+class Leaving(NamedTuple):
+    """What is still to come from a machine that stops at a known time."""
+
+    waiting_bytes: int
+    left_s: float
+
+
+def bytes_per_s(setting: float, leaving: Iterable[Leaving]) -> float:
+    """Return a rate at which all would come in time, from the setting to `HASTE_MAX` times it.
+
+    Never less than the setting: a machine may stop before it said, and what is done is done. Of
+    one whose time is over nothing is in haste any more: it may be there for as long as any.
+    """
+    wanted = sum(each.waiting_bytes / (SPARE * each.left_s) for each in leaving if each.left_s > 0)
+    return min(max(setting, wanted), HASTE_MAX * setting)

@@ -1,0 +1,26 @@
+"""How fast a node takes over from machines that stop at a known time."""
+
+import pytest
+
+from penstock_node.handover.haste import HASTE_MAX, Leaving, bytes_per_s
+
+SETTING = 100.0
+
+
+@pytest.mark.parametrize(
+    ("leaving", "rate"),
+    [
+        ([], SETTING),
+        # 12,800 bytes within 80 % of 80 s.
+        ([Leaving(12_800, 80.0)], 200.0),
+        ([Leaving(6_400, 80.0), Leaving(6_400, 80.0)], 200.0),
+        # A machine may stop before it said: what is done is done.
+        ([Leaving(12_800, 8_000.0)], SETTING),
+        # And readers come on.
+        ([Leaving(12_800, 1.0)], HASTE_MAX * SETTING),
+        # Its time is over, and it is still there.
+        ([Leaving(12_800, 0.0), Leaving(12_800, -5.0)], SETTING),
+    ],
+)
+def test_all_come_in_time_within_bounds(leaving: list[Leaving], rate: float) -> None:
+    assert bytes_per_s(SETTING, leaving) == pytest.approx(rate)
