@@ -26,7 +26,7 @@ from pathlib import Path
 from unittest import mock
 
 import penstock
-from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
+from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.kubernetes_api import KubernetesApi
@@ -249,7 +249,8 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
     ):
         s3.create_bucket(bucket)
         models = Models(s3, bucket, size)
-        for number, case in enumerate(size.cases):
+        for number in rounds(len(size.cases), "drains"):
+            case = size.cases[number]
             with (
                 tempfile.TemporaryDirectory(prefix=f"drain{number}-", dir=name) as below,
                 KubernetesApi(Path(below) / "api") as api,
