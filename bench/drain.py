@@ -9,7 +9,6 @@ whatever was said. Then the trace's next reads are made, and what they ask of th
 counted: 30 s of `handoff_bytes_per_s` bring but a part of what the node holds to the others.
 Beside: chunks in no order, the least read first, and no drain at all. Kubernetes' API server is
 the edge of `testbed.kubernetes_api`.
-
 ``--quick`` cuts off after a moment, with few reads.
 """
 
@@ -27,7 +26,7 @@ from pathlib import Path
 from unittest import mock
 
 import penstock
-from penstock_node.testbed.benchmark import Inputs, Measure, run_benchmark
+from penstock_node.testbed.benchmark import Inputs, Measure, rounds, run_benchmark
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.kubernetes_api import KubernetesApi
@@ -37,15 +36,15 @@ from penstock_node.testbed.s3 import S3Server
 
 TRACE, SEED = "zipf", 1
 SCALE = 20
-"""One chunk of the trace in so many is read."""
+"""So many chunks of the trace are one."""
 CHUNK_BYTES = 128 * 1024
 HANDOFF_BYTES_PER_S = 1_000_000
 NAMES = ("n1", "n2", "n3", "n4")
 LEAVES = "n4"
 TAINTS = {"30 s": "30s", "120 s": "2m", "30 min": "30m"}
 DEADLINE_S = 120.0
-READ_EVERY_S = 0.05
-"""Between reads while the node drains."""
+LOAD_EVERY_S = 0.5
+"""Between loads while the node drains."""
 LEASE_TTL_S = 10.0
 ORDER = """
 import numpy as np
@@ -61,16 +60,6 @@ ORDERS = {
     "no order": "np.random.default_rng(1).permutation(len(listed))",
     "the least read first": "np.arange(len(listed))[::-1]",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a run measures."""
-
-    reads_before: int
-    """Chunks of the trace that are read before."""
-    reads_after: int
-    cut_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,46 +79,56 @@ class Case:
         return f"within {self.within}, {self.order or 'what is read most first'}"
 
 
-FULL = Size(reads_before=15_000, reads_after=10_000, cut_s=30.0)
-QUICK = Size(reads_before=400, reads_after=200, cut_s=1.0)
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a run measures."""
+
+    loads_before: int
+    """Of the trace, beside the first of each model."""
+    loads_after: int
+    cut_s: float
+    cases: tuple[Case, ...]
+
+
 CASES = (
     *(Case(within) for within in TAINTS),
-    Case("30 s", "no order"),
-    Case("30 min", "no order"),
-    Case("30 min", "the least read first"),
     Case(""),
+    Case("30 min", "no order"),
+    Case("30 s", "no order"),
+    Case("30 min", "the least read first"),
 )
+
+FULL = Size(loads_before=500, loads_after=250, cut_s=30.0, cases=CASES)
+QUICK = Size(loads_before=8, loads_after=4, cut_s=1.0, cases=(CASES[0], CASES[3]))
 
 
 class Models:
-    """The trace's models at the origin, and reads of them."""
+    """The trace's models at the origin, and loads of them."""
 
     def __init__(self, s3: S3Server, bucket: str, size: Size) -> None:
-        self.s3, self._bucket = s3, bucket
-        reads = [(o, c // SCALE) for o, c in trace(TRACE, seed=SEED) if c % SCALE == 0]
-        self.before = reads[: size.reads_before]
-        self.after = reads[size.reads_before : size.reads_before + size.reads_after]
+        self.s3 = s3
         sizes: dict[int, int] = {}
-        for obj, chunk in reads[: size.reads_before + size.reads_after]:
-            sizes[obj] = max(sizes.get(obj, 0), chunk + 1)
+        loads: list[int] = []
+        for obj, chunk in trace(TRACE, seed=SEED):
+            if chunk == 0:
+                loads.append(obj)
+            sizes[obj] = max(sizes.get(obj, 0), chunk // SCALE + 1)
+        self.before = loads[: size.loads_before]
+        self.after = loads[size.loads_before : size.loads_before + size.loads_after]
+        self.all = sorted({*self.before, *self.after})
+        self.sizes = {obj: sizes[obj] * CHUNK_BYTES for obj in self.all}
+        self.held_bytes = sum(self.sizes.values())
         rng = random.Random(SEED)
-        wanted = {obj for obj, _ in (*self.before, *self.after)}
-        for obj in sorted(wanted):
-            s3.put(bucket, f"m{obj}/model.bin", rng.randbytes(sizes[obj] * CHUNK_BYTES))
-        self.all = [(obj, chunk) for obj in sorted(wanted) for chunk in range(sizes[obj])]
-        self.held_bytes = len(self.all) * CHUNK_BYTES
+        for obj in self.all:
+            s3.put(bucket, f"m{obj}/model.bin", rng.randbytes(self.sizes[obj]))
+        self._memory = memoryview(bytearray(max(self.sizes.values())))
 
-    def replay(
-        self, cache: penstock.Cache, reads: Sequence[tuple[int, int]], *, every_s: float = 0.0
-    ) -> int:
-        """Read chunks; return how many bytes. Raises what a read raises."""
-        memory = bytearray(CHUNK_BYTES)
-        for obj, chunk in reads:
-            url = f"penstock://models/m{obj}/model.bin"
-            cache.read_into(url, memory, chunk * CHUNK_BYTES)
-            if every_s:
-                time.sleep(every_s)
-        return len(reads) * CHUNK_BYTES
+    def load(self, cache: penstock.Cache, models: Sequence[int]) -> int:
+        """Load models whole, one after another; return how many bytes. Raises what a read does."""
+        return sum(
+            cache.read_into(f"penstock://models/m{obj}/model.bin", self._memory[: self.sizes[obj]])
+            for obj in models
+        )
 
 
 def cluster_of(
@@ -175,8 +174,8 @@ class Drained:
         """Do it all; yield the figures."""
         staying = [cluster[name] for name in NAMES if name != LEAVES]
         with cluster.connect(*staying) as cache:
-            self._models.replay(cache, self._models.all)  # Else many are read for the first time.
-            self._models.replay(cache, self._models.before)
+            self._models.load(cache, self._models.all)  # Else some are read for the first time.
+            self._models.load(cache, self._models.before)
             held = cluster[LEAVES].metrics()
             held_bytes = sum(
                 value for name, value in held.items() if name.startswith("penstock_tier_used_bytes")
@@ -186,7 +185,7 @@ class Drained:
             moved = cluster.total("penstock_handoff_bytes_total") - moved
             cluster[LEAVES].kill()
             sent = self._models.s3.counters().sent_bytes
-            read = self._models.replay(cache, self._models.after)
+            read = self._models.load(cache, self._models.after)
             asked = self._models.s3.counters().sent_bytes - sent
         share = 100 * (1 - asked / read)
         group = self._case.group
@@ -223,10 +222,10 @@ class Drained:
         reading.join()
 
     def _read_on(self, cache: penstock.Cache, stop: threading.Event) -> None:
-        for read in itertools.cycle(self._models.before[-2000:]):
-            if stop.wait(READ_EVERY_S):
+        for model in itertools.cycle(self._models.before[-100:]):
+            if stop.wait(LOAD_EVERY_S):
                 return
-            self._models.replay(cache, [read])
+            self._models.load(cache, [model])
 
 
 @contextlib.contextmanager
@@ -250,7 +249,8 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
     ):
         s3.create_bucket(bucket)
         models = Models(s3, bucket, size)
-        for number, case in enumerate(CASES):
+        for number in rounds(len(size.cases), "drains"):
+            case = size.cases[number]
             with (
                 tempfile.TemporaryDirectory(prefix=f"drain{number}-", dir=name) as below,
                 KubernetesApi(Path(below) / "api") as api,

@@ -157,7 +157,9 @@ class AuthSection(Section):
 
 
 class DrainTaintSection(Section):
-    """A taint that means a drain, and how long the machine is there from then on."""
+    """A taint that has this node drained, and how long the machine is there from then on. A text
+    in its place is the taint alone. By default those of spot notices and of autoscalers: see the
+    guide."""
 
     taint: Taint
     """``key``, ``key=value``, ``key:effect`` or ``key=value:effect``."""
@@ -182,8 +184,7 @@ class KubernetesSection(Section):
     drain_taints: tuple[DrainTaintSection, ...] = tuple(
         DrainTaintSection(taint=taint, within=within) for taint, within in DRAIN_TAINTS
     )
-    """Taints that have it drained: texts, or tables of ``taint`` and ``within``. By default those
-    of spot notices and maintenance: see the guide."""
+    """See there."""
     drain_within: PositiveDuration = 120.0
     """How long the machine is there after a cordon, or a taint that says nothing else: hand-over
     is as fast as that asks for, within bounds, and what is read most goes first."""

@@ -27,6 +27,7 @@ _NAMED = {
     id(config_values.Size): "size",
     id(config_values.SizeFromZero): "size",
     id(config_values.Duration): "duration",
+    id(config_values.PositiveDuration): "duration",
     id(config_values.Port): "port",
     id(config_values.Host): "host",
     id(config_values.SecretHost): "host",

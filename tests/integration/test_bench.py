@@ -138,6 +138,17 @@ def test_maintenance_and_losses_cost_no_read_and_no_byte_of_the_origin(runs: Run
     assert missed(exact) == []
 
 
+def test_a_drain_that_is_cut_off_is_measured_beside_none(runs: Runs) -> None:
+    figures = runs["drain"].result().figures
+
+    share = "of that without the origin"
+    assert {name for name in figures if share in name} == {
+        f"within 30 s, what is read most first {share}",
+        f"no drain {share}",
+    }
+    assert runs["drain"].result().targets == [("≥", 95.0)]
+
+
 def test_streams_are_measured_beside_every_peer(runs: Runs) -> None:
     run = runs["streams"].result()
 

@@ -229,11 +229,15 @@ def test_a_role_without_the_rule_is_told_and_the_node_serves_on(fleet: Fleet) ->
 
 
 def test_the_last_owner_is_left_on_the_ring(fleet: Fleet) -> None:
+    def waiting() -> int:
+        return "".join(map(fleet.log, NAMES)).count("the last that answers")
+
+    before = waiting()
     for name in NAMES:
         fleet.api.cordon(f"gpu-{name}")
+    wait_until(lambda: waiting() > before, deadline_s=DEADLINE_S, what="one waits")
     wait_until(
-        lambda: "the last that answers" in "".join(map(fleet.log, NAMES)),
+        lambda: sorted(fleet.states().values()).count("alive") == 1,
         deadline_s=DEADLINE_S,
-        what="one waits",
+        what="the others are drained",
     )
-    assert sorted(fleet.states().values()).count("alive") == 1

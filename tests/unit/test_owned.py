@@ -9,6 +9,7 @@ import pytest
 from penstock.checksums import BLOCK_BYTES
 from penstock.objects import ObjectId
 from penstock_node.store import Described, Store, Tier
+from penstock_node.store.chunk_file import ChunkFile
 from penstock_node.store.listed import split_ids
 
 CHUNKS = 40
@@ -74,6 +75,23 @@ def test_what_is_read_most_goes_first(open_store: Opener) -> None:
     assert set(order) == ids(seldom) | ids(often)
     # Of two disks, whose objects are the same: the better half is nearly all of one object.
     assert len(set(order[:CHUNKS]) & ids(often)) > 0.8 * CHUNKS
+
+
+def test_of_a_disk_that_is_new_and_half_empty_the_best_goes_as_early(open_store: Opener) -> None:
+    store = open_store(ROOM_BYTES, ROOM_BYTES)
+    seldom, often = model("seldom"), model("often")
+    for subject in (seldom, often):
+        fill(store, subject)
+    read(store, seldom, times=1)
+    read(store, often, times=4)
+    # Of what is read seldom nothing has come to the second disk since it was replaced.
+    second = store.owned._tiers[1]
+    for index in range(CHUNKS):
+        second.drop(ChunkFile(seldom, index))
+
+    order = split_ids(store.owned.best_first().ids)
+
+    assert len(set(order[:CHUNKS]) & ids(often)) > 0.9 * CHUNKS
 
 
 def test_it_tells_what_it_holds_and_what_that_is_worth(open_store: Opener) -> None:

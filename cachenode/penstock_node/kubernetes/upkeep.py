@@ -10,6 +10,7 @@ While the API server does not answer, nothing changes: what was known holds.
 import asyncio
 import contextlib
 import json
+import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ LOOK_S = 5.0
 PAUSE_S = 0.5
 PAUSE_MAX_S = 30.0
 """Between attempts to follow the machine."""
+SPREAD_S = 2.0
+"""So that a fleet does not ask in one moment, when the API server is back."""
 AGAIN_S = 5.0
 """Between attempts to take a step that failed: others may have to come first."""
 
@@ -69,6 +72,7 @@ class Upkeep:
         state_dir: Path,
         pause_max_s: float = PAUSE_MAX_S,
         wall: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
     ) -> None:
         """Know nothing yet.
 
@@ -78,7 +82,9 @@ class Upkeep:
             state_dir: The node's, where `MEMORY_FILE` is kept.
             pause_max_s: See `PAUSE_MAX_S`.
             wall: Seconds since 1970.
+            rng: Spreads the nodes of a fleet.
         """
+        self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._machines, self._rules, self._wall = machines, rules, wall
         self._file, self._pause_max_s = state_dir / MEMORY_FILE, pause_max_s
         self._remembered = _load(self._file)
@@ -161,11 +167,13 @@ class Upkeep:
             self._failures["refused" if error.is_refused else "away"] += 1
             was_followed, self._is_followed = self._is_followed, False
             self._say(_advice(error))
+            await asyncio.sleep(self._rng.uniform(0.0, SPREAD_S))
             if not was_followed:
                 raise
-            await asyncio.sleep(PAUSE_S)
 
     def _take(self, machine: Machine | None) -> None:
+        if not self._is_followed:
+            _log.info("the machine's Node is followed")
         self._is_followed, self._said = True, ""
         if machine is None:  # Wrongly named, or about to be gone with its machine.
             self._say("Kubernetes has no Node of the name in kubernetes.node_name: nothing changes")
@@ -202,6 +210,8 @@ class Upkeep:
         except PenstockError as error:
             self._say_not_done(step, error)
             return False
+        if wish is not None and step is not None:
+            answered = wish.reasons  # Also if somebody has put it back at once.
         present = coordination.state.weights.get(node_id)
         answered = answered_after(wish, present, answered=answered)
         await self._remember(replace(self._remembered, answered=answered))

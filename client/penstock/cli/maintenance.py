@@ -82,7 +82,8 @@ def drain(
             "--within",
             parser=_duration,
             metavar="DURATION",
-            help="The machine stops after so long: hand over what is read most first, and faster.",
+            help="The machine stops after so long, drained or not: hand over faster.",
+            show_default=False,
         ),
     ] = "0s",  # type: ignore[assignment]  # the parser makes it a number
     follow: Annotated[
