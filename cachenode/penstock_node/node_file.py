@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.errors import InvalidConfiguration
+from penstock.errors import InvalidConfiguration, InvalidRequest
+from penstock.json_text import read_json_object, text_in, texts_in
 from penstock_node.atomic_file import write_atomically
 
 NODE_FILE = "node.json"
@@ -70,16 +71,28 @@ def read_node_file(state_dir: Path) -> NodeFile | None:
         InvalidConfiguration: The file is not what a node writes.
     """
     path = state_dir / NODE_FILE
-    known = {field.name for field in dataclasses.fields(NodeFile) if field.type is str}
     try:
-        told = json.loads(path.read_bytes())
-        # A later version may tell more.
-        texts = {name: str(told[name]) for name in told if name in known}
-        return NodeFile(**texts, tls_ports=tuple(map(str, told.get("tls_ports", ()))))
+        return parse_node_file(path.read_bytes(), path=path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except OSError as error:
         raise InvalidConfiguration(f"{path}: not a node's file: {error}") from error
+
+
+def parse_node_file(content: bytes, *, path: Path) -> NodeFile:
+    """Return what a node told in the file at ``path``; raises as `read_node_file`."""
+    known = [field.name for field in dataclasses.fields(NodeFile) if field.type is str]
+    try:
+        told = read_json_object(content)
+        # A later version may tell more.
+        texts = {name: text_in(told, name, "") for name in known}
+        found = NodeFile(**texts, tls_ports=texts_in(told, "tls_ports"))
+        assert found.ports is not None
+    except (InvalidRequest, ValueError) as error:
+        raise InvalidConfiguration(f"{path}: not a node's file: {error}") from error
+    if not found.id:
+        raise InvalidConfiguration(f"{path}: not a node's file: it tells no id")
+    return found
 
 
 def remove_node_file(state_dir: Path) -> None:
@@ -94,10 +107,16 @@ def previous_ports(state_dir: Path) -> dict[str, int]:
     may be somebody else's by now.
     """
     try:
-        kept = json.loads((state_dir / PORTS_FILE).read_bytes())
-    except (OSError, ValueError):
+        return parse_ports((state_dir / PORTS_FILE).read_bytes())
+    except OSError:
         return {}
-    if not isinstance(kept, Mapping):
+
+
+def parse_ports(content: bytes) -> dict[str, int]:
+    """Return the ports in a file's bytes; none that cannot be read."""
+    try:
+        kept = read_json_object(content)
+    except InvalidRequest:
         return {}
     return {key: port for key, port in kept.items() if type(port) is int and 0 < port <= 65_535}
 

@@ -1,7 +1,6 @@
 """Addresses of clusters, as `connect` takes them."""
 
 import asyncio
-import json
 import os
 import re
 import threading
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from penstock.credentials import bearer_from
 from penstock.errors import ClusterUnavailable, InvalidRequest
+from penstock.json_text import read_json_object, text_in
 
 UNIX = "unix:"
 DEFAULT_SOCKET = "/run/penstock/node.sock"
@@ -125,5 +125,13 @@ async def _ask_etcd(endpoints: list[str], cluster: str) -> list[str]:
         listing = await etcd.list("members/")
     finally:
         await etcd.close()
-    records = (json.loads(entry.value) for entry in listing.entries.values())
-    return [record["grpc_address"] for record in records if record.get("grpc_address")]
+    told = (_grpc_address_in(entry.value) for entry in listing.entries.values())
+    return [address for address in told if address]
+
+
+def _grpc_address_in(value: bytes) -> str:
+    """Return what a member's record tells; nothing, where it is none."""
+    try:
+        return text_in(read_json_object(value), "grpc_address", "")
+    except InvalidRequest:
+        return ""

@@ -49,8 +49,7 @@ class Head:
     def number(self, name: str) -> int:
         """Return the number in a header; 0 where there is none."""
         text = self.headers.get(name.lower(), "")
-        is_number = text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX
-        return int(text) if is_number else 0
+        return int(text) if _is_number(text) else 0
 
     @property
     def length(self) -> int:
@@ -60,9 +59,13 @@ class Head:
             NodeUnavailable: It does not say: whoever answers is no node.
         """
         text = self.headers.get("content-length", "")
-        if not text.isascii() or not text.isdigit():
+        if not _is_number(text):
             raise NodeUnavailable("an answer without a Content-Length: not a node's bulk port")
         return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX
 
 
 class _ParsedHead:

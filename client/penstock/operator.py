@@ -62,7 +62,7 @@ from penstock.support import Support
 from penstock.ticket_key_calls import TicketKeyCalls
 from penstock.tls import Tls
 from penstock.v1 import operator_pb2, placement_pb2
-from penstock.volume_messages import volume_from_proto, volume_to_proto
+from penstock.volume_messages import json_table, volume_from_proto, volume_to_proto
 from penstock.volumes import Volume
 from penstock.wire import view_from_proto
 
@@ -286,7 +286,7 @@ class Operator(PinCalls, TicketKeyCalls):
     def settings(self) -> dict[str, Any]:
         """Return every cluster-wide setting; sizes in bytes, durations in seconds."""
         answer = self._nodes.call(GET_SETTINGS, operator_pb2.GetSettingsRequest())
-        return dict(json.loads(answer.settings_json))
+        return json_table(answer.settings_json)
 
     def set_settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change cluster-wide settings and return them all.
@@ -299,7 +299,7 @@ class Operator(PinCalls, TicketKeyCalls):
         """
         request = operator_pb2.SetSettingsRequest(changes_json=json.dumps(dict(changes)))
         answer = self._nodes.call(SET_SETTINGS, request, timeout_s=CHANGE_TIMEOUT_S)
-        return dict(json.loads(answer.settings_json))
+        return json_table(answer.settings_json)
 
     def volumes(self) -> list[Volume]:
         """Return the cluster's volumes, sorted by name."""

@@ -88,7 +88,10 @@ def canonical_url(url: str, *, where: str) -> str:
         path = hub_urls.canonical_path(path, where=where)
     if path:
         check_path(path)
-    return f"{scheme}://{authority}/{path}/" if path else f"{scheme}://{authority}/"
+    canonical = f"{scheme}://{authority}/{path}/" if path else f"{scheme}://{authority}/"
+    if len(canonical.encode()) > VOLUME_URL_BYTES_MAX:  # It would not be read again.
+        raise InvalidRequest(f"{where}: want a url of at most {VOLUME_URL_BYTES_MAX} bytes")
+    return canonical
 
 
 def canonical_endpoint(endpoint: str, *, allow_http: bool, where: str) -> str:

@@ -8,9 +8,10 @@ Not responsible for: publishing it (the node's `publisher`), finding owners (`ri
 import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from penstock.errors import InvalidRequest
+from penstock.json_text import count_in, read_json_object, text_in
 from penstock.settings import ClusterSettings
 
 HISTORY_MAX = 8
@@ -88,35 +89,72 @@ class Placement:
             InvalidRequest: It is not one, or a later version's.
         """
         try:
-            data = json.loads(value)
-            version = data["placement_version"]
+            data = read_json_object(value)
+            version = data.get("placement_version")
             if version != PLACEMENT_VERSION:
                 raise InvalidRequest(
-                    f"the cluster's placement has version {version}, this program knows "
+                    f"the cluster's placement has version {version!r:.40}, this program knows "
                     f"{PLACEMENT_VERSION}: upgrade it"
                 )
+            history = _tables(data, "history")
+            if len(history) > HISTORY_MAX:
+                raise InvalidRequest(f"{len(history)} placements before: want {HISTORY_MAX}")
             return cls(
-                cluster_uid=data["cluster_uid"],
-                epoch=data["epoch"],
-                points_per_100=data["points_per_100"],
-                nodes=_nodes_from_json(data["nodes"]),
+                cluster_uid=text_in(data, "cluster_uid"),
+                epoch=count_in(data, "epoch"),
+                points_per_100=count_in(data, "points_per_100"),
+                nodes=_nodes_from_json(data),
                 history=tuple(
                     PastPlacement(
-                        past["epoch"], _nodes_from_json(past["nodes"]), past["points_per_100"]
+                        count_in(past, "epoch"),
+                        _nodes_from_json(past),
+                        count_in(past, "points_per_100"),
                     )
-                    for past in data["history"]
+                    for past in history
                 ),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidRequest(f"not a placement: {error!r}") from error
+            ).checked()
+        except InvalidRequest as error:
+            raise InvalidRequest(f"not a placement: {error}") from error
+
+    def checked(self) -> Self:
+        """Return it, if a ring can be made of it.
+
+        Raises:
+            InvalidRequest: A weight or a number of points is out of bounds.
+        """
+        _check_ring(self.nodes, self.points_per_100)
+        for past in self.history:
+            _check_ring(past.nodes, past.points_per_100)
+        return self
 
 
 def _nodes_to_json(nodes: tuple[PlacedNode, ...]) -> list[dict[str, Any]]:
     return [{"id": n.id, "host": n.host, "zone": n.zone, "weight": n.weight} for n in nodes]
 
 
-def _nodes_from_json(nodes: list[dict[str, Any]]) -> tuple[PlacedNode, ...]:
-    return tuple(PlacedNode(n["id"], n["host"], n["zone"], n["weight"]) for n in nodes)
+def _nodes_from_json(data: Mapping[str, Any]) -> tuple[PlacedNode, ...]:
+    return tuple(
+        PlacedNode(
+            text_in(node, "id"),
+            text_in(node, "host"),
+            text_in(node, "zone"),
+            count_in(node, "weight"),
+        )
+        for node in _tables(data, "nodes")
+    )
+
+
+def _check_ring(nodes: tuple[PlacedNode, ...], points_per_100: int) -> None:
+    ClusterSettings(points_per_100=points_per_100)
+    for node in nodes:
+        check_weight(node.weight)
+
+
+def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = data.get(name)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise InvalidRequest(f"{name}: want a list of objects")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

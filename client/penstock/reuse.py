@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from penstock.errors import PenstockError
+from penstock.errors import InvalidRequest, PenstockError
 from penstock.rpc import Channels, Method
 from penstock.sampled_reads import SampledReads, joined
 from penstock.v1 import reuse_pb2
@@ -39,7 +39,10 @@ def ask_all(
             answer = channels.call(address, SAMPLE, request, timeout_s=SAMPLE_TIMEOUT_S)
         except PenstockError as error:
             return error
-        return sample_from_proto(answer)
+        try:
+            return sample_from_proto(answer)
+        except InvalidRequest as error:
+            return error
 
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         return dict(zip(addresses, pool.map(ask, addresses.values()), strict=True))
@@ -96,7 +99,18 @@ def sample_to_proto(sample: SampledReads, *, node: str) -> reuse_pb2.SampleRespo
 
 
 def sample_from_proto(message: reuse_pb2.SampleResponse) -> SampledReads:
-    """Return a message's sample."""
+    """Return a message's sample.
+
+    Raises:
+        InvalidRequest: Its columns do not fit together.
+    """
+    try:
+        return _sample_of(message).checked()
+    except OverflowError as error:
+        raise InvalidRequest(f"a sample of reads: {error}") from None
+
+
+def _sample_of(message: reuse_pb2.SampleResponse) -> SampledReads:
     after_s = np.array(message.read_after_us, np.float64) / 1e6
     return SampledReads(
         threshold=message.threshold,

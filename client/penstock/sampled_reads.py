@@ -12,6 +12,7 @@ chunks of an object step around a circle, from the object's hash on, by the gold
 of 400 chunks a rate of 1 % takes 4, and not 4 give or take 2.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from penstock.errors import InvalidRequest
 from penstock.objects import ObjectId
 
 CIRCLE = 1 << 64
@@ -73,6 +75,25 @@ class SampledReads:
     read_counts: Column
     """How many they are."""
     read_kinds: Column
+
+    def checked(self) -> "SampledReads":
+        """Return it, if its columns fit together.
+
+        Raises:
+            InvalidRequest: A column is too short, or names what is not there.
+        """
+        for prefix in ("object_", "chunk_", "read_"):
+            if len({len(getattr(self, name)) for name in _names(prefix)}) > 1:
+                raise InvalidRequest(f"a sample of reads has {prefix}… columns of two lengths")
+        for places, counted in (
+            (self.chunk_objects, self.object_digests),
+            (self.read_chunks, self.chunk_indexes),
+        ):
+            if len(places) and int(places.max()) >= len(counted):
+                raise InvalidRequest("a sample of reads names what is not in it")
+        if not (math.isfinite(self.begins_at) and math.isfinite(self.ends_at)):
+            raise InvalidRequest("a sample of reads has no time")
+        return self
 
     def __len__(self) -> int:
         return len(self.read_chunks)

@@ -37,7 +37,10 @@ def parse_size(text: str | int) -> int:
     if match is None or match[2].upper() not in _SIZE_UNITS:
         raise InvalidRequest(f"{text!r} is not a size; write for example 64GiB or 4TB")
     # Decimal, because a float holds no more than 2^53 bytes exactly.
-    return round(Decimal(match[1]) * _SIZE_UNITS[match[2].upper()])
+    size = round(Decimal(match[1]) * _SIZE_UNITS[match[2].upper()])
+    if size >= _NUMBER_MAX:
+        raise InvalidRequest(f"{text!r} is more than anything holds")
+    return size
 
 
 def parse_duration(text: str | float) -> float:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from penstock.errors import InvalidRequest
+from penstock.json_text import read_json_object
 from penstock.origin_limits import limits_from
 from penstock.v1 import operator_pb2
 from penstock.volumes import Volume
@@ -57,10 +57,4 @@ def json_table(text: str) -> dict[str, Any]:
     Raises:
         InvalidRequest: It is none.
     """
-    try:
-        found = json.loads(text or "{}")
-    except ValueError as error:
-        raise InvalidRequest(f"not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InvalidRequest(f"want a JSON object, got {type(found).__name__}")
-    return found
+    return read_json_object(text or "{}")

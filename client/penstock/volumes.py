@@ -19,6 +19,7 @@ from typing import Any
 
 from penstock import hub_urls
 from penstock.errors import InvalidRequest, NotPermitted
+from penstock.json_text import read_json_object
 from penstock.origin_limits import NO_LIMITS, VolumeLimits, limits_from
 from penstock.origin_options import KIND_OF_SCHEME, Kind, OptionValue, OriginOptions, sort_options
 from penstock.origin_urls import canonical_endpoint, canonical_url, check_path
@@ -210,11 +211,9 @@ class Volume:
         """
         where = f"volume {name!r}"
         try:
-            data: Any = json.loads(value)
-        except ValueError as error:
-            raise InvalidRequest(f"{where}: its value is not JSON: {error}") from error
-        if not isinstance(data, dict):
-            raise InvalidRequest(f"{where}: its value is no JSON object")
+            data = read_json_object(value)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{where}: its value is {error}") from error
         replicas = data.get("replicas")
         if type(replicas) not in (int, type(None)):
             raise InvalidRequest(f"{where}: replicas={replicas!r}: want a whole number")

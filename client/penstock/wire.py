@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from penstock import errors
+from penstock.json_text import read_json_object
 from penstock.membership.view import Member, View
 from penstock.object_info import ObjectInfo, OpenedObject, OriginSource
 from penstock.objects import ObjectId
@@ -96,7 +97,11 @@ def error_from_rpc(error: grpc.RpcError, *, target: str) -> errors.PenstockError
 
 
 def _moment(microseconds: int) -> datetime | None:
-    return datetime.fromtimestamp(microseconds / 1e6, tz=UTC) if microseconds else None
+    """Return a moment; what no calendar has is not known."""
+    try:
+        return datetime.fromtimestamp(microseconds / 1e6, tz=UTC) if microseconds else None
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def microseconds(moment: datetime | None) -> int:
@@ -142,7 +147,7 @@ def object_from_proto(message: cache_pb2.Object) -> OpenedObject:
         ticket_expires_at=message.ticket_expires_at,
         fresh_for_s=message.fresh_for_ms / 1000,
         sources=tuple(
-            OriginSource(source.url, json.loads(source.options_json or "{}"), source.version)
+            OriginSource(source.url, read_json_object(source.options_json or "{}"), source.version)
             for source in message.sources
         ),
         replicas=max(1, message.replicas),
@@ -178,13 +183,17 @@ def placement_to_proto(placement: Placement) -> placement_pb2.Placement:
 
 
 def placement_from_proto(message: placement_pb2.Placement) -> Placement:
-    """Return the placement in a message."""
+    """Return the placement in a message.
+
+    Raises:
+        InvalidRequest: No ring can be made of it.
+    """
     return Placement(
         cluster_uid=message.cluster_uid,
         epoch=message.epoch,
         points_per_100=message.points_per_100,
         nodes=tuple(PlacedNode(n.id, n.host, n.zone, n.weight) for n in message.nodes),
-    )
+    ).checked()
 
 
 _MEMBER_TEXTS = (

@@ -5,13 +5,13 @@ SeaweedFS's filer.
 Not responsible for: whether any of it is true. Nothing but names is taken from an event.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from penstock.errors import InvalidRequest
+from penstock.json_text import read_json
 
 _WANTED = (
     'want {"Records": [{"eventName": …, "s3": {"bucket": {"name": …}, "object": {"key": …}}}]}, as '
@@ -21,6 +21,8 @@ _WANTED = (
 _READS = "ObjectAccessed:"
 """To look is to read: who had such events looked at would be told of them for ever."""
 _BUCKETS = "/buckets/"
+BUCKET_CHARACTERS_MAX = 255
+"""The longest names that any store has had."""
 _UPLOADS = ".uploads/"
 _VERSIONS = ".versions"
 _VERSION_ID = "Seaweed-X-Amz-Version-Id"
@@ -69,15 +71,21 @@ def told_in(body: bytes) -> Told:
 
 def _object(text: bytes | str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"this is no JSON ({error}): {_WANTED}") from None
+        return read_json(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"this is {error}: {_WANTED}") from None
+
+
+def _is_bucket(name: str) -> bool:
+    """Whether a bucket can be called so: a database is asked for it."""
+    return 0 < len(name) <= BUCKET_CHARACTERS_MAX and name.isprintable()
 
 
 def _told(events: Iterator[list[Named]] | list[list[Named]]) -> Told:
     ignored = 0
     named: dict[Named, None] = {}
-    for each in events:
+    for told in events:
+        each = [one for one in told if _is_bucket(one.bucket)]
         ignored += not each
         named.update(dict.fromkeys(each))
     return Told(tuple(named), ignored)

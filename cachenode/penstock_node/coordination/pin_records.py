@@ -5,11 +5,11 @@ Not responsible for: how much may be pinned (`pins`), keeping them (`penstock_no
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import InvalidRequest
+from penstock.json_text import count_in, moment_in, read_json_object, text_in
 from penstock.objects import ObjectId
 
 _ID_BYTES = 8
@@ -46,21 +46,33 @@ class Pin:
 
 
 def pin_from_json(_pin_id: str, value: bytes) -> Pin:
-    """Return the record under ``pins/{id}``. Raises as `state` expects of parsers."""
-    data = json.loads(value)
-    if not isinstance(data, dict) or not isinstance(data["url"], str):
-        raise InvalidRequest("want a JSON object with a url")
+    """Return the record under ``pins/{id}``.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    data = read_json_object(value)
+    objects = data.get("objects")
+    if not isinstance(objects, list):
+        raise InvalidRequest("objects: want a list")
     return Pin(
-        data["url"],
-        tuple(map(_object_from_json, data["objects"])),
-        int(data["cost_bytes"]),
-        float(data["pinned_at"]),
+        text_in(data, "url"),
+        tuple(map(_object_from_json, objects)),
+        count_in(data, "cost_bytes"),
+        moment_in(data, "pinned_at"),
     )
 
 
-def _object_from_json(data: Mapping[str, Any]) -> PinnedObject:
-    identity = ObjectId(data["key"], data["version"], data["size"], data["chunk_size"])
-    return PinnedObject(str(data["volume"]), identity)
+def _object_from_json(data: Any) -> PinnedObject:
+    if not isinstance(data, dict):
+        raise InvalidRequest("objects: want a list of objects")
+    identity = ObjectId(
+        text_in(data, "key"),
+        text_in(data, "version"),
+        count_in(data, "size"),
+        count_in(data, "chunk_size"),
+    )
+    return PinnedObject(text_in(data, "volume"), identity)
 
 
 def pin_to_json(pin: Pin) -> bytes:

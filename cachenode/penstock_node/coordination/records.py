@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import structlog
 
 from penstock.errors import InvalidRequest
+from penstock.json_text import count_in, moment_in, read_json_object, text_in, texts_in
 from penstock.membership.view import Member
 from penstock.mirror_rules import MirrorRules
 from penstock.placement import NodeRecord, Placement, auto_weight, check_weight
@@ -83,67 +84,35 @@ class CatalogRecord:
     grpc_address: str
 
 
-def _object(value: bytes) -> dict[str, Any]:
-    data = json.loads(value)
-    if not isinstance(data, dict):
-        raise InvalidRequest(f"want a JSON object, got {type(data).__name__}")
-    return data
-
-
-def _text(data: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    found = data.get(name, default)
-    if not isinstance(found, str):
-        raise InvalidRequest(f"{name}={found!r}: want a text")
-    return found
-
-
-def _texts(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    found = data.get(name, [])
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise InvalidRequest(f"{name}={found!r}: want a list of texts")
-    return tuple(found)
-
-
-def _count(data: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    found = data.get(name, default)
-    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-        raise InvalidRequest(f"{name}={found!r}: want a whole number, not negative")
-    return found
-
-
-def _moment(data: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    found = data.get(name, default)
-    if not isinstance(found, int | float) or isinstance(found, bool):
-        raise InvalidRequest(f"{name}={found!r}: want seconds since 1970")
-    return float(found)
-
-
 def _encode(data: Mapping[str, Any]) -> bytes:
     return json.dumps(data).encode()
 
 
+_LEVELS = 2
+"""Of what a weight was before: a machine that stops, of a node that an operator has cordoned, whose
+weight had been set."""
 _MEMBER_TEXTS = tuple(f.name for f in fields(Member) if f.type is str and f.name != "id")
 _MEMBER_COUNTS = tuple(f.name for f in fields(Member) if f.type is int)
 
 
 def member_from_json(node_id: str, value: bytes) -> MemberRecord:
     """Return the record under ``members/{node_id}``. Raises as `state` expects of parsers."""
-    data = _object(value)
+    data = read_json_object(value)
     if not data.get("host"):
         raise InvalidRequest("a member has a host")
-    texts = {name: _text(data, name, "") for name in _MEMBER_TEXTS}
-    counts = {name: _count(data, name, 0) for name in _MEMBER_COUNTS}
+    texts = {name: text_in(data, name, "") for name in _MEMBER_TEXTS}
+    counts = {name: count_in(data, name, 0) for name in _MEMBER_COUNTS}
     return MemberRecord(
         member=Member(
             id=node_id,
             **texts,  # type: ignore[arg-type]  # by name and type
             **counts,  # type: ignore[arg-type]
-            tls_ports=_texts(data, "tls_ports"),
+            tls_ports=texts_in(data, "tls_ports"),
         ),
-        machine_id=_text(data, "machine_id", ""),
-        state_dir_hash=_text(data, "state_dir_hash", ""),
-        owned_capacity_bytes=_count(data, "owned_capacity_bytes", 0),
-        state=_text(data, "state", "serving"),
+        machine_id=text_in(data, "machine_id", ""),
+        state_dir_hash=text_in(data, "state_dir_hash", ""),
+        owned_capacity_bytes=count_in(data, "owned_capacity_bytes", 0),
+        state=text_in(data, "state", "serving"),
     )
 
 
@@ -156,12 +125,12 @@ def member_to_json(record: MemberRecord) -> bytes:
 
 def node_from_json(_node_id: str, value: bytes) -> NodeRecord:
     """Return the record under ``nodes/{node_id}``."""
-    data = _object(value)
+    data = read_json_object(value)
     return NodeRecord(
-        host=_text(data, "host"),
-        zone=_text(data, "zone", ""),
-        machine_id=_text(data, "machine_id", ""),
-        owned_capacity_bytes=_count(data, "owned_capacity_bytes"),
+        host=text_in(data, "host"),
+        zone=text_in(data, "zone", ""),
+        machine_id=text_in(data, "machine_id", ""),
+        owned_capacity_bytes=count_in(data, "owned_capacity_bytes"),
     )
 
 
@@ -181,21 +150,21 @@ def node_to_json(record: NodeRecord, *, weight_unit_bytes: int) -> bytes:
 
 def weight_from_json(_node_id: str, value: bytes) -> WeightOverride:
     """Return the record under ``weights/{node_id}``."""
-    return _override(_object(value))
+    return _override(read_json_object(value), levels=_LEVELS)
 
 
-def _override(data: Mapping[str, Any]) -> WeightOverride:
-    weight, before = _count(data, "weight"), data.get("before")
+def _override(data: Mapping[str, Any], *, levels: int) -> WeightOverride:
+    weight, before = count_in(data, "weight"), data.get("before")
     check_weight(weight)
     known: dict[str, Purpose] = {name: name for name in get_args(Purpose)}
     return WeightOverride(
         weight,
-        _text(data, "reason", ""),
-        _moment(data, "set_at"),
-        known.get(_text(data, "purpose", ""), ""),  # A later version's: its weight counts.
-        _override(before) if isinstance(before, dict) else None,
-        _text(data, "by", ""),
-        _moment(data, "gone_at", 0.0),
+        text_in(data, "reason", ""),
+        moment_in(data, "set_at"),
+        known.get(text_in(data, "purpose", ""), ""),  # A later version's: its weight counts.
+        _override(before, levels=levels - 1) if levels and isinstance(before, dict) else None,
+        text_in(data, "by", ""),
+        moment_in(data, "gone_at", 0.0),
     )
 
 
@@ -206,7 +175,7 @@ def weight_to_json(record: WeightOverride) -> bytes:
 
 def volume_from_json(_name: str, value: bytes) -> Mapping[str, Any]:
     """Return the JSON object under ``volumes/{name}``, as it is."""
-    return _object(value)
+    return read_json_object(value)
 
 
 def volume_to_json(value: Mapping[str, Any]) -> bytes:
@@ -216,12 +185,16 @@ def volume_to_json(value: Mapping[str, Any]) -> bytes:
 
 def ticket_key_from_json(key_id: str, value: bytes) -> TicketKey:
     """Return the key under ``secret/ticket_keys/{key_id}``."""
-    data = _object(value)
+    data = read_json_object(value)
+    try:
+        secret = base64.b64decode(text_in(data, "secret"), validate=True)
+    except ValueError:
+        raise InvalidRequest("the secret is no base64") from None
     return TicketKey(
         id=key_id,
-        secret=base64.b64decode(_text(data, "secret"), validate=True),
-        created_at=_moment(data, "created_at"),
-        retired_at=None if data.get("retired_at") is None else _moment(data, "retired_at"),
+        secret=secret,
+        created_at=moment_in(data, "created_at"),
+        retired_at=None if data.get("retired_at") is None else moment_in(data, "retired_at"),
     )
 
 
@@ -236,7 +209,7 @@ def settings_from_json(value: bytes) -> ClusterSettings:
     """Return the settings; what is unknown or out of bounds is left at its default, and logged."""
     settings = ClusterSettings()
     known = settings.to_json()
-    for name, wanted in _object(value).items():
+    for name, wanted in read_json_object(value).items():
         if name not in known:
             continue
         try:
@@ -251,16 +224,16 @@ def settings_to_json(settings: ClusterSettings, *, stored: bytes | None = None) 
     unknown: dict[str, Any] = {}
     if stored is not None:
         try:
-            unknown = _object(stored)
-        except (ValueError, InvalidRequest):
+            unknown = read_json_object(stored)
+        except InvalidRequest:
             _log.warning("the stored settings were not JSON and are replaced")
     return _encode(unknown | settings.to_json())
 
 
 def catalog_from_json(value: bytes) -> CatalogRecord:
     """Return the record under ``catalog``."""
-    data = _object(value)
-    return CatalogRecord(_text(data, "id", ""), _text(data, "grpc_address"))
+    data = read_json_object(value)
+    return CatalogRecord(text_in(data, "id", ""), text_in(data, "grpc_address"))
 
 
 def catalog_to_json(record: CatalogRecord) -> bytes:
@@ -270,11 +243,11 @@ def catalog_to_json(record: CatalogRecord) -> bytes:
 
 def mirror_rules_from_json(value: bytes) -> MirrorRules:
     """Return the record under ``mirrors/{name}``."""
-    data = _object(value)
+    data = read_json_object(value)
     rate = data.get("bytes_per_s", 0.0)
-    if not isinstance(rate, int | float) or isinstance(rate, bool):
-        raise InvalidRequest(f"bytes_per_s={rate!r}: want a number, not negative")
-    return MirrorRules(_texts(data, "copied"), _texts(data, "warmed"), float(rate))
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < 1e300:
+        raise InvalidRequest("bytes_per_s: want a number, not negative")
+    return MirrorRules(texts_in(data, "copied"), texts_in(data, "warmed"), float(rate))
 
 
 def mirror_rules_to_json(rules: MirrorRules) -> bytes:
@@ -288,23 +261,16 @@ def placement_from_json(value: bytes) -> Placement:
     placement = Placement.from_json(value)
     _check_uid(placement.cluster_uid)
     _check_epoch(placement.epoch)
-    ClusterSettings().changed({"points_per_100": placement.points_per_100})
     for past in placement.history:
         _check_epoch(past.epoch)
-    for node in (*placement.nodes, *(n for past in placement.history for n in past.nodes)):
-        if not all(isinstance(text, str) for text in (node.id, node.host, node.zone)):
-            raise InvalidRequest(f"not a placed node: {node}")
-        if type(node.weight) is not int:
-            raise InvalidRequest(f"node {node.id}: weight {node.weight!r} is no whole number")
-        check_weight(node.weight)
     return placement
 
 
-def _check_uid(uid: object) -> None:
-    if not isinstance(uid, str) or len(uid) != 32 or set(uid) - set(string.hexdigits):
+def _check_uid(uid: str) -> None:
+    if len(uid) != 32 or set(uid) - set(string.hexdigits):
         raise InvalidRequest(f"cluster_uid={uid!r}: want 32 hexadecimal digits")
 
 
-def _check_epoch(epoch: object) -> None:
-    if type(epoch) is not int or epoch < 1:
+def _check_epoch(epoch: int) -> None:
+    if epoch < 1:
         raise InvalidRequest(f"epoch={epoch!r}: want 1 or more")

@@ -10,11 +10,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from penstock.errors import InvalidConfiguration
+from penstock.errors import InvalidConfiguration, InvalidRequest
+from penstock.json_text import count_in, read_json_object, text_in
 from penstock.membership.coordinator import Entry, Listing
 from penstock_node.atomic_file import write_atomically
 from penstock_node.coordination.state import ClusterState
@@ -70,14 +70,17 @@ def decode(data: bytes) -> tuple[str, ClusterState]:
         UnreadableView: It is not such a file, or one of a later format.
     """
     try:
-        file: dict[str, Any] = json.loads(data)
-        if file["format"] != FORMAT:
+        file = read_json_object(data)
+        if count_in(file, "format") != FORMAT:
             raise UnreadableView(f"format {file['format']}, this program knows {FORMAT}")
-        revision, store_id = int(file["revision"]), int(file["store_id"])
-        entries = {key: Entry(text.encode(), revision) for key, text in file["entries"].items()}
-        cluster = str(file["cluster"])
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise UnreadableView(f"not a view: {error!r}") from error
+        revision, store_id = count_in(file, "revision"), count_in(file, "store_id")
+        texts = file.get("entries")
+        if not isinstance(texts, dict):
+            raise UnreadableView("not a view: it has no entries")
+        entries = {key: Entry(text_in(texts, key).encode(), revision) for key in texts}
+        cluster = text_in(file, "cluster")
+    except InvalidRequest as error:
+        raise UnreadableView(f"not a view: {error}") from error
     return cluster, ClusterState.from_listing(Listing(entries, revision, store_id))
 
 

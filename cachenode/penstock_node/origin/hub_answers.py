@@ -4,16 +4,21 @@ Responsible for: the version, size and commit in the headers of a file, pages of
 what an error means. Not responsible for: asking.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.errors import InvalidRequest
+from penstock.json_text import read_json
+from penstock.objects import OBJECT_BYTES_MAX
 from penstock_node.origin.interface import ListedObject
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LINK = re.compile(r"<([^>]*)>\s*;[^,]*\brel=\"?next\"?")
+_LINK = re.compile(r"<([^<>]*)>\s*;([^,<]*)")
+_NEXT = ("rel=next", 'rel="next"')
+LINK_CHARACTERS_MAX = 16 * 1024
+"""Of a header that tells where the next page is; more is not looked at."""
 _RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -110,19 +115,25 @@ def _file_of(entry: Mapping[str, Any]) -> ListedObject:
     path, size, oid, large = (entry.get(name) for name in ("path", "size", "oid", "lfs"))
     if isinstance(large, dict):
         oid = large.get("oid")
-    if not isinstance(path, str) or not isinstance(oid, str) or type(size) is not int:
+    if not isinstance(path, str) or not isinstance(oid, str) or not _is_size(size):
         raise BadAnswer("a file of a tree has a path, a size and an oid")
     return ListedObject(path, size, 0, version_of_etag(oid.removeprefix("sha256:")))
 
 
+def _is_size(found: Any) -> bool:
+    return type(found) is int and 0 <= found <= OBJECT_BYTES_MAX
+
+
 def next_page(headers: Mapping[str, str]) -> str:
     """Return the url of the page behind this one; empty for the last."""
-    found = _LINK.search(headers.get("link", ""))
-    return found[1] if found else ""
+    for url, attributes in _LINK.findall(headers.get("link", "")[:LINK_CHARACTERS_MAX]):
+        if any(each.strip() in _NEXT for each in attributes.split(";")):
+            return str(url)
+    return ""
 
 
 def _json(document: bytes | bytearray) -> Any:
     try:
-        return json.loads(document)
-    except (ValueError, RecursionError):
+        return read_json(document)
+    except InvalidRequest:
         raise BadAnswer("the answer is not JSON") from None

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from penstock.errors import (
     NotPermitted,
@@ -113,7 +113,11 @@ class HubRequests:
 
     def is_hub(self, url: str) -> bool:
         """Tell whether a url is the hub's own: the token is for these alone."""
-        hub, asked = urlsplit(self._endpoint), urlsplit(url)
+        hub = urlsplit(self._endpoint)
+        try:
+            asked = urlsplit(url)
+        except ValueError:
+            return False
         return (hub.scheme, hub.netloc) == (asked.scheme, asked.netloc.lower())
 
     def _attempt(
@@ -145,10 +149,9 @@ class HubRequests:
 
     def _next(self, url: str, answer: Answer, path: str) -> str:
         """Return where a redirect leads to, if that may be asked."""
-        found = urljoin(url, answer.headers.get("location", ""))
-        parts = urlsplit(found)
+        found, parts = _joined(url, answer.headers.get("location", ""))
         host = parts.netloc.lower()
-        if parts.scheme not in ("https", "http") or not host or "@" in host:
+        if parts.scheme not in ("https", "http") or not parts.hostname or "@" in host:
             raise OriginUnavailable(f"{self._what(path)}: {self._host} redirects to nowhere")
         if self.is_hub(found):
             return found
@@ -260,3 +263,15 @@ def _timeouts(volume: Volume, limits: OriginLimits) -> Timeouts:
         silence_s=seconds("read_timeout", limits.silence_timeout_s),
         request_s=seconds("timeout", limits.request_timeout_s),
     )
+
+
+def _joined(url: str, location: str) -> tuple[str, SplitResult]:
+    """Return where a redirect leads to, and its parts: empty ones where that is no url."""
+    try:
+        found = urljoin(url, location)
+        parts = urlsplit(found)
+        if parts.port is None or parts.port > 0:
+            return found, parts
+    except ValueError:
+        pass
+    return "", urlsplit("")

@@ -14,7 +14,6 @@ Not responsible for: what is in the sample (`penstock_node.demand`).
 import csv
 import datetime
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,16 @@ from typing import Any
 import xxhash
 
 from penstock.errors import InvalidRequest
+from penstock.json_text import read_json_object
 from penstock.objects import OBJECT_BYTES_MAX, pieces
 from penstock.sampled_reads import SampledReads
 from penstock_node.demand import Demand
 
 LINE_CHARS_MAX = 64 * 1024
+READ_BYTES_MAX = 16 * 1024**4
+"""Of one line, which is cut into chunks: more would take minutes."""
+SECONDS_MAX = 1e11
+"""What no calendar has is no time."""
 TOLD_EACH = 4096
 """Lines from one word of progress to the next."""
 
@@ -80,18 +84,31 @@ def sample_of(
 
 
 def _reads(path: Path, chunk_size: int, on_progress: Callable[[int], None]) -> Iterator[TracedRead]:
-    is_csv = path.suffix.lower() == ".csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            lines = _told(file, on_progress)
-            rows = csv.DictReader(lines) if is_csv else map(_parsed, lines)
-            # CSV begins with the titles.
-            for number, row in enumerate(rows, start=2 if is_csv else 1):
-                try:
-                    yield _read(row, chunk_size)
-                except (TypeError, ValueError, InvalidRequest) as error:
-                    raise InvalidRequest(f"{path}, line {number}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+            yield from reads_in(_told(file, on_progress), path=path, chunk_size=chunk_size)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}") from error
+
+
+def reads_in(lines: Iterable[str], *, path: Path, chunk_size: int) -> Iterator[TracedRead]:
+    """Return the reads that lines tell of; raises as `sample_of`.
+
+    Args:
+        lines: Of the file.
+        path: Its path, for errors; its ending tells how to read it.
+        chunk_size: Of the cluster, in bytes.
+    """
+    is_csv = path.suffix.lower() == ".csv"
+    try:
+        rows = csv.DictReader(lines, strict=True) if is_csv else map(_parsed, lines)
+        # CSV begins with the titles.
+        for number, row in enumerate(rows, start=2 if is_csv else 1):
+            try:
+                yield _read(row, chunk_size)
+            except (TypeError, ValueError, OverflowError, InvalidRequest) as error:
+                raise InvalidRequest(f"{path}, line {number}: {error}") from None
+    except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}") from error
 
 
@@ -109,10 +126,9 @@ def _told(lines: Iterable[str], on_progress: Callable[[int], None]) -> Iterator[
 
 def _parsed(line: str) -> Mapping[str, Any] | None:
     try:
-        row = json.loads(line)
-    except ValueError:
+        return read_json_object(line)
+    except InvalidRequest:
         return None
-    return row if isinstance(row, dict) else None
 
 
 def _read(row: Mapping[str, Any] | None, chunk_size: int) -> TracedRead:
@@ -134,6 +150,8 @@ def _read(row: Mapping[str, Any] | None, chunk_size: int) -> TracedRead:
         length = (end if chunk is None else min(end, (chunk + 1) * chunk_size)) - offset
     if length < 0 or offset + length > (OBJECT_BYTES_MAX if size is None else size):
         raise InvalidRequest(f"{length} bytes from {offset} on reach beyond the object's end")
+    if length > READ_BYTES_MAX:
+        raise InvalidRequest(f"{length} bytes in one read: write {READ_BYTES_MAX} at most a line")
     return TracedRead(_time(row.get("time")), name, offset, length, size or offset + length)
 
 
@@ -151,7 +169,11 @@ def _time(value: Any) -> float:
     if value is None or value == "":
         raise InvalidRequest("there is no time: give seconds since 1970, or ISO 8601")
     try:
-        return float(value)
+        seconds = float(value)
     except ValueError:
         told = datetime.datetime.fromisoformat(str(value))
+    else:
+        if not abs(seconds) < SECONDS_MAX:
+            raise InvalidRequest(f"time is {seconds:g}: want seconds since 1970, or ISO 8601")
+        return seconds
     return told.timestamp() if told.tzinfo else told.replace(tzinfo=datetime.UTC).timestamp()

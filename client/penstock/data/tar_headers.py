@@ -14,7 +14,7 @@ from penstock.errors import InvalidRequest
 BLOCK = 512
 """Headers and contents begin at multiples of it."""
 EXTENDED_BYTES_MAX = 1024 * 1024
-"""Of what stands before a member and says more of it: a name, attributes."""
+"""Of all that stands before a member and says more of it: a name, attributes."""
 
 _REGULAR = b"0\0" + b"7"
 _WITHOUT_CONTENT = b"123456"
@@ -22,6 +22,7 @@ _WITHOUT_CONTENT = b"123456"
 _GNU_NAME, _GNU_LINK, _PAX, _PAX_GLOBAL, _GNU_SPARSE = b"LKxgS"
 _POSIX = b"ustar\0"
 _EMPTY = bytes(BLOCK)
+_DIGITS_MAX = 20
 
 
 class Member(NamedTuple):
@@ -56,6 +57,7 @@ def members(read: Read, start: int, file_bytes: int, url: str) -> Iterator[Membe
     """
     at = begin = start
     extended: dict[bytes, bytes] = {}
+    extended_bytes = 0
     while True:
         _check_is_there(at + BLOCK, file_bytes, url)
         block = read(at, BLOCK)
@@ -65,7 +67,8 @@ def members(read: Read, start: int, file_bytes: int, url: str) -> Iterator[Membe
         kind, size = _checked(block, at, url), _number(block[124:136], at, url)
         content = at + BLOCK
         if kind in (_GNU_NAME, _GNU_LINK, _PAX, _PAX_GLOBAL):
-            _check_extended(kind, size, content, file_bytes, url)
+            extended_bytes += size
+            _check_extended(kind, extended_bytes, content, content + size, file_bytes, url)
             _extend(extended, kind, read(content, size), at, url)
             at = content + _padded(size)
             continue
@@ -76,7 +79,7 @@ def members(read: Read, start: int, file_bytes: int, url: str) -> Iterator[Membe
         if kind in _REGULAR and not (kind == 0 and name.endswith("/")):
             _check_is_there(content + size, file_bytes, url)
             yield Member(name, begin, content, size)
-        begin, extended = at, {}
+        begin, extended, extended_bytes = at, {}, 0
 
 
 def _padded(size: int) -> int:
@@ -116,19 +119,22 @@ def _number(field: bytes, at: int, url: str) -> int:
         if field[0] == 0xFF:
             raise _no_header(at, url)
         return number
-    try:
-        return int(field.split(b"\0", 1)[0].strip() or b"0", 8)
-    except ValueError as error:
-        raise _no_header(at, url) from error
+    digits = field.split(b"\0", 1)[0].strip() or b"0"
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:  # `int` takes signs too.
+        raise _no_header(at, url)
+    return int(digits, 8)
 
 
-def _check_extended(kind: int, size: int, content: int, file_bytes: int, url: str) -> None:
-    if size > EXTENDED_BYTES_MAX:
+def _check_extended(
+    kind: int, extended_bytes: int, content: int, stop: int, file_bytes: int, url: str
+) -> None:
+    if extended_bytes > EXTENDED_BYTES_MAX:
         raise InvalidRequest(
-            f"shard {url} has {size} bytes of {chr(kind)!r} before a member at byte {content}, and "
-            f"{EXTENDED_BYTES_MAX} is the most that is read: it was damaged; write it again"
+            f"shard {url} has {extended_bytes} bytes of {chr(kind)!r} before a member at byte "
+            f"{content}, and {EXTENDED_BYTES_MAX} is the most that is read: it was damaged; "
+            "write it again"
         )
-    _check_is_there(content + size, file_bytes, url)
+    _check_is_there(stop, file_bytes, url)
 
 
 def _extend(extended: dict[bytes, bytes], kind: int, text: bytes, at: int, url: str) -> None:
@@ -170,7 +176,7 @@ def _check_not_sparse(kind: int, extended: Mapping[bytes, bytes], at: int, url: 
 
 
 def _decimal(field: bytes, at: int, url: str) -> int:
-    if not field.isdigit():
+    if not field.isdigit() or len(field) > _DIGITS_MAX:
         raise _no_header(at, url)
     return int(field)
 

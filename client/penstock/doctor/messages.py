@@ -1,7 +1,5 @@
 """Protobuf at the doctor's edge: what nodes answer, as facts."""
 
-import json
-
 from penstock.doctor.facts import (
     Disk,
     EtcdLook,
@@ -17,6 +15,7 @@ from penstock.doctor.facts import (
     WeightSet,
 )
 from penstock.v1 import diagnosis_pb2
+from penstock.volume_messages import json_table
 from penstock.volumes import penstock_url
 
 
@@ -28,7 +27,7 @@ def known_from_proto(told: diagnosis_pb2.KnownResponse) -> KnownCluster:
         uid=told.cluster_uid,
         epoch=told.epoch,
         is_connected=told.is_connected,
-        settings=dict(json.loads(told.settings_json)),
+        settings=json_table(told.settings_json),
         nodes=tuple(map(_known_node, told.nodes)),
         volumes=tuple(
             KnownVolume(volume.name, volume.replicas, volume.is_catalogued)

@@ -6,14 +6,15 @@ Not responsible for: two processes at once; a node locks its state directory.
 """
 
 import base64
-import binascii
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from penstock.errors import ClusterUnavailable, InvalidConfiguration
+from penstock.errors import ClusterUnavailable, InvalidConfiguration, InvalidRequest
+from penstock.json_text import count_in, read_json_object, text_in
 from penstock.membership.coordinator import Entry
 
 _FORMAT = 1
@@ -36,12 +37,18 @@ def load(path: Path) -> Saved | None:
         InvalidConfiguration: The file cannot be read or understood; it stays as it is.
     """
     try:
-        return _decode(path.read_bytes())
+        return parse(path.read_bytes(), path=path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InvalidConfiguration(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, binascii.Error) as error:
+
+
+def parse(content: bytes, *, path: Path) -> Saved:
+    """Return what the file at ``path`` holds; raises as `load`."""
+    try:
+        return _decode(content)
+    except (InvalidRequest, ValueError) as error:
         raise InvalidConfiguration(
             f"{path} is damaged ({error}): put a good copy in its place, or move it away to "
             "start without its weights, volumes, settings and ticket keys"
@@ -91,11 +98,19 @@ def _encode(saved: Saved) -> bytes:
 
 
 def _decode(content: bytes) -> Saved:
-    read = json.loads(content)
-    if read["format"] != _FORMAT:
-        raise ValueError(f"its format is {read['format']!r}, not {_FORMAT}")
-    entries = {
-        name: Entry(base64.b64decode(entry["value"], validate=True), int(entry["mod_revision"]))
-        for name, entry in read["entries"].items()
-    }
-    return Saved(int(read["store_id"]), int(read["revision"]), entries)
+    read = read_json_object(content)
+    if read.get("format") != _FORMAT:
+        raise ValueError(f"its format is {read.get('format')!r:.40}, not {_FORMAT}")
+    entries = read.get("entries")
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise ValueError("its entries are no objects")
+    return Saved(
+        count_in(read, "store_id"),
+        count_in(read, "revision"),
+        {name: _entry(entry) for name, entry in entries.items()},
+    )
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    value = base64.b64decode(text_in(data, "value"), validate=True)
+    return Entry(value, count_in(data, "mod_revision"))

@@ -138,6 +138,12 @@ class Request:
     body: bytes
 
 
+def _unpacked(form: struct.Struct, body: bytes) -> tuple[int, ...]:
+    if len(body) < form.size:
+        raise BadMessage(f"a request has {len(body)} bytes: want {form.size} at least")
+    return form.unpack_from(body)
+
+
 def parse_request(message: memoryview) -> Request:
     """Take a message apart.
 
@@ -177,9 +183,9 @@ def parse_hello(body: bytes) -> Hello:
     """Take the first request's body apart.
 
     Raises:
-        BadMessage: The kernel is too old, or speaks another protocol.
+        BadMessage: It is none, or the kernel is too old, or speaks another protocol.
     """
-    hello = Hello(*_INIT_IN.unpack_from(body))
+    hello = Hello(*_unpacked(_INIT_IN, body))
     if hello.major != MAJOR or hello.minor < MINOR:
         raise BadMessage(
             f"this kernel speaks FUSE {hello.major}.{hello.minor}; want {MAJOR}.{MINOR} or "
@@ -261,13 +267,22 @@ def open_answer(handle: int, flags: int = 0) -> bytes:
 
 
 def parse_handle(body: bytes) -> int:
-    """Return the number that the kernel was given at an open."""
-    return int(_U64.unpack_from(body)[0])
+    """Return the number that the kernel was given at an open.
+
+    Raises:
+        BadMessage: There is none.
+    """
+    (handle,) = _unpacked(_U64, body)
+    return handle
 
 
 def parse_read(body: bytes) -> tuple[int, int, int]:
-    """Return handle, offset and size of a read, of a file or a directory."""
-    handle, offset, size = _READ_IN.unpack_from(body)
+    """Return handle, offset and size of a read, of a file or a directory.
+
+    Raises:
+        BadMessage: It is none.
+    """
+    handle, offset, size = _unpacked(_READ_IN, body)
     return handle, offset, size
 
 
@@ -277,8 +292,13 @@ def parse_name(body: bytes) -> bytes:
 
 
 def parse_getxattr(body: bytes) -> tuple[int, bytes]:
-    """Return the room for an extended attribute's value, 0 to ask for its size, and its name."""
-    return _XATTR.unpack_from(body)[0], parse_name(body[_XATTR.size :])
+    """Return the room for an extended attribute's value, 0 to ask for its size, and its name.
+
+    Raises:
+        BadMessage: It is none.
+    """
+    room, _flags = _unpacked(_XATTR, body)
+    return room, parse_name(body[_XATTR.size :])
 
 
 def xattr_size_answer(size: int) -> bytes:
@@ -292,10 +312,16 @@ def parse_forget(body: bytes) -> int:
 
 
 def parse_forgets(body: bytes) -> list[tuple[int, int]]:
-    """Return inodes, and how many times the kernel forgets each."""
-    count = _U32.unpack_from(body)[0]
-    pairs = _FORGET_ONE.iter_unpack(body[8 : 8 + count * _FORGET_ONE.size])
-    return [(inode, times) for inode, times in pairs]
+    """Return inodes, and how many times the kernel forgets each.
+
+    Raises:
+        BadMessage: There are not as many as it says.
+    """
+    (count,) = _unpacked(_U32, body)
+    told = body[8 : 8 + count * _FORGET_ONE.size]
+    if len(told) != count * _FORGET_ONE.size:
+        raise BadMessage(f"{count} inodes to forget in {len(body)} bytes")
+    return [(inode, times) for inode, times in _FORGET_ONE.iter_unpack(told)]
 
 
 def directory_entry(name: bytes, attributes: Attributes, next_offset: int) -> bytes:

@@ -6,7 +6,6 @@ silence means trouble, slowness does not.
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import get_args
 
@@ -179,5 +178,5 @@ def _request(context: ReadContext, piece: PieceRequest, shared: str) -> str:
 def _checksums(head: Head) -> bytes:
     try:
         return base64.b64decode(head.headers.get(CHECKSUMS.lower(), ""), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise NodeUnavailable("an answer whose checksums cannot be read") from error

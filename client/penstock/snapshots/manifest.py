@@ -5,7 +5,6 @@ line is one write at the end. It is written before its file appears, and believe
 file is as the line says: so a process may be killed at any moment.
 """
 
-import contextlib
 import dataclasses
 import errno
 import json
@@ -13,6 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.errors import InvalidRequest
+from penstock.json_text import count_in, read_json_object, text_in
 from penstock.snapshots.digests import checksum_on_disk
 
 COMPACT_MIN_LINES = 1000
@@ -74,8 +75,8 @@ class Manifest:
     def _take(self, line: bytes) -> None:
         self._lines += 1
         # What a crash of the machine has left of a line is no record: its file is brought again.
-        with contextlib.suppress(ValueError, TypeError):
-            record = Record(**json.loads(line))
+        record = _record(line)
+        if record is not None:
             self._records[record.name] = record
 
     def add(self, record: Record) -> None:
@@ -99,6 +100,20 @@ class Manifest:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._path)
+
+
+def _record(line: bytes) -> Record | None:
+    """Return the record in a line; None: there is none."""
+    try:
+        told = read_json_object(line)
+        texts = {name: text_in(told, name) for name in ("name", "url", "version", "checksum")}
+        counts = {name: count_in(told, name) for name in ("size", "piece_bytes")}
+        modified_ns = told.get("modified_ns")
+    except InvalidRequest:
+        return None
+    if type(modified_ns) is not int or not counts["piece_bytes"]:
+        return None
+    return Record(**texts, **counts, modified_ns=modified_ns)
 
 
 def _line(record: Record) -> bytes:

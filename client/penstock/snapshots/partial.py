@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from penstock.errors import InvalidRequest
+from penstock.json_text import count_in, read_json_object, text_in
 from penstock.snapshots.digests import digest_on_disk, file_checksum
 from penstock.snapshots.locks import Lock, try_lock
 from penstock.snapshots.manifest import Record
@@ -185,11 +187,23 @@ def landed_bytes(directory: Path, name: str, url: str, version: str, size: int) 
         with journal.open("rb") as file:
             head = file.readline(_HEAD_BYTES_MAX)
             records = (os.fstat(file.fileno()).st_size - len(head)) // _RECORD.size
-        identity = Identity(**json.loads(head))
-    except (OSError, ValueError, TypeError):
+    except OSError:
         return 0
-    is_of_it = (identity.url, identity.version, identity.size) == (url, version, size)
-    return min(size, records * identity.piece_bytes) if is_of_it else 0
+    identity = identity_of(head)
+    if identity is None or (identity.url, identity.version, identity.size) != (url, version, size):
+        return 0
+    return max(0, min(size, records * identity.piece_bytes))
+
+
+def identity_of(head: bytes) -> Identity | None:
+    """Return what the first line of a journal says that it is of; None: it says nothing."""
+    try:
+        told = read_json_object(head)
+        url, version = text_in(told, "url"), text_in(told, "version")
+        size, piece_bytes = count_in(told, "size"), count_in(told, "piece_bytes")
+    except InvalidRequest:
+        return None
+    return Identity(url, version, size, piece_bytes) if piece_bytes else None
 
 
 def read_journal(path: Path, identity: Identity) -> dict[int, int]:

@@ -6,13 +6,12 @@ Not responsible for: reading tensors (`tensor_file`).
 """
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from penstock.cache import Cache
 from penstock.errors import InvalidRequest, ObjectNotFound
+from penstock.json_text import read_json
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -110,16 +109,19 @@ def _indexed(cache: Cache, url: str) -> Sequence[Shard]:
         raise InvalidRequest(f"{url} has {size} bytes: no index is that large")
     directory = directory_of(url)
     try:
-        files = _files(json.loads(cache.read(url)))
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{url} is no JSON: {error}") from error
+        files = parse_index(cache.read(url))
     except InvalidRequest as error:
         raise InvalidRequest(f"{url}: {error}") from error
     return [Shard(directory + name, frozenset(files[name])) for name in sorted(files)]
 
 
-def _files(index: Any) -> Mapping[str, list[str]]:
-    """Return the tensors of each file that an index names."""
+def parse_index(text: bytes) -> Mapping[str, list[str]]:
+    """Return the tensors of each file that an index names.
+
+    Raises:
+        InvalidRequest: It is none, or names files elsewhere.
+    """
+    index = read_json(text)
     weights = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weights, dict):
         raise InvalidRequest("an index has a weight_map, from tensors to files")

@@ -8,7 +8,6 @@ tensors' bytes one after another, without gaps. https://github.com/huggingface/s
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,10 @@ LENGTH_BYTES = 8
 """Of the number that a file begins with."""
 HEADER_BYTES_MAX = 100_000_000
 """The format's own bound."""
+DIMENSIONS_MAX = 64
+"""As many as frameworks know."""
 METADATA = "__metadata__"
+_COUNT_MAX = (1 << 63) - 1
 
 DTYPE_BITS: Mapping[str, int] = {
     "F4": 4,
@@ -156,7 +158,7 @@ def _tensor(name: str, entry: Any, data_start: int) -> TensorInfo:
     offsets = _counts(name, "data_offsets", entry.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise InvalidRequest(f"tensor {name!r} has data_offsets {list(offsets)}: want begin, end")
-    bits = math.prod(shape) * DTYPE_BITS[dtype]
+    bits = _bits(name, shape, DTYPE_BITS[dtype])
     if bits != 8 * (offsets[1] - offsets[0]):
         raise InvalidRequest(
             f"tensor {name!r} of {dtype} {list(shape)} takes {bits / 8:g} bytes, and its "
@@ -166,9 +168,24 @@ def _tensor(name: str, entry: Any, data_start: int) -> TensorInfo:
 
 
 def _counts(name: str, what: str, found: Any) -> tuple[int, ...]:
-    if not isinstance(found, list) or not all(type(each) is int and each >= 0 for each in found):
-        raise InvalidRequest(f"tensor {name!r} has {what} {found!r}: want whole numbers")
+    if not isinstance(found, list) or len(found) > DIMENSIONS_MAX or not all(map(_is_count, found)):
+        raise InvalidRequest(
+            f"tensor {name!r}: {what}: want at most {DIMENSIONS_MAX} whole numbers, not negative"
+        )
     return tuple(found)
+
+
+def _is_count(found: Any) -> bool:
+    return type(found) is int and 0 <= found <= _COUNT_MAX
+
+
+def _bits(name: str, shape: Iterable[int], bits: int) -> int:
+    """Return how many bits a tensor takes; each number is looked at, or one could be too long."""
+    for count in shape:
+        bits *= count
+        if bits > 8 * _COUNT_MAX:
+            raise InvalidRequest(f"tensor {name!r} takes more bytes than any file has")
+    return bits
 
 
 def _check_gapless(tensors: Iterable[TensorInfo], data_start: int, file_bytes: int) -> None:

@@ -5,13 +5,14 @@ percent-decoded exactly once, segment by segment: a ``%2F`` belongs to its segme
 Not responsible for: which repositories there are (`repositories`).
 """
 
-import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from penstock.errors import InvalidRequest
+from penstock.json_text import read_json
 from penstock_node.serve.hub.errors import HubError, bad_request, repo_not_found
 from penstock_node.serve.s3.addressing import Target, parse_target
 from penstock_node.transport.http import HttpRequest
@@ -143,8 +144,8 @@ def asked_paths(request: HttpRequest) -> list[str]:
 
 def _json_paths(body: bytes) -> list[str]:
     try:
-        data: Any = json.loads(body)
-    except ValueError:
+        data = read_json(body)
+    except InvalidRequest:
         raise bad_request("the body is not JSON") from None
     paths = data.get("paths") if isinstance(data, dict) else None
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):

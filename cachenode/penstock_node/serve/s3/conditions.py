@@ -78,7 +78,7 @@ def _date(text: str | None) -> datetime | None:
     """Return the time that a header tells; None for what is no time, which counts as absent."""
     try:
         moment = parsedate_to_datetime(text) if text else None
-    except ValueError:
+    except (ValueError, OverflowError, IndexError, TypeError):
         return None
     if moment is not None and moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)

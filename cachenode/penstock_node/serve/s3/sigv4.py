@@ -130,6 +130,9 @@ def _check_signed_headers(found: Presented, headers: Iterable[str]) -> None:
     """Refuse a request of whose meaning a part is not signed."""
     unsigned = {name for name in headers if name.startswith("x-amz-")} | {"host"}
     unsigned -= set(found.signed_headers)
+    if len(set(found.signed_headers)) < len(found.signed_headers):
+        # Each would be written out again: a short request would become a long text.
+        raise _malformed("SignedHeaders names each header once")
     if unsigned:
         raise access_denied(f"these headers have to be signed: {', '.join(sorted(unsigned))}")
 
