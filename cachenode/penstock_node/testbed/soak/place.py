@@ -40,6 +40,9 @@ CLIENTS: Mapping[str, str] = {
     "edges": "edges",
 }
 """Those that last, and their kinds."""
+NO_THREAD_CACHES = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+"""Each thread of the C library keeps a few freed pieces of each size for
+itself, which fill for as long as there are threads and sizes, and would pass for a slow leak."""
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
 """Clients compare what they read, and throw it away: what their C library keeps of memory that was
 freed is theirs. So it gives back at once what is large; a node looks after that by itself."""
@@ -86,7 +89,10 @@ class Place:
         origin = {"url": f"s3://{BUCKET}/", "options": options}
         self.cluster = LocalCluster(
             directory,
-            [NodeSpec(name, tiers, self._keys(name)) for name, tiers in TIERS.items()],
+            [
+                NodeSpec(name, tiers, self._keys(name), environment=NO_THREAD_CACHES)
+                for name, tiers in TIERS.items()
+            ],
             etcd=self.etcd.endpoint,
             name=CLUSTER,
             settings=SETTINGS,
@@ -176,7 +182,7 @@ class Place:
         return Process(
             [sys.executable, "-m", "penstock_node.testbed.soak.client", spec.as_json()],
             log=self.directory / f"{name}.log",
-            env={"PENSTOCK_ADDRESS": address, **GIVES_BACK},
+            env={"PENSTOCK_ADDRESS": address, **NO_THREAD_CACHES, **GIVES_BACK},
         )
 
     def _spec(self, name: str, kind: str, *, seed: int) -> ClientSpec:
