@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: help install demo test others lint bench docs proto lock clean
+.PHONY: help install demo test others lint bench soak supply docs proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -38,6 +38,12 @@ bench: install ## Every benchmark beside its peers, at full size; ARGS="streams 
 	@tools/peers.sh
 	@$(BIN)/python bench $(ARGS)
 
+soak: install ## Ten minutes of work with faults, in which nothing may grow; ARGS="--minutes 2 --seed 5".
+	@$(BIN)/python -m penstock_node.testbed.soak $(ARGS)
+
+supply: install ## What a release ships, into dist/: licences, reproducible builds, SBOM, pip-audit.
+	@tools/supply.sh
+
 docs: install ## The user guide, its reference read from the sources, into docs/_build.
 	@$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
 
@@ -49,5 +55,5 @@ lock: install ## Renew the pins of requirements.lock from pyproject.toml.
 	    --python-version 3.11 --custom-compile-command 'make lock' --output-file requirements.lock
 
 clean: ## Remove all that the other targets made.
-	@rm -rf .venv .venv-proto .venv-vllm dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-proto .venv-supply .venv-vllm dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find client cachenode tests bench tools -name __pycache__ -type d -exec rm -rf {} +

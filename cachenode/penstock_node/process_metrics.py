@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
+from penstock.thread_names import name_this_thread
 from penstock_node.durations import LoopLag
 from penstock_node.metrics import gauge, histogram, scrape
 
@@ -25,7 +26,12 @@ class CountedThreads(ThreadPoolExecutor):
 
     def __init__(self, count: int, *, name: str) -> None:
         """Start none yet; ``name`` is the pool's, of one word."""
-        super().__init__(count, thread_name_prefix=f"penstock-{name}")
+        super().__init__(
+            count,
+            thread_name_prefix=f"penstock-{name}",
+            initializer=name_this_thread,
+            initargs=(f"penstock-{name}",),
+        )
         self.name, self.count = name, count
         self._calls = 0
         self._calls_lock = threading.Lock()

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from penstock import tracing
+from penstock.thread_names import name_this_thread
 
 CALLS_MAX = 64
 """Calls of one cache that run at once; more wait their turn."""
@@ -33,7 +34,12 @@ class CallThreads:
         """Have a thread make the call, when one has time."""
         if self._pool is None or self._process != os.getpid():
             self._process = os.getpid()
-            self._pool = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="penstock-aio")
+            self._pool = ThreadPoolExecutor(
+                CALLS_MAX,
+                thread_name_prefix="penstock-aio",
+                initializer=name_this_thread,
+                initargs=("penstock-aio",),
+            )
         return self._pool.submit(tracing.carried(call))
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from penstock.errors import (
     Cancelled,
     CorruptData,
     NodeUnavailable,
+    NotOwner,
     NotPermitted,
     Overloaded,
     PenstockError,
@@ -211,9 +212,12 @@ class ChunkFiles:
 
     def _raise(self, error: PenstockError) -> None:
         """Raise what asking again does not help; wait for what it does."""
-        if not isinstance(error, Overloaded):
+        if isinstance(error, NotOwner):  # One of the nodes is behind, for a moment.
+            self.stop.wait(PAUSE_S)
+        elif isinstance(error, Overloaded):
+            self.stop.wait(error.retry_after_s)
+        else:
             raise error
-        self.stop.wait(error.retry_after_s)
 
 
 def take_file(answer: Answer, chunk: host_pb2.HostChunk) -> ChunkFile:

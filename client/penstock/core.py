@@ -36,6 +36,7 @@ from penstock.reader import WORKERS_MAX, Reader
 from penstock.routing import Routing
 from penstock.rpc import Channels
 from penstock.sampling import Sampling
+from penstock.thread_names import name_this_thread
 
 if TYPE_CHECKING:
     from penstock.certificates import Certificates
@@ -94,7 +95,12 @@ class Core:
         self.routing = routing or Routing()
         self.nodes = self._nodes(options)
         self.opens = Opens(self.nodes, counters=self.counters)
-        self.pool = ThreadPoolExecutor(options.workers, thread_name_prefix="penstock-read")
+        self.pool = ThreadPoolExecutor(
+            options.workers,
+            thread_name_prefix="penstock-read",
+            initializer=name_this_thread,
+            initargs=("penstock-read",),
+        )
         self.ahead = Ahead(self.pool)
         self._grpc = GrpcPlane(self.channels)
         self._landing = options.landing

@@ -24,7 +24,8 @@ STATE = Path(__file__).with_name("cluster_state.py")
 FIRST = "docs/guide/first-cluster.md"
 EXAMPLES = "examples/README.md"
 GUIDE = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/guide/*.md"))]
-PAGES = [*(page for page in GUIDE if page != FIRST), EXAMPLES]
+OPERATIONS = "docs/operations.md"
+PAGES = [*(page for page in GUIDE if page != FIRST), OPERATIONS, EXAMPLES]
 WITHOUT_COMMANDS = {
     "docs/guide/when-not.md",
     "docs/guide/kubernetes.md",
@@ -69,6 +70,13 @@ NOT_RUN = {
     ),
     ("docs/guide/systemd.md", "systemctl daemon-reload"): (
         "tests/integration/test_systemd_units.py::test_systemd_understands_every_line"
+    ),
+    (OPERATIONS, "systemctl stop etcd"): (
+        "tests/integration/test_coordination.py::test_a_wiped_etcd_gets_everything_back"
+    ),
+    (OPERATIONS, "penstock mirror status"): (
+        "tests/integration/test_mirror.py::"
+        "test_while_the_source_is_away_the_mirror_serves_what_it_has_and_says_how_old_that_is"
     ),
     ("docs/guide/sglang.md", "python -m sglang.launch_server \\"): (
         "tests/integration/test_s3_clients.py::test_runais_streamer_brings_every_tensor"

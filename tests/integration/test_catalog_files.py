@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -294,6 +295,15 @@ def test_the_migrations_make_the_tables_that_the_program_has(database: Database)
 def test_a_url_that_names_no_database_is_refused(url: str) -> None:
     with pytest.raises(InvalidConfiguration, match="want sqlite:///PATH or postgresql://"):
         Database(url)
+
+
+def test_a_machine_without_the_driver_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # As where it is not installed.
+
+    with pytest.raises(InvalidConfiguration, match=r"pip install 'penstock\[postgresql\]'"):
+        Database("postgresql://127.0.0.1/x")
 
 
 def test_passwords_are_not_shown() -> None:

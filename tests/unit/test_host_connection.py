@@ -293,16 +293,18 @@ def test_answers_for_other_chunks_than_asked_are_no_answers(
 class BringsOneByOne:
     """Has a chunk's file for each question but the first: for the first chunk of it."""
 
-    def __init__(self, count: int, path: Path) -> None:
+    def __init__(self, count: int, path: Path, *, first: PenstockError | None = None) -> None:
         self.object = ObjectId("key", "1", count * BLOCK_BYTES, BLOCK_BYTES)
+        self._first = first
+        """What it says of each chunk when it is asked for the first time."""
         self.asked: list[list[int]] = []
         """Which chunks, by question; the first was for all."""
         self._path = path
         path.write_bytes(bytes(BLOCK_BYTES))
 
     def __call__(self, sock: socket.socket) -> None:
-        filling = [self._filling(index) for index in range(self.object.chunk_count)]
-        sock.sendall(self._frame(filling))
+        say = self._refusing if self._first else self._filling
+        sock.sendall(self._frame([say(index) for index in range(self.object.chunk_count)]))
         inbox = bytearray()
         while received := sock.recv(65_536):
             inbox += received
@@ -320,6 +322,10 @@ class BringsOneByOne:
         chunks = [host_pb2.HostChunk(index=first, file=there), *map(self._filling, others)]
         with self._path.open("rb") as file:
             socket.send_fds(sock, [self._frame(chunks)], [file.fileno()])
+
+    def _refusing(self, index: int) -> host_pb2.HostChunk:
+        assert self._first is not None
+        return host_pb2.HostChunk(index=index, error=error_to_proto(self._first))
 
     @staticmethod
     def _filling(index: int) -> host_pb2.HostChunk:
@@ -358,6 +364,20 @@ def test_of_chunks_on_their_way_a_few_are_asked_for_again_at_once(
     assert came == list(range(INDEXES_MAX))
     assert [asked[0] for asked in script.asked] == came
     assert max(map(len, script.asked)) == AGAIN_MAX
+
+
+def test_a_chunk_whose_owners_disagree_for_a_moment_is_asked_for_again(
+    node: ScriptedNode, tmp_path: Path
+) -> None:
+    script = BringsOneByOne(1, tmp_path / "chunk", first=NotOwner("n3 comes first", epoch=4))
+    node.scripts = [script]
+    files = ChunkFiles(lambda: HostConnection(node.path), lambda: "ticket", script.object)
+
+    for file in files.each([0]):
+        os.close(file.descriptor)
+    files.close()
+
+    assert script.asked == [[0]]
 
 
 def test_a_silent_node_is_given_up_at_the_deadline(node: ScriptedNode) -> None:

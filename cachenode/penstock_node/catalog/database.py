@@ -47,17 +47,22 @@ class Database:
             wait_s: Longest that is waited for the database or for who writes.
 
         Raises:
-            InvalidConfiguration: It is neither.
+            InvalidConfiguration: It is neither, or there is no driver for PostgreSQL here.
         """
         self._url = _checked(url)
-        self.engine = sa.create_engine(
-            self._url,
-            connect_args=_connect_args(self._url, wait_s),
-            pool_pre_ping=not self.is_embedded,
-            pool_size=CONNECTIONS_MAX,
-            max_overflow=0,
-            pool_timeout=wait_s,
-        )
+        try:
+            self.engine = sa.create_engine(
+                self._url,
+                connect_args=_connect_args(self._url, wait_s),
+                pool_pre_ping=not self.is_embedded,
+                pool_size=CONNECTIONS_MAX,
+                max_overflow=0,
+                pool_timeout=wait_s,
+            )
+        except ModuleNotFoundError as error:
+            raise InvalidConfiguration(
+                f"a catalog over PostgreSQL needs {error.name}: pip install 'penstock[postgresql]'"
+            ) from error
         if self.is_embedded:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from penstock.errors import PenstockError
 from penstock.membership.view import Member
 from penstock.rpc import Method
+from penstock.thread_names import name_this_thread
 from penstock_node.tasks import in_thread
 
 AT_ONCE = 8
@@ -44,7 +45,12 @@ class Asker:
 
     def __init__(self, channels: Caller) -> None:
         self._channels = channels
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="penstock-overview")
+        self._threads = ThreadPoolExecutor(
+            AT_ONCE,
+            thread_name_prefix="penstock-overview",
+            initializer=name_this_thread,
+            initargs=("penstock-overview",),
+        )
 
     async def ask(
         self,

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from penstock.thread_names import name_this_thread
+
 WRITERS_MAX = 4
 """Writes to one disk at once: more of them do not make it faster, and readers want it too."""
 IDLE_S = 1.0
@@ -73,6 +75,7 @@ class Writers:
         return job.written
 
     def _work(self) -> None:
+        name_this_thread("penstock-write")
         while (job := self._next()) is not None:
             job.run()
             with self._lock:
