@@ -235,3 +235,15 @@ async def test_a_paused_s3_server_is_unavailable_by_the_callers_deadline(
             await origin.head("model", deadline=Deadline.after(0.3))
 
         assert origin.counters.head_requests == 1
+
+
+def test_the_server_counts_whatever_it_has_answered(s3: S3Server) -> None:
+    s3.create_bucket("counted")
+    store = s3.bucket("counted")
+    store.put("object", DATA)
+    before = s3.counters()
+
+    for asked in range(1, 101):
+        store.get("object").bytes()
+        counted = s3.counters() - before
+        assert (counted.whole_requests, counted.sent_bytes) == (asked, asked * len(DATA))
