@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.kubernetes_api import Account, KubernetesApi
 
 import penstock
 from penstock import errors, operator
 from penstock.catalog import ImportWanted
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import TierSpec
+from penstock_node.testbed.kubernetes_api import Account, KubernetesApi
 from tests.integration.one_node import OneNode, one_node
 
 MIB = 1024 * 1024
