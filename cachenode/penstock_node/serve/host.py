@@ -214,7 +214,7 @@ class HostSession:
                 call.method, call.request, authorization=self._shown, plane=PLANE
             )
         except PenstockError as error:
-            return _refuse(error, ends=_is_of_its_token(error))
+            return _refuse(error)
         return _reply(host_pb2.HostResponse(called=called))
 
     # Chunks.
@@ -275,7 +275,7 @@ class HostSession:
             if None in found:
                 found = await chunks.wait(wanted, found)
         except PenstockError as error:
-            return _refuse(error, ends=_is_of_its_token(error))
+            return _refuse(error)
         return self._chunks(wanted, found, opened=opened)
 
     async def _open(self, url: str) -> cache_pb2.Object:
@@ -394,12 +394,8 @@ def _reply(response: host_pb2.HostResponse, files: Sequence[OpenFile] = ()) -> R
     return Reply([part])
 
 
-def _is_of_its_token(error: PenstockError) -> bool:
-    """Tell whether a connection's token is good no more: its reader may have another by now."""
-    return isinstance(error, Unauthenticated)
-
-
 def _refuse(error: PenstockError, *, ends: bool = False) -> Reply:
     reply = _reply(host_pb2.HostResponse(error=wire.error_to_proto(error)))
-    reply.ends = ends
+    # A reader whose token is good no more may have another by now: it greets with that.
+    reply.ends = ends or isinstance(error, Unauthenticated)
     return reply
