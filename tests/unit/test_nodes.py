@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from penstock.certificates import Certificates
 from penstock.core import Core, Options
 from penstock.errors import ClusterUnavailable, NodeUnavailable, ObjectNotFound, PenstockError
 from penstock.host_calls import HostCalls
@@ -175,7 +176,7 @@ def test_a_client_with_credentials_never_calls_over_bulk() -> None:
         (Options(["n:1"]), True),
         (Options(["n:1"], token="secret"), False),
         (Options(["n:1"], token=""), False),
-        (Options(["n:1"], credentials=object()), False),
+        (Options(["n:1"], credentials=Certificates()), False),
         (Options(["n:1"], plane="grpc"), False),
         (Options(["n:1"], plane="bulk"), True),
         (Options(["n:1"], plane="bulk", token="secret"), False),
