@@ -66,7 +66,12 @@ def contest_of(
         cache = clients.enter_context(site.connect(plane=plane, streams=streams))
         contenders[name] = partial(site.read_over, cache, plane)
     work_bytes = len(plain.destination.view)
-    return Contest(contenders, work_bytes=work_bytes, group=f"{streams} streams")
+    return Contest(contenders, work_bytes=work_bytes, group=group_of(streams))
+
+
+def group_of(streams: int) -> str:
+    """Return what the figures over so many connections are called together."""
+    return f"{streams} stream{'s' if streams > 1 else ''}"
 
 
 def measures_of(contest: Contest) -> Iterator[Measure]:
@@ -164,7 +169,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
         for streams in size.streams:
             with contextlib.ExitStack() as clients:
                 contest = contest_of(plain, secure, streams, clients)
-                contest.run(size.rounds, what=f"warm, {streams} streams")
+                contest.run(size.rounds, what=f"warm, {group_of(streams)}")
             measures += measures_of(contest)
         measures += under_replacement(secure, files, size)
     return {

@@ -157,6 +157,13 @@ def test_streams_are_measured_beside_every_peer(runs: Runs) -> None:
     assert run.targets == sorted(one_stream + four_streams)
 
 
+def test_replaced_certificates_cost_no_read_and_no_byte(runs: Runs) -> None:
+    exact = runs["tls"].result().exact
+
+    assert [row["name"] for row in exact] == ["reads that failed", "reads of wrong bytes"]
+    assert missed(exact) == []
+
+
 def python_bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, BENCH, *arguments],
