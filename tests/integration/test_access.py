@@ -253,10 +253,10 @@ def fetched(address: str, path: str, authorization: str | None) -> tuple[int, Ma
     asked = urllib.request.Request(f"http://{address}{path}", headers=headers)
     try:
         with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - http
-            return answer.status, answer.headers
+            return answer.status, dict(answer.headers.items())
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, error.headers
+            return error.code, dict(error.headers.items())
 
 
 @pytest.mark.parametrize(

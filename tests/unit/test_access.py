@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.message_factory import GetMessageClass
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
@@ -181,7 +182,7 @@ def test_a_limited_token_is_good_for_its_volumes_alone(
     ],
 )
 def test_what_is_about_the_whole_cluster_is_not_for_a_limited_token(method: str) -> None:
-    request = REQUESTS[method]._concrete_class()
+    request = GetMessageClass(REQUESTS[method])()
 
     assert not allows(method, request, LIMITED)
     assert allows(method, request, Grant("all", Role.OPERATOR))
