@@ -8,15 +8,16 @@ where they stand.
 
 import ipaddress
 import socket
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from penstock.origin_limits import limits_from
 from penstock.volumes import Volume, new_uid
+from penstock_node.config_auth import AuthSection
+from penstock_node.config_section import SecretReference, Section
 from penstock_node.config_values import (
     LOOPBACK_NETWORKS,
     AbsolutePath,
@@ -39,43 +40,12 @@ from penstock_node.config_values import (
     SizeFromZero,
     SocketAuth,
     SocketPath,
-    TokenRole,
     Weight,
 )
 from penstock_node.inflight import BYTES_MAX_DEFAULT
 
 ENVIRONMENT_PREFIX = "PENSTOCK_"
 ENVIRONMENT_DELIMITER = "__"
-
-_REFERENCE_FORMS = 'want { env = "NAME" } or { file = "PATH" }'
-
-
-class Section(BaseModel):
-    """A table of the configuration. It refuses keys that it does not know."""
-
-    # Input values stay out of messages: somebody may have pasted a secret in the wrong place.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class SecretReference(Section):
-    """Where a secret value stands: exactly one of an environment variable and a file."""
-
-    env: str = ""
-    file: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_place(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping) or len(value) != 1 or not {"env", "file"} & set(value):
-            raise ValueError(f"{_REFERENCE_FORMS}; a secret never stands here itself")
-        if not all(value.values()):
-            raise ValueError(f"{_REFERENCE_FORMS}, and not an empty one")
-        return value
-
-    @property
-    def place(self) -> str:
-        """For people: ``environment variable X`` or ``file X``."""
-        return f"environment variable {self.env}" if self.env else f"file {self.file}"
 
 
 class SecretSection(Section):
@@ -113,55 +83,6 @@ class TlsSection(Section):
     ca: AbsolutePath | None = None
 
 
-class KubernetesGrantSection(Section):
-    """What one service account may do, or all of a namespace; of several that fit, the first."""
-
-    service_account: str = ""
-    """``namespace/name``."""
-    namespace: str = ""
-    """All service accounts of it."""
-    role: TokenRole
-    volumes: tuple[str, ...] = ()
-    """Which it is good for; none named: all."""
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if bool(self.service_account) == bool(self.namespace):
-            raise ValueError('want service_account = "NAMESPACE/NAME" or namespace = "NAMESPACE"')
-        if self.service_account and len(self.service_account.split("/")) != 2:
-            raise ValueError(f"{self.service_account!r}: want NAMESPACE/NAME")
-        return self
-
-
-class KubernetesAuthSection(Section):
-    """Tokens of Kubernetes' service accounts. The API server is asked whose they are, and an answer
-    counts for a minute. This process needs to be allowed ``create`` on ``tokenreviews``, and the
-    extra ``kubernetes``."""
-
-    audience: Annotated[str, Field(min_length=1)]
-    """Whom tokens must be meant for: as in a pod's ``serviceAccountToken`` volume."""
-    grants: Annotated[tuple[KubernetesGrantSection, ...], Field(min_length=1)]
-    kubeconfig: AbsolutePath | None = None
-    """Where the API server is, for a process that runs in no pod."""
-
-
-class AuthSection(Section):
-    """Bearer tokens: with this table every call has to show one. Nodes of a cluster know each other
-    without any more configuration."""
-
-    tokens_file: AbsolutePath | None = None
-    """Who may do what: TOML with a table ``[tokens.NAME]`` for each, of ``sha256`` (of the token,
-    in hexadecimal digits), ``role`` (``reader``, ``writer`` or ``operator``), ``volumes`` (none
-    named: all) and ``expires``. It is read again when it changes."""
-    kubernetes: KubernetesAuthSection | None = None
-    token: SecretReference | None = None
-    """What this process shows where a node's own token is not understood: to a catalog without
-    etcd, and to the catalog that it mirrors."""
-    audit_file: AbsolutePath | None = None
-    """Where lines about what writers and operators did are appended to, besides the log: an object
-    of JSON each. A file that was moved away is begun anew."""
-
-
 class S3KeySection(Section):
     """A key that clients of the S3 gateway sign with."""
 
@@ -189,7 +110,7 @@ class OriginSection(Section):
     """One place where files of a catalogued volume lie."""
 
     url: str
-    options: Annotated[dict[str, Any], Field(repr=False)] = {}
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}  # noqa: RUF012 - pydantic copies it
     secret: str = ""
 
     def to_volume(self, name: str) -> Volume:
@@ -201,9 +122,9 @@ class VolumeSection(Section):
     """A volume to write into the cluster where it is absent there."""
 
     url: str = ""
-    options: Annotated[dict[str, Any], Field(repr=False)] = {}
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}  # noqa: RUF012 - pydantic copies it
     secret: str = ""
-    limits: dict[str, Any] = {}
+    limits: dict[str, Any] = {}  # noqa: RUF012 - likewise
     """What each node may ask of the origin: ``requests_max`` at once, ``requests_per_s``,
     ``bytes_per_s``; see `penstock.origin_limits`."""
     replicas: int | None = None

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from penstock.errors import InvalidConfiguration
 from penstock.volumes import Volume
 from penstock_node.config_checks import check_shared, missing_secret
-from penstock_node.config_keys import SecretReference, SharedKeys
+from penstock_node.config_keys import SharedKeys
+from penstock_node.config_section import SecretReference
 from penstock_node.config_sources import (
     Layer,
     Problem,

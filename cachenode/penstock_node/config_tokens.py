@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from penstock.errors import InvalidConfiguration
-from penstock_node.config_keys import Section
+from penstock_node.config_section import Section
 from penstock_node.config_sources import problems_of
 from penstock_node.config_values import TokenRole
 

@@ -24,7 +24,7 @@ from penstock_node.access.node_tokens import NodeTokens
 from penstock_node.access.service_accounts import ServiceAccounts
 from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config import NodeConfig
-from penstock_node.config_keys import KubernetesAuthSection
+from penstock_node.config_auth import KubernetesAuthSection
 from penstock_node.config_loaded import LoadedKeys
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes

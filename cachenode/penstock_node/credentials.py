@@ -7,8 +7,8 @@ Not responsible for: tokens among the processes of one cluster (`access.node_tok
 import time
 from collections.abc import Callable
 
-from penstock_node.config_keys import SecretReference
 from penstock_node.config_loaded import read_reference
+from penstock_node.config_section import SecretReference
 
 BELIEVED_S = 5.0
 """How long what was read is not read again."""

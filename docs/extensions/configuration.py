@@ -19,8 +19,9 @@ from sphinx.application import Sphinx
 
 from penstock.cli.settings import format_setting
 from penstock.settings import ClusterSettings
-from penstock_node import config_keys, config_values
-from penstock_node.config_keys import CatalogKeys, NodeKeys, Section
+from penstock_node import config_values
+from penstock_node.config_keys import CatalogKeys, NodeKeys
+from penstock_node.config_section import SecretReference, Section
 
 _NAMED = {
     id(config_values.Size): "size",
@@ -32,7 +33,7 @@ _NAMED = {
     id(config_values.AbsolutePath): "path",
     id(config_values.Weight): '"auto" or a number',
     id(config_values.ParsedNetwork): "network",
-    id(config_keys.SecretReference): "secret",
+    id(SecretReference): "secret",
 }
 
 
@@ -118,7 +119,7 @@ def _section(annotation: Any) -> tuple[type[Section] | None, str]:
     """Return the class of a table of TOML, and whether there is one, a list or a map of them."""
     kinds = [annotation, *typing.get_args(annotation)]
     is_section = (k for k in kinds if inspect.isclass(k) and issubclass(k, Section))
-    section = next((k for k in is_section if k is not config_keys.SecretReference), None)
+    section = next((k for k in is_section if k is not SecretReference), None)
     origin = typing.get_origin(annotation)
     return section, "list" if origin is tuple else "map" if origin is dict else "one"
 

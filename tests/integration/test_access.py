@@ -24,7 +24,7 @@ from penstock.bulk_calls import BulkCalls
 from penstock.bulk_connection import BulkConnections
 from penstock.catalog import ImportWanted
 from penstock.catalog_rpc import LIST_CHANGES, LIST_FILES
-from penstock.credentials import bearer_from
+from penstock.credentials import Bearer
 from penstock.overview_messages import GET_OVERVIEW, NODE_OVERVIEW
 from penstock.rpc import Channels, Method
 from penstock.v1 import (
@@ -131,6 +131,10 @@ def world(etcd: EtcdServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield made
 
 
+def bearer(token: str | None) -> Bearer | None:
+    return Bearer(token) if token else None
+
+
 def outcome(call: Any) -> str:
     """Return the name of the error that a call ends with, or ``done``."""
     try:
@@ -141,7 +145,7 @@ def outcome(call: Any) -> str:
 
 
 def ask(address: str, method: Method[Any, Any], request: Any, token: str | None) -> Any:
-    with closing(Channels(authorization=bearer_from(token))) as channels:
+    with closing(Channels(authorization=bearer(token))) as channels:
         return channels.call(address, method, request)
 
 
@@ -188,7 +192,7 @@ def test_each_call_is_answered_to_those_who_may(
 
 @pytest.mark.parametrize("plane", ["grpc", "bulk"])
 def test_each_url_of_an_open_is_answered_by_itself(plane: str, world: World) -> None:
-    node, token = world.cluster["n1"], bearer_from("elsewhere-token")
+    node, token = world.cluster["n1"], bearer("elsewhere-token")
     request = cache_pb2.OpenRequest(urls=[URL, "penstock://other/a.bin"])
     with closing(Channels(authorization=token)) as channels, closing(BulkConnections()) as made:
         caller = channels if plane == "grpc" else BulkCalls(made, authorization=token)
@@ -206,7 +210,7 @@ def test_the_bulk_port_asks_for_the_same_token(world: World) -> None:
     with closing(BulkConnections()) as connections:
 
         def called(who: str) -> str:
-            calls = BulkCalls(connections, authorization=bearer_from(world.shown(who)))
+            calls = BulkCalls(connections, authorization=bearer(world.shown(who)))
             request = cache_pb2.ListRequest(url="penstock://models/")
             return outcome(lambda: calls.call(address, rpc.LIST, request))
 

@@ -45,7 +45,7 @@ from penstock_node.access.service_accounts import (
     ServiceAccounts,
 )
 from penstock_node.access.tokens_file import TokensFile
-from penstock_node.config_keys import KubernetesGrantSection
+from penstock_node.config_auth import KubernetesGrantSection
 from penstock_node.config_tokens import read_tokens
 from penstock_node.kubernetes.reviews import ServiceAccount
 from penstock_node.log_limits import ALIKE_MAX

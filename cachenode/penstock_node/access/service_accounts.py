@@ -13,7 +13,7 @@ from typing import Protocol
 
 from penstock.errors import NotPermitted
 from penstock_node.access.grants import ROLES, Grant
-from penstock_node.config_keys import KubernetesGrantSection
+from penstock_node.config_auth import KubernetesGrantSection
 
 BELIEVED_S = 60.0
 """How long an answer counts: so long is the token of an account still good that was deleted."""

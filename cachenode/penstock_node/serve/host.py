@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client.core import Metric
 
 from penstock import tracing, wire
-from penstock.errors import InvalidRequest, Overloaded, PenstockError
+from penstock.errors import InvalidRequest, Overloaded, PenstockError, Unauthenticated
 from penstock.host_frames import (
     HEAD_BYTES,
     INDEXES_MAX,
@@ -394,5 +394,6 @@ def _reply(response: host_pb2.HostResponse, files: Sequence[OpenFile] = ()) -> R
 
 def _refuse(error: PenstockError, *, ends: bool = False) -> Reply:
     reply = _reply(host_pb2.HostResponse(error=wire.error_to_proto(error)))
-    reply.ends = ends
+    # A reader whose token is good no more may have another by now: it greets with that.
+    reply.ends = ends or isinstance(error, Unauthenticated)
     return reply
