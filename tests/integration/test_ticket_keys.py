@@ -1,10 +1,16 @@
-"""Ticket keys of a real cluster that are changed and revoked while everybody reads."""
+"""Ticket keys of a real cluster that are changed and revoked while everybody reads.
 
+Its nodes ask for tokens, and every client here has one in a file.
+"""
+
+import hashlib
+import os
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -12,7 +18,8 @@ import pytest
 import penstock
 from penstock import operator
 from penstock.bulk_http import CHUNK_PATH, TICKET_SCHEME
-from penstock.errors import PenstockError, TicketExpired
+from penstock.credentials import bearer_from
+from penstock.errors import PenstockError, TicketExpired, Unauthenticated
 from penstock.rpc import RENEW, Channels
 from penstock.v1 import cache_pb2
 from penstock_node.testbed.checked_readers import CheckedReaders
@@ -24,6 +31,7 @@ from penstock_node.testbed.site import MIB, Site, StoredObject
 from penstock_node.testbed.wire import Wire
 
 TIMES = 4
+TOKENS = ("the-first", "the-second")
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +41,21 @@ def site(
     """Three nodes; the first has a socket and an S3 port."""
     directory = tmp_path_factory.mktemp("ticket-keys")
     tier = (TierSpec("owned", 256 * MIB),)
-    with TemporaryDirectory(prefix="penstock-") as sockets:
-        own = {"socket": f"{sockets}/node", "s3_port": 0, "s3_auth": "anonymous"}
-        nodes = [NodeSpec("n1", tier, own), NodeSpec("n2", tier), NodeSpec("n3", tier)]
+    (directory / "tokens.toml").write_text("\n".join(map(entry, TOKENS)))
+    (directory / "token").write_text(TOKENS[0])
+    with TemporaryDirectory(prefix="penstock-") as sockets, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PENSTOCK_TOKEN_FILE", str(directory / "token"))
+        auth = {"auth": {"tokens_file": str(directory / "tokens.toml")}}
+        own = {"socket": f"{sockets}/node", "s3_port": 0, "s3_auth": "anonymous", **auth}
+        nodes = [NodeSpec("n1", tier, own), *(NodeSpec(name, tier, auth) for name in ("n2", "n3"))]
         with Site(directory, s3, etcd, nodes=nodes) as running:
             yield running
+
+
+def entry(token: str) -> str:
+    """Return what the tokens file says of an operator's token."""
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    return f'[tokens.{token}]\nsha256 = "{digest}"\nrole = "operator"\n'
 
 
 @pytest.fixture
@@ -149,7 +167,7 @@ def test_a_stolen_ticket_is_worth_nothing_once_its_key_is_revoked(
             deadline_s=10.0,
             what="every node refuses it",
         )
-        channels = Channels()
+        channels = Channels(authorization=bearer_from(None))
         with pytest.raises(TicketExpired, match="open the object again"):
             channels.call(nodes[0].address, RENEW, cache_pb2.RenewRequest(ticket=stolen))
         channels.close()
@@ -171,3 +189,35 @@ def test_a_key_that_takes_anothers_place_costs_nobody_a_ticket(
         assert after[before.id].signs, "until all have seen the new one"
         assert (after[before.id].verifies_until or 0.0) > time.time() + 24 * 3600
         assert not any(is_refused(node, held) for node in site.cluster.running)
+
+
+def test_a_token_file_that_is_replaced_keeps_a_client_going(
+    site: Site, stored: StoredObject
+) -> None:
+    file = Path(os.environ["PENSTOCK_TOKEN_FILE"])
+    with site.cluster.connect() as cache, operator.connect(site.address) as operators:
+        assert cache.read(stored.url) == stored.data
+        operators.status()
+
+        following = file.with_name("next")
+        following.write_text(TOKENS[1])
+        following.replace(file)  # As Kubernetes does, before the old one is over.
+        file.with_name("tokens.toml").write_text(entry(TOKENS[1]))
+        wait_until(
+            lambda: all(is_unknown(node, TOKENS[0]) for node in site.cluster.running),
+            deadline_s=20.0,
+            what="the first token is known no more",
+        )
+
+        assert cache.stat(stored.url, refresh=True).size == len(stored.data)
+        assert cache.read(stored.url) == stored.data
+        operators.status()
+
+
+def is_unknown(node: NodeProcess, token: str) -> bool:
+    with operator.connect(node.address, token=token) as connected:
+        try:
+            connected.status()
+        except Unauthenticated:
+            return True
+    return False
