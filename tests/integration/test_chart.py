@@ -352,12 +352,19 @@ def without_pending(told: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+TOKENS = f"""
+[tokens.ci]
+sha256 = "{"0" * 64}"
+role = "reader"
+"""
+
+
 def with_files(told: dict[str, Any], directory: Path) -> str:
     """Return a configuration as TOML, with the Secrets that it names in a directory of the test."""
     text = to_toml(told).replace("/etc/penstock", str(directory))
     for name in set(re.findall(rf'"({re.escape(str(directory))}/[^"]+)"', text)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text("something")
+        Path(name).write_text(TOKENS if name.endswith(".toml") else "something")
     return text
 
 
