@@ -11,13 +11,16 @@ SETTING = 100.0
     ("leaving", "rate"),
     [
         ([], SETTING),
-        # 12,800 bytes within 80 % of 80 s.
-        ([Leaving(12_800, 80.0)], 200.0),
-        ([Leaving(6_400, 80.0), Leaving(6_400, 80.0)], 200.0),
+        # 128,000 bytes within 80 % of 800 s.
+        ([Leaving(128_000, 800.0)], 200.0),
+        ([Leaving(64_000, 800.0), Leaving(64_000, 800.0)], 200.0),
         # A machine may stop before it said: what is done is done.
         ([Leaving(12_800, 8_000.0)], SETTING),
         # And readers come on.
-        ([Leaving(12_800, 1.0)], HASTE_MAX * SETTING),
+        ([Leaving(128_000_000, 800.0)], HASTE_MAX * SETTING),
+        # It may be gone any moment.
+        ([Leaving(1, 120.0)], HASTE_MAX * SETTING),
+        ([Leaving(0, 120.0)], SETTING),
         # Its time is over, and it is still there.
         ([Leaving(12_800, 0.0), Leaving(12_800, -5.0)], SETTING),
     ],

@@ -5,14 +5,17 @@ time.
 Not responsible for: keeping to it (`penstock_node.pace`), which chunks come first (`lists`).
 """
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
 HASTE_MAX = 4.0
 """How many times the setting it becomes at most, so that readers come on: what a machine could
 not hand over in its time goes with it, the coldest of all."""
+SHORT_S = 300.0
+"""A machine that stops within so long may be gone any moment, and haste is over soon."""
 SPARE = 0.8
-"""The part of the time in which all is to be done: machines are stopped early, too."""
+"""Of a longer time, the part in which all is to be done."""
 
 
 class Leaving(NamedTuple):
@@ -28,5 +31,11 @@ def bytes_per_s(setting: float, leaving: Iterable[Leaving]) -> float:
     Never less than the setting: a machine may stop before it said, and what is done is done. Of
     one whose time is over nothing is in haste any more: it may be there for as long as any.
     """
-    wanted = sum(each.waiting_bytes / (SPARE * each.left_s) for each in leaving if each.left_s > 0)
+    wanted = sum(_wanted(each) for each in leaving if each.waiting_bytes and each.left_s > 0)
     return min(max(setting, wanted), HASTE_MAX * setting)
+
+
+def _wanted(leaving: Leaving) -> float:
+    if leaving.left_s <= SHORT_S:
+        return math.inf
+    return leaving.waiting_bytes / (SPARE * leaving.left_s)
