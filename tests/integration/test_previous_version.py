@@ -57,7 +57,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where the wheel of the version before is unpacked."""
     at = tmp_path_factory.mktemp("PREVIOUS")
     archive = subprocess.run(
-        ["git", "-C", ROOT, "archive", BEFORE, *SOURCES], capture_output=True, check=False
+        ["git", "-C", str(ROOT), "archive", BEFORE, *SOURCES], capture_output=True, check=False
     )
     if archive.returncode and is_without_history():
         pytest.skip(f"this clone does not have {BEFORE}: git fetch --unshallow")
