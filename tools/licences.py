@@ -9,7 +9,6 @@ Not responsible for: which extras there are (`pyproject.toml`); versions that ot
 """
 
 import argparse
-import itertools
 import re
 import sys
 import tomllib
@@ -127,10 +126,10 @@ def closure(requirements: Iterable[str]) -> dict[str, Distribution]:
         seen.add((name, frozenset(wanted.extras)))
         if name == told["name"]:
             optional = told["optional-dependencies"]
-            texts = itertools.chain(*(optional[extra] for extra in wanted.extras))
+            texts = [text for extra in wanted.extras for text in optional[extra]]
         else:
             found[name] = distribution(name)
-            texts = iter(found[name].requires or [])
+            texts = found[name].requires or []
         left += [each for each in map(Requirement, texts) if _applies(each, wanted.extras)]
     return found
 
@@ -144,9 +143,9 @@ def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
 def licence_of(package: Distribution) -> str:
     """Return a package's licence as an expression of SPDX, by what it tells."""
     told = package.metadata
-    if expression := told.get("License-Expression"):
-        return str(expression)
-    text = str(told.get("License") or "")
+    if "License-Expression" in told:
+        return told["License-Expression"]
+    text = "".join(told.get_all("License") or [])
     known = OLD_WORDS.get(text.lower(), text)
     if known in ALLOWED or known in OLD_WORDS.values():
         return known

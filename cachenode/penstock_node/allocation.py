@@ -4,7 +4,7 @@ Responsible for: keeping freed memory for the next chunk. The C library's defaul
 the kernel, which then clears and maps it anew for every answer: half of the processor time of
 serving 4 MiB chunks over gRPC was that.
 Each arena of the C library keeps what its threads have freed, and it makes eight of them for each
-processor: on a large machine hundreds, which fill one after another over hours. So there are few.
+processor: on a large machine hundreds, each with free memory of its own. So there are few.
 Not responsible for: bounding what is in flight; the parts that hold chunks do that.
 """
 

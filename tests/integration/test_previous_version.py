@@ -57,13 +57,13 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where the wheel of the version before is unpacked."""
     at = tmp_path_factory.mktemp("PREVIOUS")
     archive = subprocess.run(
-        ["git", "-C", ROOT, "archive", BEFORE, *SOURCES], capture_output=True, check=False
+        ["git", "-C", str(ROOT), "archive", BEFORE, *SOURCES], capture_output=True, check=False
     )
     if archive.returncode and is_without_history():
         pytest.skip(f"this clone does not have {BEFORE}: git fetch --unshallow")
     assert archive.returncode == 0, archive.stderr
     (at / "tree").mkdir()
-    subprocess.run(["tar", "-x", "-C", at / "tree"], input=archive.stdout, check=True)
+    subprocess.run(["tar", "-x", "-C", str(at / "tree")], input=archive.stdout, check=True)
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(at)]
     subprocess.run(build, cwd=at / "tree", check=True, capture_output=True)
     [wheel] = at.glob("*.whl")
@@ -93,7 +93,7 @@ def stored(site: Site) -> StoredObject:
 
 def is_without_history() -> bool:
     """Tell whether this is no clone, or one of the newest commits alone."""
-    asked = ["git", "-C", ROOT, "rev-parse", "--is-shallow-repository"]
+    asked = ["git", "-C", str(ROOT), "rev-parse", "--is-shallow-repository"]
     return subprocess.run(asked, capture_output=True, check=False).stdout.strip() != b"false"
 
 

@@ -10,32 +10,45 @@ from pathlib import Path
 import pytest
 
 from penstock_node.testbed.processes import wait_until
+from penstock_node.testbed.soak.tally import told
 
-DEADLINE_S = 150.0
-WORKS = ("read a range", "view", "fork", "put", "S3: get", "gRPC", "fsspec", "asyncio: read")
-FAULTS_MIN = 3
+DEADLINE_S = 200.0
+"""On a machine that others use as well; it takes 40."""
+WORKS = ("read a range", "view", "S3: get", "gRPC", "fsspec", "asyncio: read")
+WORKS_MIN = 500
+FAULTS_MIN = 2
 
 
-def soak(directory: Path, *words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "penstock_node.testbed.soak", "--seed", "4", *words],
-        env={**os.environ, "TMPDIR": str(directory)},
+def done(at: Path) -> int:
+    files = [file for file in at.glob("penstock-soak-*/*.json") if file.name != "live.json"]
+    return sum(sum(told(file).works.values()) for file in files)
+
+
+@pytest.mark.timeout(2 * DEADLINE_S)
+def test_a_soak_compares_all_it_reads_under_faults_and_when_interrupted_tells_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    scratch, file, plot = tmp_path / "tmp", tmp_path / "soak.json", tmp_path / "soak.svg"
+    scratch.mkdir()
+    words = ["--minutes", "10", "--seed", "4", "--json", str(file), "--plot", str(plot)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "penstock_node.testbed.soak", *words],
+        env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as running:
+        wait_until(
+            lambda: running.poll() is not None or done(scratch) >= WORKS_MIN,
+            deadline_s=DEADLINE_S,
+            what="much was read",
+        )
+        running.send_signal(signal.SIGINT)
+        shown, trouble = running.communicate(timeout=DEADLINE_S)
 
-
-@pytest.mark.timeout(DEADLINE_S + 60)
-def test_a_short_soak_compares_all_and_is_well_and_leaves_nothing(tmp_path: Path) -> None:
-    scratch, told = tmp_path / "tmp", tmp_path / "soak.json"
-    scratch.mkdir()
-
-    running = soak(scratch, "--minutes", "0.35", "--json", str(told), "--plot", f"{told}.svg")
-    shown, trouble = running.communicate(timeout=DEADLINE_S)
-
-    assert running.returncode == 0, shown + trouble
-    found = json.loads(told.read_text())
+    assert running.returncode == 130, shown + trouble
+    found = json.loads(file.read_text())
+    assert found["is_well"], shown
     assert found["wrong"] == found["unexpected"] == found["log_troubles"] == []
     assert not found["is_judged"]
     assert found["works"].keys() >= set(WORKS)
@@ -43,32 +56,5 @@ def test_a_short_soak_compares_all_and_is_well_and_leaves_nothing(tmp_path: Path
     assert len(found["events"]) >= FAULTS_MIN
     assert {name.split()[0] for name in found["samples"]} >= {"n1", "n2", "catalog", "client"}
     assert "wrong bytes: 0" in shown
-    assert Path(f"{told}.svg").read_text().startswith("<svg")
-    assert not list(scratch.glob("penstock-soak-*"))
-
-
-@pytest.mark.timeout(DEADLINE_S + 60)
-def test_one_that_is_interrupted_tells_what_it_saw_and_leaves_nothing(tmp_path: Path) -> None:
-    running = soak(tmp_path, "--minutes", "10")
-    (directory,) = found_once(tmp_path, running)
-    wait_until(
-        lambda: (directory / "edges.json").exists(), deadline_s=DEADLINE_S, what="all are at work"
-    )
-
-    running.send_signal(signal.SIGINT)
-    shown, trouble = running.communicate(timeout=DEADLINE_S)
-
-    assert running.returncode in (130, -signal.SIGINT), shown + trouble
-    assert not directory.exists()
-
-
-def found_once(at: Path, running: "subprocess.Popen[str]") -> list[Path]:
-    def found() -> list[Path]:
-        return list(at.glob("penstock-soak-*"))
-
-    wait_until(
-        lambda: bool(found()) or running.poll() is not None,
-        deadline_s=DEADLINE_S,
-        what="it has begun",
-    )
-    return found()
+    assert plot.read_text().startswith("<svg")
+    assert {each.name.rstrip("0123456789") for each in scratch.iterdir()} <= {"penstock-ports-"}

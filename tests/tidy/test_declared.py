@@ -19,6 +19,7 @@ FOR_TESTS = (
     "cachenode/penstock_node/testbed/browser",
     "cachenode/penstock_node/testbed/loaders",
     "cachenode/penstock_node/testbed/shards",
+    "cachenode/penstock_node/testbed/soak",
 )
 # Parts that work where an extra is installed.
 FOR_EXTRAS = {

@@ -140,7 +140,11 @@ class S3Server:
         self._process = Process(
             self._command(),
             log=directory / "weed.log",
-            env={**_environment(identity), **_events(events_url, events_token)},
+            env={
+                **_environment(identity),
+                **_events(events_url, events_token),
+                "TMPDIR": str(directory),  # Else its logs stay in that of the machine.
+            },
             outlives_parent=outlives_parent,
         )
 

@@ -32,7 +32,7 @@ class AsyncWork:
             for _ in range(AT_ONCE):
                 group.create_task(self._work_on(cache, pause_s))
 
-    async def _work_on(self, cache: aio.Cache, pause_s: float) -> None:
+    async def _work_on(self, cache: aio.AsyncCache, pause_s: float) -> None:
         works = {
             "read": self._read,
             "read, and give up": self._give_up,
@@ -52,11 +52,11 @@ class AsyncWork:
             self._tally.wrong(f"asyncio: {path}[{start}:{start + len(data)}]")
         return len(data)
 
-    async def _read(self, cache: aio.Cache) -> int:
+    async def _read(self, cache: aio.AsyncCache) -> int:
         path = self._rng.choice(self._contents.fixed + self._contents.live)
         return self._check(path, await cache.read(url_of(path)))
 
-    async def _give_up(self, cache: aio.Cache) -> int:
+    async def _give_up(self, cache: aio.AsyncCache) -> int:
         path = self._rng.choice(self._contents.fixed)
         try:
             async with asyncio.timeout(self._rng.uniform(0.0, IMPATIENT_S)):
@@ -64,7 +64,7 @@ class AsyncWork:
         except TimeoutError:
             return 0
 
-    async def _read_file(self, cache: aio.Cache) -> int:
+    async def _read_file(self, cache: aio.AsyncCache) -> int:
         path, done = self._rng.choice(self._contents.fixed), 0
         async with await cache.open(url_of(path)) as file:
             for _ in range(PIECES):  # From the front: it reads ahead, and most of that is left.
@@ -72,7 +72,7 @@ class AsyncWork:
                 done += self._check(path, data, done)
         return done
 
-    async def _list(self, cache: aio.Cache) -> int:
+    async def _list(self, cache: aio.AsyncCache) -> int:
         found = [info.url async for info in cache.list(url_of("fixed/"))]
         if len(found) != len(self._contents.fixed):
             self._tally.wrong(f"asyncio: a listing has {len(found)} objects")

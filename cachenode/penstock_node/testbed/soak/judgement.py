@@ -5,6 +5,7 @@ Not responsible for: the arithmetic of growth (`growth`), printing (`report`).
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ GROWTH_MAX = 0.02
 """Of resident memory, over the window."""
 COUNTS_ADDED_MAX: Mapping[str, float] = {"descriptors": 3.0, "threads": 1.0}
 """Flat: connections and files that are open at a moment come and go."""
+DESCRIPTORS_A_POOL_THREAD = 4
+"""One more thread of a pool, which has a bound, may keep a connection: to SQLite it is three
+files, to a node a socket at either end."""
 STATE_BYTES_MAX = 4 * 1024 * 1024
 WARM_UP_SHARE, WARM_UP_MAX_S = 0.4, 240.0
 """How much of a soak is not judged: caches and pools fill until then."""
@@ -154,19 +158,24 @@ def _is_trouble(line: str) -> bool:
 def _process_lines(seen: Seen, first: float, ended: float) -> Iterator[Line]:
     for (name, _), samples in _lasting(seen.vitals, first, ended):
         window = [(at, vitals) for at, vitals in samples if at >= first]
-        is_ours = name not in FOREIGN
-        for measure in MEASURES:
-            went = growth([(at, float(getattr(vitals, measure))) for at, vitals in window])
-            if went is not None:
-                yield _line(name, measure, went) if is_ours else Line(name, measure, went)
+        went = {
+            measure: found
+            for measure in MEASURES
+            if (found := growth([(at, float(getattr(v, measure))) for at, v in window])) is not None
+        }
+        for measure, found in went.items():
+            of_pools = max(0, math.ceil(went["pooled"].added)) if measure == "descriptors" else 0
+            line = _line(name, measure, found, of_pools=of_pools)
+            yield Line(name, measure, found) if name in FOREIGN else line
 
 
-def _line(name: str, measure: str, went: Growth) -> Line:
+def _line(name: str, measure: str, went: Growth, *, of_pools: int) -> Line:
     may_be_flat = went.least_added <= 0
     if measure == "resident":
         kept = went.share < GROWTH_MAX or may_be_flat
         return Line(name, measure, went, f"< {GROWTH_MAX:.0%}", kept)
     if (most := COUNTS_ADDED_MAX.get(measure)) is not None:
+        most += of_pools * DESCRIPTORS_A_POOL_THREAD
         return Line(name, measure, went, f"≤ +{most:.0f}", went.added <= most or may_be_flat)
     return Line(name, measure, went)
 

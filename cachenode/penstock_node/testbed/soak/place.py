@@ -11,7 +11,7 @@ what they hold is what grows, if anything does. All objects together take more t
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -208,16 +208,14 @@ class Place:
             self.told_file(name).exists, deadline_s=READY_DEADLINE_S, what=f"{name} is at work"
         )
 
-    def processes(self) -> Mapping[str, Callable[[], Process]]:
-        """Return all that run here, by name."""
-        found: dict[str, Callable[[], Process]] = {
-            name: lambda node=node: node.process for name, node in self.cluster.nodes.items()
-        }
-        found["catalog"] = lambda: self.catalog.process
-        if (mount := self.mount) is not None:
-            found["mount"] = lambda: mount.process
-        found |= {f"client {name}": lambda p=p: p for name, p in self.clients.items()}
-        return {**found, "etcd": lambda: self.etcd.process, "SeaweedFS": lambda: self.s3.process}
+    def processes(self) -> dict[str, Process]:
+        """Return all that there are at this moment, by name."""
+        found = {name: node.process for name, node in self.cluster.nodes.items()}
+        found["catalog"] = self.catalog.process
+        if self.mount is not None:
+            found["mount"] = self.mount.process
+        found |= {f"client {name}": process for name, process in self.clients.items()}
+        return {**found, "etcd": self.etcd.process, "SeaweedFS": self.s3.process}
 
     def logs(self) -> dict[str, Path]:
         """Return the logs of what is ours, by name."""

@@ -57,9 +57,8 @@ class Watch:
 
     def _look(self) -> None:
         for name, process in self._place.processes().items():
-            running = process()
-            if running.running and (found := vitals_of(running.pid)) is not None:
-                self.seen.vitals[name, running.pid].append((time.time(), found))
+            if process.running and (found := vitals_of(process.pid)) is not None:
+                self.seen.vitals[name, process.pid].append((time.time(), found))
 
     def _look_at_disks(self) -> None:
         for name, node in self._place.cluster.nodes.items():
