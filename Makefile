@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: help install demo test others lint bench soak supply docs proto lock clean
+.PHONY: help install demo test others lint bench fuzz soak supply docs proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -38,6 +38,10 @@ bench: install ## Every benchmark beside its peers, at full size; ARGS="streams 
 	@tools/peers.sh
 	@$(BIN)/python bench $(ARGS)
 
+fuzz: install ## Every parser, a million inputs each, led by coverage; ARGS="tickets --seconds 60" fewer.
+	@tools/fuzz.sh
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 soak: install ## Ten minutes of work with faults, in which nothing may grow; ARGS="--minutes 2 --seed 5".
 	@$(BIN)/python -m penstock_node.testbed.soak $(ARGS)
 
@@ -55,5 +59,5 @@ lock: install ## Renew the pins of requirements.lock from pyproject.toml.
 	    --python-version 3.11 --custom-compile-command 'make lock' --output-file requirements.lock
 
 clean: ## Remove all that the other targets made.
-	@rm -rf .venv .venv-proto .venv-supply .venv-vllm dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-proto .venv-supply .venv-vllm dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	@find client cachenode tests bench tools -name __pycache__ -type d -exec rm -rf {} +

@@ -9,12 +9,14 @@ import re
 MASK = "***"
 
 _USER = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+@")
+# What stands before such a word is kept, and not looked at: else a long text that is made of
+# beginnings would be looked at from each of them to its end.
 _WORDS = (
-    r"(?:x-amz-[a-z-]+|[a-z_]*signature|sig|[a-z_-]*token|[a-z_]*password|passwd|sas_key|"
-    r"account_key|[a-z_]*secret_access_key|client_secret|access_?key_?id|awsaccesskeyid|credential)"
+    r"(?:\bx-amz-[a-z-]{1,64}|signature|\bsig|token|password|\bpasswd|\bsas_key|\baccount_key|"
+    r"secret_access_key|\bclient_secret|\baccess_?key_?id|\bawsaccesskeyid|\bcredential)"
 )
 _VALUE = re.compile(
-    rf"\b({_WORDS}['\"]?\s*[=:]\s*['\"]?)(?!null\b|none\b)[^\s'\"&,;(){{}}\[\]]+", re.IGNORECASE
+    rf"({_WORDS}['\"]?\s*[=:]\s*['\"]?)(?!null\b|none\b)[^\s'\"&,;(){{}}\[\]]+", re.IGNORECASE
 )
 """Not of tables, and not where there is none: JSON stays JSON."""
 _SHOWN = re.compile(

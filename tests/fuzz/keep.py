@@ -7,7 +7,7 @@ Not responsible for: finding inputs (`explore`).
 import hashlib
 import importlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -91,10 +91,3 @@ class _tracing:  # noqa: N801 - reads as what it does
             return line
 
         return line
-
-
-def all_of(targets: Iterable[AnyTarget]) -> Iterator[tuple[AnyTarget, bytes]]:
-    """Tell every input of each."""
-    for target in targets:
-        for data in inputs_of(target):
-            yield target, data

@@ -1,6 +1,7 @@
 """Inputs as long as a parser is ever given, of one pattern: where work that grows too fast shows.
 
-Responsible for: the patterns. Not responsible for: how long is too long (`__main__`).
+Responsible for: the patterns. Not responsible for: how long is too long (a test has a minute, in
+which all of a target's inputs take less than four seconds of a processor).
 """
 
 from collections.abc import Iterator

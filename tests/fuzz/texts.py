@@ -198,6 +198,5 @@ TARGETS: tuple[AnyTarget, ...] = (
             b"Authorization: Bearer abcdef0123456789=",
         ],
         words=[b"://", b":", b"@", b"token", b"_", b"password=", b"x-amz-", b"bearer ", b"="],
-        large_bytes=256 * 1024,
     ),
 )

@@ -147,7 +147,7 @@ SAMPLE = reuse_pb2.SampleResponse(
     read_after_us=[1, 2, 3, 4],
     read_bytes=[5, 6, 5, 7],
     read_counts=[1, 1, 1, 2],
-    read_kinds=[0, 1, 2, 0],
+    read_kinds=[reuse_pb2.FOUND, reuse_pb2.MISSED, reuse_pb2.WARMED, reuse_pb2.FOUND],
 )
 VOLUME = Volume("models", "s3://bucket/p/", {"endpoint": "http://h:1", "allow_http": True})
 LAKE = Volume("lake", uid="ab" * 8, origins=(Volume("lake", "gs://b/"), Volume("lake", "s3://c/")))

@@ -14,6 +14,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Released together, and useless alone; or its own lower half.
 COMES_WITH = {"pydantic-core": "pydantic"}
 OURS = {"penstock", "penstock_node"}
+# For long runs alone, on some machines: tools/fuzz.sh.
+BY_TOOLS = {"atheris"}
 FOR_TESTS = (
     "cachenode/penstock_node/testbed/odd_disk",
     "cachenode/penstock_node/testbed/browser",
@@ -95,7 +97,7 @@ def imported_tops(path: Path) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.partition(".")[0])
-    return found - OURS
+    return found - OURS - BY_TOOLS
 
 
 DECLARED = declared()

@@ -189,9 +189,13 @@ def test_a_pin_of_no_objects_is_refused_by_name() -> None:
 
 
 def test_a_sample_that_names_what_is_not_in_it_is_refused() -> None:
-    columns = {"read_after_us": [1], "read_bytes": [1], "read_counts": [1]}
+    columns: dict[str, Any] = {"read_after_us": [1], "read_bytes": [1], "read_counts": [1]}
 
-    for changes in ({"read_chunks": [7], "read_kinds": [0]}, {"read_kinds": [300]}):
+    changed: list[dict[str, Any]] = [
+        {"read_chunks": [7], "read_kinds": [0]},
+        {"read_kinds": [300]},
+    ]
+    for changes in changed:
         with pytest.raises(InvalidRequest):
             sample_from_proto(reuse_pb2.SampleResponse(**columns, **changes))
     assert len(sample_from_proto(reuse_pb2.SampleResponse()).read_times) == 0

@@ -115,13 +115,11 @@ def _file_of(entry: Mapping[str, Any]) -> ListedObject:
     path, size, oid, large = (entry.get(name) for name in ("path", "size", "oid", "lfs"))
     if isinstance(large, dict):
         oid = large.get("oid")
-    if not isinstance(path, str) or not isinstance(oid, str) or not _is_size(size):
+    if not isinstance(path, str) or not isinstance(oid, str) or type(size) is not int:
         raise BadAnswer("a file of a tree has a path, a size and an oid")
+    if not 0 <= size <= OBJECT_BYTES_MAX:
+        raise BadAnswer("a file of a tree has no size that an object can have")
     return ListedObject(path, size, 0, version_of_etag(oid.removeprefix("sha256:")))
-
-
-def _is_size(found: Any) -> bool:
-    return type(found) is int and 0 <= found <= OBJECT_BYTES_MAX
 
 
 def next_page(headers: Mapping[str, str]) -> str:

@@ -106,14 +106,19 @@ def _record(line: bytes) -> Record | None:
     """Return the record in a line; None: there is none."""
     try:
         told = read_json_object(line)
-        texts = {name: text_in(told, name) for name in ("name", "url", "version", "checksum")}
-        counts = {name: count_in(told, name) for name in ("size", "piece_bytes")}
         modified_ns = told.get("modified_ns")
+        record = Record(
+            name=text_in(told, "name"),
+            url=text_in(told, "url"),
+            version=text_in(told, "version"),
+            size=count_in(told, "size"),
+            piece_bytes=count_in(told, "piece_bytes"),
+            checksum=text_in(told, "checksum"),
+            modified_ns=modified_ns if type(modified_ns) is int else -1,
+        )
     except InvalidRequest:
         return None
-    if type(modified_ns) is not int or not counts["piece_bytes"]:
-        return None
-    return Record(**texts, **counts, modified_ns=modified_ns)
+    return record if record.piece_bytes else None
 
 
 def _line(record: Record) -> bytes:
