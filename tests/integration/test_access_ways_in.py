@@ -13,7 +13,8 @@ from penstock import errors, operator
 from penstock.catalog import ImportWanted
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import TierSpec
-from penstock_node.testbed.kubernetes_api import Account, KubernetesApi
+from penstock_node.testbed.kubernetes_answers import Account
+from penstock_node.testbed.kubernetes_api import KubernetesApi
 from tests.integration.one_node import OneNode, one_node
 
 MIB = 1024 * 1024

@@ -1,7 +1,6 @@
 """What the chart makes of its examples: objects that Kubernetes takes, in three versions, with as
 few rights as may be, and configurations that nodes and catalogs start with."""
 
-import copy
 import functools
 import json
 import re
@@ -18,7 +17,6 @@ from penstock.units import parse_size
 from penstock_node.config import NodeConfig
 from penstock_node.config_catalog import CatalogConfig
 from penstock_node.config_keys import NodeKeys
-from penstock_node.config_sections import AuthSection, TlsSection
 from penstock_node.testbed.cluster import to_toml
 from tests.docs.pages import read_page
 from tests.integration.chart import (
@@ -333,25 +331,6 @@ def test_every_tier_is_mounted_twice_once_to_be_read(rendered: Rendered) -> None
             assert read_only["readOnly"]
 
 
-# Keys that other parts of this version bring.
-PENDING = {
-    ("kubernetes",), ("socket_auth",), ("admin_hosts",), ("tls", "ports"), ("auth", "token"),
-    ("auth", "kubernetes"), ("auth", "audit_file"),
-}  # fmt: skip
-
-
-def without_pending(told: dict[str, Any]) -> dict[str, Any]:
-    """Take out keys that this version does not know yet, if they are expected."""
-    found = copy.deepcopy(told)
-    sections: dict[str, Any] = {"tls": TlsSection, "auth": AuthSection}
-    for place in PENDING:
-        keys: Any = sections[place[0]] if len(place) > 1 else NodeKeys
-        table = found.get(place[0], {}) if len(place) > 1 else found
-        if place[-1] not in keys.model_fields:
-            table.pop(place[-1], None)
-    return found
-
-
 TOKENS = f"""
 [tokens.ci]
 sha256 = "{"0" * 64}"
@@ -378,7 +357,7 @@ def test_nodes_start_with_their_configuration(
 
     for name, values in told.items():
         file = tmp_path / f"{name}.toml"
-        file.write_text(with_files(without_pending(values), tmp_path / "etc"))
+        file.write_text(with_files(values, tmp_path / "etc"))
         config = NodeConfig.load(file)
         owns = {tier.role for tier in config.tiers} & {"owned"}
         assert bool(config.owned_capacity_bytes) == bool(owns)
@@ -394,7 +373,7 @@ def test_the_catalog_starts_with_its_configuration(tmp_path: Path) -> None:
 
     for values in told:
         file = tmp_path / "catalog.toml"
-        file.write_text(with_files(without_pending(values), tmp_path / "etc"))
+        file.write_text(with_files(values, tmp_path / "etc"))
         assert CatalogConfig.load(file).cluster == "prod"
 
 
