@@ -7,7 +7,7 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +15,15 @@ import pytest
 
 import penstock
 from penstock.bulk_connection import BulkConnection
+from penstock.catalog_rpc import DESCRIBE
 from penstock.certificates import Certificates
 from penstock.core import Core, Options
 from penstock.errors import NotPermitted
+from penstock.rpc import Channels
+from penstock.v1 import catalog_pb2
+from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec
+from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.tls_files import ALL_PORTS, TlsFiles, replace
 from penstock_node.transport.engine import WORKERS
@@ -127,6 +132,18 @@ def test_grpc_refuses_who_shows_nothing_or_what_is_over_or_another_s(
             pytest.raises(penstock.ClusterUnavailable),
         ):
             cache.stat(URL)
+
+
+def test_a_catalog_speaks_tls_on_both_of_its_ports(
+    site: Site, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    keys = {"tls": site.files.config()}
+    made = CatalogServer(tmp_path / "catalog", etcd=etcd.endpoint, cluster="tls-catalog", **keys)
+    with made as catalog, closing(Channels(credentials=site.files.tls.credentials())) as channels:
+        assert site.get(catalog.admin_address, "/healthz") == b"alive\n"
+        told = channels.call(catalog.address, DESCRIBE, catalog_pb2.DescribeCatalogRequest())
+
+    assert isinstance(told, catalog_pb2.DescribeCatalogResponse)
 
 
 class Reading:
