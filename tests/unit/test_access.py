@@ -401,6 +401,14 @@ def test_a_forged_or_changed_token_of_a_node_is_refused() -> None:
             keys.tokens("n2").grant(token)
 
 
+def test_a_node_whose_key_is_revoked_at_this_moment_is_to_ask_another_and_is_not_let_in() -> None:
+    revoked = shown_by(Keys(OLD).tokens("n1"))
+    after = Keys(TicketKey("next", b"y" * 32, OLD.created_at)).tokens("n2")
+
+    with pytest.raises(NodeUnavailable, match="in a moment"):
+        after.grant(revoked)
+
+
 def test_without_a_key_nothing_is_shown_and_nobody_is_judged() -> None:
     keys = Keys()
     tokens = keys.tokens("n1")

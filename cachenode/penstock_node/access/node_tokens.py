@@ -64,7 +64,8 @@ class NodeTokens:
 
         Raises:
             Unauthenticated: It is not genuine, or its time is over.
-            NodeUnavailable: This process does not know any key yet.
+            NodeUnavailable: This process does not know any key yet, or not this one: keys were
+                changed at this moment, and one of the two has not seen it.
         """
         keys, now = self._keys(), self._clock()
         if not len(keys):
@@ -72,6 +73,11 @@ class NodeTokens:
         text, _, mac = token.rpartition(".")
         name, expires_at, key_id = _parts(text) if len(token) <= CHARACTERS_MAX else ("", 0, "")
         key = keys.key(key_id, now=now)
+        if key is None and key_id and -LEEWAY_S <= expires_at - now <= LIFETIME_S + LEEWAY_S:
+            raise NodeUnavailable(
+                f"{self._name} does not know the key of this node's token: one of the two sees it "
+                "in a moment; if that lasts, they do not have the same etcd"
+            )
         if key is None or not hmac.compare_digest(mac.encode(), _mac(key, text).encode()):
             raise Unauthenticated(
                 "this node's token is not of this cluster, or its key is gone; nodes make their "
