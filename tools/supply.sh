@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source tools/venv.sh
 
 # Of what pip may bring to a machine that runs Penstock; torch is the user's own.
-EXTRAS=node,catalog,postgresql,otel,fsspec,data
+EXTRAS=node,catalog,postgresql,kubernetes,otel,fsspec,data
 TOOLS=.venv-supply
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

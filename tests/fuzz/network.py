@@ -1,4 +1,4 @@
-"""What comes over sockets: HTTP both ways, the host plane both ways, tickets."""
+"""What comes over sockets: HTTP both ways, the host plane both ways, tickets and tokens."""
 
 import base64
 import contextlib
@@ -21,15 +21,20 @@ from penstock.errors import (
     NodeUnavailable,
     NotPermitted,
     PenstockError,
+    Unauthenticated,
 )
 from penstock.host_connection import Answer, HostConnection
 from penstock.host_frames import HEAD_BYTES, frame
 from penstock.objects import ObjectId
 from penstock.planes.bulk import _checksums
-from penstock.ticket import Ticket, _encode, _text_of, parse
+from penstock.ticket import Ticket, TicketKey, TicketKeys, _encode, _text_of, parse
 from penstock.v1 import cache_pb2, host_pb2
+from penstock_node.access.callers import Callers
+from penstock_node.access.grants import Grant
+from penstock_node.access.node_tokens import NodeTokens
 from penstock_node.serve.bulk import _chunk_request
 from penstock_node.serve.host import HostService, HostSession
+from penstock_node.serve.own_names import OwnNames
 from penstock_node.traces import Traces
 from penstock_node.transport.http import BadRequest, HttpRequest, HttpSession, reply
 from penstock_node.transport.http import parse_head as parse_request_head
@@ -218,6 +223,7 @@ def _host_replies(parts: list[bytes]) -> list[Any]:
     """Return what a node answers to a stream on its socket: whether each ends the connection."""
     view = SimpleNamespace(placement=SimpleNamespace(cluster_uid="ab" * 16))
     service = SimpleNamespace(
+        gate=None,
         traces=Traces("n1"),
         cluster=SimpleNamespace(node_id="n1", view=view),
         gives_to_all=False,
@@ -266,6 +272,34 @@ def _is_formatted_again(_data: bytes, found: tuple[int, int | None]) -> None:
 
 def _is_its_own(_data: bytes, found: tracing.Traceparent | None) -> None:
     assert found is None or tracing.parse_traceparent(str(found)) == found
+
+
+# Who asks, and by which name.
+
+_NOW = 2_000_000_000.0
+_NODE_TOKENS = NodeTokens(
+    "node-1", keys=lambda: TicketKeys([TicketKey("k1", bytes(32), 0.0)]), clock=lambda: _NOW
+)
+_CALLERS = Callers(tokens=None, nodes=_NODE_TOKENS, clock=lambda: _NOW)
+_AUTHORIZATION = _NODE_TOKENS.authorization().encode()
+_OWN_NAMES = OwnNames(["gpu-17"], domain="s3.internal")
+
+
+def _shows_a_genuine_token(data: bytes, grant: Grant | None) -> None:
+    if grant is None:
+        return
+    # Whoever has no key finds no other than was made, in whichever way it is shown.
+    shown = data.partition(b" ")[2].strip()
+    if data[:5].lower() == b"basic":
+        shown = base64.b64decode(shown).partition(b":")[2]
+    assert shown == _AUTHORIZATION.partition(b" ")[2]
+
+
+def _names_of_a_request(data: bytes) -> tuple[str, str]:
+    host, _, origin = data.decode("latin-1").partition("\n")
+    _OWN_NAMES.check(host)
+    _OWN_NAMES.check_origin(origin, host=host)
+    return host, origin
 
 
 TARGETS = (
@@ -371,5 +405,23 @@ TARGETS = (
         seeds=[b"00-" + b"1a" * 16 + b"-" + b"2b" * 8 + b"-01", b"cc-" + b"1a" * 16],
         words=[b"00-", b"ff-", b"-01", b" "],
         bytes_max=256,
+    ),
+    Target(
+        "authorizations",
+        "penstock_node.access.callers penstock_node.access.node_tokens",
+        lambda data: _CALLERS.remembered(data.decode("latin-1")),
+        (Unauthenticated, NodeUnavailable),
+        _shows_a_genuine_token,
+        seeds=[_AUTHORIZATION, b"Basic " + base64.b64encode(b"me:" + _AUTHORIZATION[7:])],
+        words=[b"Bearer ", b"Basic ", b"penstock-node.", b".", b"2000000900", b"k1", b":"],
+    ),
+    Target(
+        "own-names",
+        "penstock_node.serve.own_names",
+        _names_of_a_request,
+        (NotPermitted,),
+        seeds=[b"127.0.0.1:7402\n", b"[::1]:7402\nhttp://[::1]:7402", b"a.s3.internal\nnull"],
+        words=[b"http://", b"https://", b"[", b"]", b":", b"@", b".", b"localhost", b"gpu-17"],
+        bytes_max=512,
     ),
 )

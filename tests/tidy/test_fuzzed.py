@@ -17,6 +17,7 @@ TAKES_APART = {
 """Calls, by their last name."""
 NOT_FUZZED = {
     "penstock.checksums": "checksums of a length that was compared",
+    "penstock.cli.tokens": "a file of whoever runs the command",
     "penstock.cli.engines": "a number of eight bytes; `penstock.tensors.header` reads the rest",
     "penstock.cli.mounting": "what a child of this process tells it",
     "penstock.diffusers": "a directory that this machine's user names, for diffusers",
@@ -27,7 +28,9 @@ NOT_FUZZED = {
     "penstock_node.catalog_server.admin": "credentials, compared as bytes",
     "penstock_node.config_directory": "the configuration, of whoever starts the process",
     "penstock_node.config_values": "the configuration, of whoever starts the process",
+    "penstock_node.config_tokens": "the tokens file, of whoever starts the process",
     "penstock_node.configured": "a volume that was just written",
+    "penstock_node.kubernetes.upkeep": "what this program wrote; `penstock.json_text` reads it",
     "penstock_node.models": "bits, as numbers of any length",
     "penstock_node.origin.hub_http": "urls that were checked; the standard library reads HTTP",
     "penstock_node.origin.s3_keys": "a volume's endpoint; botocore reads XML",

@@ -21,6 +21,7 @@ import structlog
 from prometheus_client.core import Metric
 
 from penstock.errors import Conflict, InvalidRequest, KubernetesUnavailable, PenstockError
+from penstock.json_text import read_json_object, text_in, texts_in
 from penstock_node.atomic_file import write_atomically
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.records import KUBERNETES, WeightOverride
@@ -283,10 +284,10 @@ def _may_pass(error: Exception) -> bool:
 
 def _load(path: Path) -> _Memory:
     try:
-        found = json.loads(path.read_bytes())
-        return _Memory(frozenset(map(str, found["answered"])), str(found["zone"]))
+        found = read_json_object(path.read_bytes())
+        return _Memory(frozenset(texts_in(found, "answered")), text_in(found, "zone"))
     except FileNotFoundError:
         return _Memory()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, InvalidRequest) as error:
         _log.warning("what Kubernetes wanted before is not known", error=str(error))
         return _Memory()

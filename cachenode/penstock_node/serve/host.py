@@ -20,13 +20,7 @@ from prometheus_client.core import Metric
 
 from penstock import tracing, wire
 from penstock.errors import InvalidRequest, Overloaded, PenstockError, Unauthenticated
-from penstock.host_frames import (
-    HEAD_BYTES,
-    INDEXES_MAX,
-    REQUEST_BYTES_MAX,
-    frame,
-    frame_bytes,
-)
+from penstock.host_frames import HEAD_BYTES, INDEXES_MAX, REQUEST_BYTES_MAX, frame, frame_bytes
 from penstock.planes.plane import Source
 from penstock.ticket import Ticket
 from penstock.v1 import cache_pb2, host_pb2

@@ -11,7 +11,6 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -55,6 +54,16 @@ class OwnNames:
                 "be it would come like this. Use an address, or add the name to admin_hosts in "
                 "this process's configuration"
             )
+
+    def check_origin(self, origin: str, *, host: str) -> None:
+        """Refuse a web page of another place; raises as `check`.
+
+        Args:
+            origin: The header ``Origin``; empty: there is none.
+            host: The header ``Host``.
+        """
+        if origin and origin.partition("://")[2] != host:
+            raise NotPermitted("a web page of another place may change nothing here")
 
     def _is_known(self, name: str) -> bool:
         if name in self._names:
@@ -108,9 +117,8 @@ class AdminPort:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         self._names.check(host)
-        origin = headers.get("origin", "")
-        if scope["method"] not in ("GET", "HEAD") and origin and urlsplit(origin).netloc != host:
-            raise NotPermitted("a web page of another place may change nothing here")
+        if scope["method"] not in ("GET", "HEAD"):
+            self._names.check_origin(headers.get("origin", ""), host=host)
 
 
 def _with_headers(send: Send) -> Send:
