@@ -11,6 +11,7 @@ RETRYABLE = {
     "ClusterUnavailable",
     "NodeUnavailable",
     "CatalogUnavailable",
+    "KubernetesUnavailable",
     "Overloaded",
 }
 
