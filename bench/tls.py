@@ -115,6 +115,8 @@ def replace_certificates(files: TlsFiles, count: int) -> None:
     so long may it take until a process looks, and until a connection stands.
     """
     trusted = [files.authority, *(files.new_authority() for _ in range(2))]
+    files.trust(*trusted)
+    time.sleep(REPLACED_EACH_S)
     for number in rounds(count, "replacing certificates"):
         begun = time.monotonic()
         if number % 2 == 0:
