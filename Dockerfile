@@ -2,10 +2,14 @@
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag REGISTRY/penstock:VERSION --push .
 #
+# For a catalog over PostgreSQL add --build-arg EXTRAS=node,catalog,postgresql,kubernetes,otel: its
+# driver has another licence (docs/licences.md).
+#
 # Nothing that the chart runs needs a shell. The file system may be read-only, the user any.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
+ARG EXTRAS=node,catalog,kubernetes,otel
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /src
 COPY requirements.lock ./
@@ -20,7 +24,7 @@ RUN /opt/uv/bin/uv build --no-cache --wheel --build-constraints requirements.loc
 RUN /opt/uv/bin/uv venv --no-cache --python "$(command -v python)" /opt/penstock \
     && /opt/uv/bin/uv pip install --no-cache --compile-bytecode --python /opt/penstock/bin/python \
        --constraints requirements.lock --only-binary :all: \
-       "$(echo /opt/wheel/*.whl)[node,catalog,kubernetes,otel]"
+       "$(echo /opt/wheel/*.whl)[${EXTRAS}]"
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0

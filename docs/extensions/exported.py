@@ -14,6 +14,7 @@ from penstock_node.catalog_server.process import Catalog
 from penstock_node.config import NodeConfig
 from penstock_node.config_catalog import CatalogConfig
 from penstock_node.node import Node
+from penstock_node.testbed.kubernetes_api import KubernetesApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +31,28 @@ class Exported:
 async def of_node(directory: Path) -> list[Exported]:
     """Return what a node exports, in its order: one that has one volume, and reads nothing.
 
+    It asks for tokens, and follows Kubernetes.
+
     Args:
         directory: Where it lies; a short path, for its socket.
     """
     (directory / "objects").mkdir()
-    config = NodeConfig.for_directory(
-        directory / "node",
-        [f"models=file://{directory}/objects/"],
-        capacity="100MB",
-        allow_file_roots=[str(directory / "objects")],
-        socket=str(directory / "node.sock"),
-        **dict.fromkeys(("grpc_port", "bulk_port", "admin_port", "s3_port"), 0),
-    )
-    async with Node(config) as node:
-        return list(described(node.metrics.registry))
+    tokens = directory / "tokens.toml"
+    tokens.touch()
+    with KubernetesApi(directory / "kubernetes") as kubernetes:
+        kubernetes.add_node("gpu-17")
+        config = NodeConfig.for_directory(
+            directory / "node",
+            [f"models=file://{directory}/objects/"],
+            capacity="100MB",
+            allow_file_roots=[str(directory / "objects")],
+            socket=str(directory / "node.sock"),
+            auth={"tokens_file": str(tokens)},
+            kubernetes={"node_name": "gpu-17", "kubeconfig": str(kubernetes.kubeconfig())},
+            **dict.fromkeys(("grpc_port", "bulk_port", "admin_port", "s3_port"), 0),
+        )
+        async with Node(config) as node:
+            return list(described(node.metrics.registry))
 
 
 async def of_catalog(directory: Path) -> list[Exported]:

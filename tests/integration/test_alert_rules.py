@@ -79,6 +79,12 @@ CASES: dict[str, Case] = {
     "PenstockEtcdNotConnected": Case(
         {"penstock_etcd_connected": "0x60"}, {"penstock_etcd_connected": "1x58 0x2"}
     ),
+    "PenstockTokensFileBad": Case(
+        {"penstock_tokens_file_good": "0x60"}, {"penstock_tokens_file_good": "1x57 0x3"}
+    ),
+    "PenstockKubernetesNotFollowed": Case(
+        {"penstock_kubernetes_followed": "0x60"}, {"penstock_kubernetes_followed": "0x9 1x51"}
+    ),
     "PenstockEtcdDown": Case(
         {
             'penstock_etcd_connected{instance="a"}': "0x60",

@@ -163,7 +163,8 @@ def test_the_lines_of_a_kept_demo_work_when_pasted_and_the_last_one_ends_it(
         "alive"
     ] * 3
     assert "node-1 weighs 200" in looked
-    assert "penstock_placement_epoch 3.0" in looked
+    epoch = kept.figures["kill"]["epoch_before"] + 1
+    assert f"penstock_placement_epoch {epoch}.0" in looked
     assert only_moves_of("node-3", json.loads(looked.splitlines()[-1]))
     assert ended.startswith("ended 5 processes")
     assert processes_naming(kept.home) == []

@@ -92,7 +92,11 @@ def site(
         for key in (KEY, LIMITED)
     }
     keys["limited"]["volumes"] = ["files"]
-    own: dict[str, Any] = {"s3_port": 0, "allow_file_roots": [str(files)]}
+    own: dict[str, Any] = {
+        "s3_port": 0,
+        "allow_file_roots": [str(files)],
+        "admin_hosts": ["gpu-1"],
+    }
     cluster = LocalCluster(
         directory,
         [
@@ -443,10 +447,15 @@ def test_a_key_reads_only_its_volumes(site: Site) -> None:
 
 
 def ask(
-    site: Site, method: str, path: str, headers: dict[str, str] | None = None
+    site: Site,
+    method: str,
+    path: str,
+    headers: dict[str, str] | None = None,
+    *,
+    node: str = "open",
 ) -> tuple[int, dict[str, str], bytes]:
     """Return what a node answers, once it does not lead elsewhere."""
-    connection = http.client.HTTPConnection(site.cluster["open"].file.s3_address, timeout=20)
+    connection = http.client.HTTPConnection(site.cluster[node].file.s3_address, timeout=20)
     with contextlib.closing(connection):
         while True:
             connection.request(method, path, headers=headers or {})
@@ -558,7 +567,9 @@ def test_pages_go_where_the_client_came_from(site: Site) -> None:
     assert [entry["path"] for entry in json.loads(body)] == ["0", "0/0000"]
     assert headers["link"].startswith("<http://gpu-1:7403/hf/api/models/acme/many/tree/main?")
     assert through_tls["link"].startswith("<https://gpu-1/hf/")
-    assert ask(site, "GET", tree, {"Host": "a b>"})[0] == 400
+    assert ask(site, "GET", tree, {"Host": "a b>"})[0] == 403
+    odd = {"Host": "a b>", "Authorization": f"Bearer {token_of(KEY)}"}
+    assert ask(site, "GET", tree, odd, node="keys")[0] == 400
 
 
 def test_the_gateway_goes_on_beside_the_hub(site: Site) -> None:

@@ -55,7 +55,7 @@ NO_METRICS = {"penstock_mirror", "penstock_node"}
 """The beginning of several; a package."""
 BOUNDED = {
     *("source", "plane", "stage", "lane", "pool", "tier", "role", "disk", "operation", "volume"),
-    *("error", "state", "outcome", "method", "code", "port", "kind", "status", "version"),
+    *("error", "state", "outcome", "method", "code", "port", "kind", "status", "version", "reason"),
 }
 """Labels whose values are few: names out of the program, of its configuration, of volumes."""
 

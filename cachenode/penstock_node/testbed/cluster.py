@@ -23,6 +23,7 @@ from penstock_node.node_file import NodeFile, read_node_file
 from penstock_node.testbed.processes import PartFailed, Process, wait_until
 
 START_DEADLINE_S = 30.0
+_REGISTERED = b'"event": "registered"'
 _MIB = 1024 * 1024
 
 
@@ -50,7 +51,12 @@ class NodeSpec:
     @property
     def owns(self) -> bool:
         """Whether it has an owned tier."""
-        return any(tier.role == "owned" for tier in self.tiers)
+        return self.owned_bytes > 0
+
+    @property
+    def owned_bytes(self) -> int:
+        """What it may own."""
+        return sum(tier.capacity_bytes for tier in self.tiers if tier.role == "owned")
 
 
 class NodeProcess:
@@ -142,6 +148,14 @@ class NodeProcess:
         """Start it and return at once."""
         (self.state_dir / "node.json").unlink(missing_ok=True)
         self.process.start()
+
+    def wait_registered(self, *, deadline_s: float = START_DEADLINE_S) -> None:
+        """Wait until etcd has it, which is before it serves; raises as `wait_ready`."""
+        self.process.wait_until(
+            lambda: _REGISTERED in self.process.log.read_bytes(),
+            deadline_s=deadline_s,
+            what=f"node {self.spec.name} is registered",
+        )
 
     def wait_ready(self, *, deadline_s: float = START_DEADLINE_S) -> None:
         """Wait until it serves.
@@ -254,8 +268,7 @@ class LocalCluster:
     def start(self) -> Self:
         """Start all nodes at once and wait until each has all others on its ring."""
         try:
-            for node in self.nodes.values():
-                node.launch()
+            self._launch_all()
             for node in self.nodes.values():
                 node.wait_ready()
             self.wait_placed(len(self.nodes))
@@ -263,6 +276,20 @@ class LocalCluster:
             self.stop()
             raise
         return self
+
+    def _launch_all(self) -> None:
+        nodes = list(self.nodes.values())
+        owners = sorted(
+            (node for node in nodes if node.spec.owns), key=lambda n: n.spec.owned_bytes
+        )
+        if len({node.spec.owned_bytes for node in owners}) > 1:
+            # It is the unit of weights, if it comes before the others have waited for two seconds:
+            # on a busy machine it may not.
+            nodes.remove(owners[0])
+            owners[0].launch()
+            owners[0].wait_registered()
+        for node in nodes:
+            node.launch()
 
     def wait_placed(self, count: int, *, deadline_s: float = START_DEADLINE_S) -> None:
         """Wait until every running node knows ``count`` live members, all on the ring.
