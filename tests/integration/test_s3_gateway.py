@@ -318,7 +318,9 @@ def test_conditions_are_kept(boto: Any) -> None:
 
 
 def test_an_answer_to_head_has_no_body_also_when_it_is_an_error(site: Site) -> None:
-    lines = [f"HEAD /models/tree/{key} HTTP/1.1\r\nHost: h\r\n" for key in ("ab", "nope", "ab")]
+    lines = [
+        f"HEAD /models/tree/{key} HTTP/1.1\r\nHost: localhost\r\n" for key in ("ab", "nope", "ab")
+    ]
     lines[-1] += "Connection: close\r\n"
 
     answer = say(site, "".join(f"{line}\r\n" for line in lines).encode())
@@ -575,7 +577,11 @@ def test_an_error_says_what_and_where(site: Site) -> None:
     [
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431, "InvalidRequest"),
         (b"GET /" + b"a" * 40_000, 431, "InvalidRequest"),
-        (b"GET nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 400, "InvalidRequest"),
+        (
+            b"GET nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            400,
+            "InvalidRequest",
+        ),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, "InvalidRequest"),
         (b"GET / HTTP/2.0\r\n\r\n", 505, "NotImplemented"),
         (b"PUT /models/x HTTP/1.1\r\nContent-Length: 9\r\n\r\n", 405, "MethodNotAllowed"),
@@ -585,7 +591,7 @@ def test_an_error_says_what_and_where(site: Site) -> None:
             "MethodNotAllowed",
         ),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "InvalidRequest"),
-        (b"GET /%ff HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 400, "InvalidURI"),
+        (b"GET /%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400, "InvalidURI"),
         (b"GET //models/a HTTP/1.1\r\nConnection: close\r\n\r\n", 400, "InvalidBucketName"),
     ],
 )
@@ -600,7 +606,7 @@ def test_what_is_no_request_is_refused_in_s3s_words(
 
 def test_requests_that_are_sent_without_waiting_are_answered_in_order(site: Site) -> None:
     keys = ["a-1", "nope", "ab", "b/3"]
-    lines = [f"GET /models/tree/{key} HTTP/1.1\r\nHost: h\r\n" for key in keys]
+    lines = [f"GET /models/tree/{key} HTTP/1.1\r\nHost: localhost\r\n" for key in keys]
     lines[-1] += "Connection: close\r\n"
 
     answer = say(site, "".join(f"{line}\r\n" for line in lines).encode())

@@ -75,7 +75,11 @@ def site(
     for name in KEYS:
         s3.put(BUCKET, name, name.encode())
     asyncio.run(crowd(s3.bucket(CROWDED)))
-    own: dict[str, Any] = {"s3_port": 0, "s3_domain": DOMAIN}
+    own: dict[str, Any] = {
+        "s3_port": 0,
+        "s3_domain": DOMAIN,
+        "admin_hosts": ["gpu-17.internal", "models.elsewhere.internal"],
+    }
     tiers = (TierSpec("owned", 64 * 1024 * 1024),)
     cluster = LocalCluster(
         directory,

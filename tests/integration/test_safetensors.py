@@ -374,7 +374,7 @@ def test_files_without_an_index_are_iterated_in_the_order_of_their_names(
 @pytest.mark.parametrize(
     ("index", "reason"),
     [
-        (b"{", "no JSON"),
+        (b"{", "not JSON"),
         (b"[]", "weight_map"),
         (b'{"weight_map": {"a": 3}}', "want a .safetensors file beside"),
         (b'{"weight_map": {"a": "../else/model.safetensors"}}', "want a .safetensors file beside"),

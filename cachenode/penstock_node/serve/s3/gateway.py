@@ -133,7 +133,8 @@ class S3Gateway:
             try:
                 self._names.check(request.headers.get("host", ""))
             except NotPermitted as error:
-                refused = self._refused(error, request, new_request_id())
+                told = NotPermitted(f"{error}; {IN_HOST_HINT}")
+                refused = self._refused(told, request, new_request_id())
                 return self._counts.counted(refused, operation=OTHER)
         if not bucket_in_host(request.headers.get("host", ""), self._domain):
             other = self._others(request, peer)
