@@ -14,6 +14,8 @@ from penstock_node.testbed.soak.tally import told
 
 DEADLINE_S = 200.0
 """On a machine that others use as well; it takes 40."""
+# A shell's background jobs ignore interrupts, and so would a soak that they start.
+SOAK = ["env", "--default-signal=INT", sys.executable, "-m", "penstock_node.testbed.soak"]
 WORKS = ("read a range", "view", "S3: get", "gRPC", "fsspec", "asyncio: read")
 WORKS_MIN = 500
 FAULTS_MIN = 2
@@ -32,7 +34,7 @@ def test_a_soak_compares_all_it_reads_under_faults_and_when_interrupted_tells_an
     scratch.mkdir()
     words = ["--minutes", "10", "--seed", "4", "--json", str(file), "--plot", str(plot)]
     with subprocess.Popen(
-        [sys.executable, "-m", "penstock_node.testbed.soak", *words],
+        [*SOAK, *words],
         env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

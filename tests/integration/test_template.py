@@ -84,6 +84,19 @@ def test_a_fork_ends_by_the_signals_that_end_a_node(tmp_path: Path, number: sign
     assert not psutil.pid_exists(node.process.pid)
 
 
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_a_fork_ignores_what_whoever_asks_for_it_ignores(tmp_path: Path, is_ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        with NodeProcess(tmp_path, NodeSpec("n"), shared={}) as node:
+            status = Path(f"/proc/{node.process.pid}/status").read_text()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    (ignored,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")]
+    assert bool(int(ignored, 16) >> (signal.SIGHUP - 1) & 1) == is_ignored
+
+
 def test_a_fork_that_goes_on_is_waited_for_no_longer_than_told(tmp_path: Path) -> None:
     with (
         NodeProcess(tmp_path, NodeSpec("n"), shared={}) as node,

@@ -27,6 +27,8 @@ from typing import Any
 _COMMAND = [sys.executable, "-m", "penstock"]
 _TIE = ["setpriv", "--pdeathsig", "KILL", "--"]
 _PR_SET_PDEATHSIG = 1
+_INHERITED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""Signals that a process ignores from its start if whoever starts it does."""
 _MESSAGE_BYTES_MAX = 128 * 1024
 _READ_AT_START = (
     *("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_", "GRPC_", "PROTOCOL_BUFFERS_"),
@@ -129,6 +131,7 @@ class Template:
             "arguments": command[len(_COMMAND) :],
             "environment": dict(environment),
             "cwd": str(cwd or Path.cwd()),
+            "ignored": [n for n in _INHERITED if signal.getsignal(n) is signal.SIG_IGN],
         }
         return Forked(self, self._ask(wanted, log))
 
@@ -189,6 +192,9 @@ def _become(wanted: Mapping[str, Any], *, log: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     os.close(log)
+    for number in _INHERITED:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in wanted["ignored"] else default)
     os.chdir(wanted["cwd"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
