@@ -91,7 +91,7 @@ def test_asked_through_the_node_that_is_cut_off_it_finds_the_same(faulty: Faulty
         told = CliRunner().invoke(app, ["doctor", "--quick", "--json"], env=env)
 
     worse = {(e["check"], e["where"]) for e in findings(told) if e["severity"] != "advice"}
-    assert worse == {("placement", place)}
+    assert worse == {("placement", place)}, findings(told)
     assert json.loads(told.stdout)["epoch"] > 1
 
 

@@ -30,16 +30,7 @@ BUCKET, SHARED, CHANGING = "gateway-models", "gateway-shared", "gateway-changing
 CHUNK_BYTES = 64 * 1024
 BIG = random.Random(5).randbytes(20 * CHUNK_BYTES + 777)
 ODD_KEYS = [
-    "sp ace",
-    "ü/ö",
-    "a+b",
-    "100%",
-    "a%20b",
-    "q?x=1&y",
-    "h#h",
-    "~'()*!",
-    "日本/モ",
-    "<&>\"'",
+    *("sp ace", "ü/ö", "a+b", "100%", "a%20b", "q?x=1&y", "h#h", "~'()*!", "日本/モ", "<&>\"'"),
 ]
 KEY_ID, SECRET = "trainer.1", "a secret/with+signs"
 LIMITED_ID, LIMITED_SECRET = "limited", "another"

@@ -40,6 +40,8 @@ ALL_S = 7.0
 """No look at another node begins after so long."""
 ANSWER_S = 2.0
 """For a port to answer at all."""
+AGAIN_S = 1.2
+"""Before one is asked again: within a second of a failure gRPC says the same without trying."""
 PIECE_BYTES = 64 * 1024
 _PROBED = "penstock-doctor"
 """Names, in tickets, an object that is none."""
@@ -86,9 +88,11 @@ class PeerLooks:
             "bulk_failure": (peer.bulk_address, lambda _: self._receive(peer, size, told)),
         }
         failures = {port: _failure(*ask) for port, ask in asks.items()}
-        if any(address and not failures[port] for port, (address, _) in asks.items()):
+        failed = {port for port, why in failures.items() if why}
+        if failed and any(address and port not in failed for port, (address, _) in asks.items()):
             # It is there: a port that was only busy answers now.
-            failures |= {port: _failure(*asks[port]) for port, why in failures.items() if why}
+            time.sleep(AGAIN_S)
+            failures |= {port: _failure(*asks[port]) for port in failed}
         for port, why in failures.items():
             setattr(told, port, why)
         return told
