@@ -8,6 +8,7 @@ Not responsible for: waiting for what a fork does (`testbed.processes`). In `/pr
 the command line of its template. Linux only.
 """
 
+import atexit
 import ctypes
 import gc
 import json
@@ -118,6 +119,14 @@ class Template:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        if os.getpid() == self._pid:  # Not in children of this process.
+            self._channel.close()
+            self._process.kill()  # Forks that are left go with it.
+            self._process.wait()
 
     def makes(self, environment: Mapping[str, str]) -> bool:
         """Whether a fork is as good as a new process in that environment, for this process."""
