@@ -7,11 +7,12 @@ take. Nothing is started here.
 import contextlib
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.certificates import Certificates
 from penstock.core import Core, Options
-from penstock.credentials import Authorization
+from penstock.credentials import Authorization, Bearer
 from penstock.errors import InvalidConfiguration
 from penstock.etcd import Etcd, EtcdMember, EtcdTls
 from penstock.membership.coordinator import Coordinator
@@ -26,12 +27,11 @@ from penstock_node.access.node_tokens import NodeTokens
 from penstock_node.access.service_accounts import ServiceAccounts
 from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config import NodeConfig
-from penstock_node.config_loaded import LoadedKeys
-from penstock_node.config_sections import KubernetesAuthSection
+from penstock_node.config_loaded import LoadedKeys, read_reference
+from penstock_node.config_sections import KubernetesAuthSection, SecretReference
 from penstock_node.config_values import TlsPort
 from penstock_node.coordination import Announcement, ClusterDefaults, Coordination
 from penstock_node.coordination.formation import AT_ONCE, FormationTimes
-from penstock_node.credentials import ShownToken
 from penstock_node.identity import incarnation, machine_id
 from penstock_node.node_file import NodeFile
 from penstock_node.origin import SecretSettings
@@ -113,6 +113,16 @@ def library(
     return Core(options, routing=routing)
 
 
+def shown_token(reference: SecretReference) -> Bearer:
+    """Return what shows ``[auth] token``; one in a file is read again when that changes.
+
+    Raises:
+        InvalidConfiguration: There is none where it should stand.
+    """
+    token = read_reference(reference, "auth.token")
+    return Bearer(path=Path(reference.file)) if reference.file else Bearer(token)
+
+
 def channels_to_others(config: LoadedKeys, credentials: Certificates | None) -> Channels:
     """Return channels to processes that are not of this cluster; the caller closes them.
 
@@ -125,7 +135,7 @@ def channels_to_others(config: LoadedKeys, credentials: Certificates | None) -> 
     """
     token = config.auth.token if config.auth else None
     return Channels(
-        authorization=ShownToken(token) if token else None,
+        authorization=shown_token(token) if token else None,
         credentials=credentials,
         insecure=shows_in_plain_text(config),
     )

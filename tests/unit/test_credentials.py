@@ -22,6 +22,8 @@ from penstock.errors import InvalidConfiguration
 from penstock.fsspec import PenstockFileSystem
 from penstock.rpc import GET_PLACEMENT, Channels
 from penstock.v1 import placement_pb2
+from penstock_node.config_sections import SecretReference
+from penstock_node.configured import shown_token
 
 SECRET = "pst_a-very-distinctive-secret"
 OTHER = "pst_another-secret"
@@ -199,3 +201,23 @@ def test_a_file_system_arrives_elsewhere_with_its_token() -> None:
     arrived = pickle.loads(pickle.dumps(files))  # noqa: S301 - made here
 
     assert arrived.storage_options == files.storage_options
+
+
+def test_a_node_s_token_for_others_outlives_the_moment_in_which_its_file_is_replaced(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    shown = shown_token(SecretReference(file=str(file)))
+    assert shown() == "Bearer first"
+
+    file.unlink()
+    assert shown() == "Bearer first"
+
+    file.write_text("second\n")
+    assert shown() == "Bearer second"
+
+
+def test_a_node_s_token_for_others_that_is_not_there_is_named_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"auth\.token"):
+        shown_token(SecretReference(file=str(tmp_path / "absent")))
