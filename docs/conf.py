@@ -19,8 +19,8 @@ sys.path[:0] = [str(_DOCS / "extensions")]
 # What the command line shows as a default must not come from whoever builds.
 for _name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
     del os.environ[_name]
-# The catalog's command brings it, and a package of the theme's has all be logged.
-logging.getLogger("alembic").setLevel(logging.WARNING)
+# Before a package of the theme's has all be logged that the reference's node and catalog do.
+logging.basicConfig(level=logging.WARNING)
 
 project = "Penstock"
 author = "The Penstock authors"

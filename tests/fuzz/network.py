@@ -289,7 +289,7 @@ def _shows_a_genuine_token(data: bytes, grant: Grant | None) -> None:
     if grant is None:
         return
     # Whoever has no key finds no other than was made, in whichever way it is shown.
-    shown = data.partition(b" ")[2].strip()
+    shown = data.partition(b" ")[2].strip(b" \t")
     if data[:5].lower() == b"basic":
         shown = base64.b64decode(shown).partition(b":")[2]
     assert shown == _AUTHORIZATION.partition(b" ")[2]

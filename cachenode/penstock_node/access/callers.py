@@ -168,7 +168,7 @@ def shown_token(authorization: str) -> str:
         Unauthenticated: There is none.
     """
     scheme, _, value = authorization.partition(" ")
-    token = value.strip()
+    token = value.strip(" \t")  # RFC 9110, 5.6.3: blanks, and none of Unicode's.
     match scheme.lower():
         case "basic":
             token = _password(token)
