@@ -1,10 +1,12 @@
 """What a mirror brings into its region, as operators say it and are told of it."""
 
 import json
-import math
 from dataclasses import dataclass
 
 from penstock.errors import InvalidRequest
+
+BYTES_PER_S_MAX = 1e15
+"""More than any link takes; whole numbers up to it are the same as floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,8 @@ class MirrorRules:
         Raises:
             InvalidRequest: It is none.
         """
-        if not 0 <= self.bytes_per_s < math.inf:
-            raise InvalidRequest(f"bytes_per_s={self.bytes_per_s!r}: want a number, not negative")
+        if not 0 <= self.bytes_per_s <= BYTES_PER_S_MAX:
+            raise InvalidRequest(f"bytes_per_s: want a number from 0 to {BYTES_PER_S_MAX:.0e}")
 
     @property
     def selection_key(self) -> str:
