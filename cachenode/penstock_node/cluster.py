@@ -32,6 +32,7 @@ from penstock.volumes import Location, Volume, Volumes
 from penstock_node.chunk import Chunk
 from penstock_node.cluster_copies import Copies
 from penstock_node.coordination.pin_records import Pin
+from penstock_node.coordination.records import WeightOverride
 from penstock_node.coordination.state import ClusterState
 from penstock_node.durations import Tally
 
@@ -84,9 +85,8 @@ class Cluster:
         self._volumes = Volumes()
         self.copies = Copies()
         self.pins: Mapping[str, Pin] = {}
-        self.gone_at: Mapping[str, float] = {}
-        """When machines of nodes that are being drained stop, where that is known, in seconds
-        since 1970."""
+        self.drains_in_time: Mapping[str, WeightOverride] = {}
+        """Of nodes that are being drained, those whose machines stop at a known time."""
         self.changed = asyncio.Event()
         """Set and replaced each time a state has been taken."""
         self._clock, self._monotonic = clock, monotonic
@@ -148,8 +148,8 @@ class Cluster:
                 self._seen_volumes = state.volumes
                 self._volumes = _volumes(state)
             self.pins = state.pins
-            self.gone_at = {
-                node: override.gone_at
+            self.drains_in_time = {
+                node: override
                 for node, override in state.weights.items()
                 if override.purpose == "drain" and override.gone_at
             }

@@ -14,6 +14,9 @@ HASTE_MAX = 4.0
 not hand over in its time goes with it, the coldest of all."""
 SHORT_S = 300.0
 """A machine that stops within so long may be gone any moment, and haste is over soon."""
+HEAD_S = 60.0
+"""For so long any such machine's chunks come in haste: those that are read most come first, and it
+may be gone sooner than was said. Readers make way for a minute, and no longer."""
 SPARE = 0.8
 """Of a longer time, the part in which all is to be done."""
 
@@ -23,6 +26,8 @@ class Leaving(NamedTuple):
 
     waiting_bytes: int
     left_s: float
+    told_s: float
+    """How long it has been known."""
 
 
 def bytes_per_s(setting: float, leaving: Iterable[Leaving]) -> float:
@@ -36,6 +41,6 @@ def bytes_per_s(setting: float, leaving: Iterable[Leaving]) -> float:
 
 
 def _wanted(leaving: Leaving) -> float:
-    if leaving.left_s <= SHORT_S:
+    if leaving.left_s <= SHORT_S or leaving.told_s < HEAD_S:
         return math.inf
     return leaving.waiting_bytes / (SPARE * leaving.left_s)

@@ -126,11 +126,11 @@ class Taking:
     @property
     def bytes_per_s(self) -> float:
         """At which rate chunks should come at this moment: see `haste`."""
-        gone_at, now = self._cluster.gone_at, self._wall()
+        drains, now = self._cluster.drains_in_time, self._wall()
         leaving = [
-            Leaving(progress.waiting_bytes, gone_at[source.id] - now)
+            Leaving(progress.waiting_bytes, drain.gone_at - now, now - drain.set_at)
             for source, progress in self._progress.items()
-            if source.id in gone_at
+            if (drain := drains.get(source.id)) is not None
         ]
         return bytes_per_s(self._cluster.settings.handoff_bytes_per_s, leaving)
 
