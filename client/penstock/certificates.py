@@ -20,6 +20,8 @@ LOOK_S = 0.25
 AGAIN_S = 0.05
 """After files that do not fit together, and twice as long after each time that they still do not:
 somebody may be in the middle of replacing them."""
+DOUBLED_AT_MOST = 8
+"""That many times: by then `LOOK_S` is long the shorter."""
 TOLD_AFTER = 3
 """After so many such looks it is said."""
 START_TRIES = 16
@@ -130,11 +132,14 @@ class Certificates:
     def _look(self) -> None:
         stamp = self._stamp_now()
         if stamp == self._stamp:
+            self._misses = 0
             return
         try:
             loaded = self._load()
         except InvalidConfiguration as error:
-            self._look_at = time.monotonic() + min(LOOK_S, AGAIN_S * 2**self._misses)
+            self._look_at = time.monotonic() + min(
+                LOOK_S, AGAIN_S * 2 ** min(self._misses, DOUBLED_AT_MOST)
+            )
             self._misses += 1
             if self._misses == TOLD_AFTER:
                 _log.warning("certificates stay as they were: %s", error)
@@ -150,7 +155,7 @@ class Certificates:
     def _load(self) -> _Loaded:
         pem = self._read()
         try:
-            client = ssl.create_default_context(cadata=pem.ca.decode() if pem.ca else None)
+            client = ssl.create_default_context(cadata=_ascii(pem.ca) if pem.ca else None)
         except (OSError, ValueError) as error:
             raise _DoNotFit(
                 f"{self._where}: {self._ca} is no certificate of an authority, or not all of it: "
@@ -196,6 +201,12 @@ def _server_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     return context
+
+
+def _ascii(pem: bytes) -> str:
+    # ssl takes ASCII alone, and bundles have names in comments above their certificates. Such a
+    # byte is no PEM once it is escaped either: within a certificate it stays the fault that it is.
+    return pem.decode("ascii", "backslashreplace")
 
 
 def _no_password() -> str:

@@ -96,6 +96,10 @@ def empty_authority(files: Files) -> None:
     files.ca.write_bytes(b"\n")
 
 
+def a_letter_within_the_authority(files: Files) -> None:
+    files.ca.write_bytes(files.ca.read_bytes().replace(b"MII", "MIüI".encode(), 1))
+
+
 def gone(files: Files) -> None:
     files.cert.unlink()
 
@@ -111,10 +115,19 @@ def the_key_of_another(files: Files) -> None:
         cut("cert"),
         cut("key"),
         empty_authority,
+        a_letter_within_the_authority,
         gone,
         the_key_of_another,
     ],
-    ids=["half a ca", "half a cert", "half a key", "empty ca", "gone", "another's key"],
+    ids=[
+        "half a ca",
+        "half a cert",
+        "half a key",
+        "empty ca",
+        "a letter in a ca",
+        "gone",
+        "another's key",
+    ],
 )
 def test_bad_files_are_told_of_once_and_those_before_stay(
     files: Files, harm: Callable[[Files], None], caplog: pytest.LogCaptureFixture
@@ -134,6 +147,49 @@ def test_bad_files_are_told_of_once_and_those_before_stay(
     files.use(files.new)
 
     assert shake_hands(opened.server_context(), opened.client_context()) == der(files.cert)
+
+
+def test_bad_files_are_looked_at_for_as_long_as_they_are_there(files: Files) -> None:
+    opened = files.opened()
+    before = opened.pem
+    gone(files)
+
+    for _ in range(1100):
+        assert opened.pem is before
+    files.use(files.new)
+
+    assert opened.pem.cert == files.cert.read_bytes()
+
+
+def test_bad_files_are_told_of_again_after_the_old_ones_came_back(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = files.opened()
+    aside = files.cert.with_suffix(".aside")
+
+    for times in (1, 2):
+        files.cert.rename(aside)
+        for _ in range(TOLD_AFTER + 2):
+            assert opened.pem
+        aside.rename(files.cert)
+        assert opened.pem
+        assert len(caplog.records) == times
+
+
+def commented(ca: bytes) -> bytes:
+    return "# Größte Behörde\n".encode() + ca
+
+
+def test_a_comment_in_any_alphabet_may_stand_in_a_bundle(files: Files) -> None:
+    files.ca.write_bytes(commented(files.ca.read_bytes()))
+    opened = files.opened()
+    assert shake_hands(opened.server_context(), opened.client_context()) == der(files.cert)
+
+    files.use(files.new)
+    files.ca.write_bytes(commented(files.ca.read_bytes()))
+
+    assert shake_hands(opened.server_context(), opened.client_context()) == der(files.cert)
+    assert opened.pem.ca == files.ca.read_bytes()
 
 
 def test_files_that_are_being_replaced_at_the_start_are_waited_for(files: Files) -> None:
