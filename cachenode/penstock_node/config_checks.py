@@ -45,8 +45,13 @@ def _safety(keys: SharedKeys) -> Iterator[Problem]:
             if keys.auth
             else "set [tls] cert and key, with ca or [auth] tokens_file"
         )
-    elif keys.tls.ca is None and keys.auth is None:
-        lacks = "[tls] alone lets everybody in; add its ca, or [auth] tokens_file"
+    elif keys.auth is None and not keys.tls.asks_for_certificates:
+        lacks = (
+            "[tls] alone lets everybody in; add its ca, or [auth] tokens_file"
+            if keys.tls.client_certificates
+            else "nobody is asked who he is; take client_certificates = false out of [tls], "
+            "or add [auth] tokens_file"
+        )
     else:
         return
     yield Problem(

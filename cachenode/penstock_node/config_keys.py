@@ -68,8 +68,8 @@ class SharedKeys(BaseSettings):
     cluster: ClusterName = "penstock"
     state_dir: AbsolutePath = Path("/var/lib/penstock")
     listen_host: Host = "127.0.0.1"
-    """Where all ports are bound. Off loopback it needs ``[tls]`` with ``ca`` or ``[auth]``, or
-    ``insecure``."""
+    """Where all ports are bound. Off loopback it needs ``[tls]`` with certificates asked for or
+    ``[auth]``, or ``insecure``."""
     advertise_host: Host = ""
     """What others dial; by default ``listen_host``, or this machine's name if that is any."""
     advertise_domain: Domain = ""

@@ -101,10 +101,19 @@ class TlsSection(Section):
     cert: AbsolutePath
     key: AbsolutePath
     ca: AbsolutePath | None = None
-    """Who signs others' certificates. With it, gRPC asks everyone for one."""
+    """Who signs others' certificates. Without it gRPC trusts the roots that come with it, not this
+    machine's: an authority of one's own has to be named."""
+    client_certificates: bool = True
+    """With ``ca``: gRPC asks everyone for a certificate that it signed. If false, ``[auth]`` says
+    who calls."""
     ports: tuple[TlsPort, ...] = ("grpc", "admin")
     """Which speak TLS: of ``grpc``, which always does, ``bulk``, ``s3``, ``admin``. On ``bulk`` it
     costs sendfile: every byte passes through the process to be encrypted."""
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether a caller of gRPC needs one."""
+        return self.client_certificates and self.ca is not None
 
 
 class KubernetesGrantSection(Section):

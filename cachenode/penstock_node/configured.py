@@ -151,6 +151,11 @@ def certificates(config: LoadedKeys) -> Certificates | None:
     return Certificates(ca=tls.ca, cert=tls.cert, key=tls.key, where="[tls]") if tls else None
 
 
+def asks_for_certificates(config: LoadedKeys) -> bool:
+    """Tell whether a caller of gRPC has to show a certificate."""
+    return config.tls is not None and config.tls.asks_for_certificates
+
+
 def tls_ports(config: LoadedKeys, bound: Sequence[TlsPort]) -> tuple[TlsPort, ...]:
     """Return which of the ``bound`` ports speak TLS."""
     tls = config.tls

@@ -44,6 +44,7 @@ class Ports:
             config.listen_host,
             self._choices("grpc_port", config.grpc_port),
             tls=self.certificates,
+            asks_for_certificates=configured.asks_for_certificates(config),
         )
         self.bulk = self._bind("bulk_port", config.bulk_port)
         self.s3 = None if config.s3_port is None else self._bind("s3_port", config.s3_port)

@@ -69,7 +69,8 @@ class Certificates:
         """Read the files.
 
         Args:
-            ca: Who signs others' certificates; None: whoever this system trusts.
+            ca: Who signs others' certificates; None: connections from `client_context` trust whom
+                this system trusts, and gRPC, which reads `pem`, the roots that come with it.
             cert: This process's own, those of authorities between after it.
             key: Of ``cert``.
             where: The files are configured, for messages.

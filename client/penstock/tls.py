@@ -14,7 +14,8 @@ class Tls:
     """Certificates, as paths of PEM files. They are read again when they change."""
 
     ca: Path | None = None
-    """Who signs the nodes' certificates; None for those that this system trusts."""
+    """Who signs the nodes' certificates. None: gRPC trusts the roots that come with it, and not
+    this system's, so that an authority of one's own has to be named."""
     cert: Path | None = None
     """Who this client is, where nodes want to know; with ``key``."""
     key: Path | None = None

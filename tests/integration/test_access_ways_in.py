@@ -1,4 +1,5 @@
-"""Other ways into a node that asks for tokens: its socket, Kubernetes, a catalog without etcd."""
+"""Other ways into a node that asks for tokens: its socket, Kubernetes, a catalog without etcd, TLS
+without certificates of clients."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import penstock
 from penstock import errors, operator
 from penstock.catalog import ImportWanted
 from penstock_node.testbed.catalog import CatalogServer
-from penstock_node.testbed.cluster import TierSpec
+from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
+from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.kubernetes_answers import Account
 from penstock_node.testbed.kubernetes_api import KubernetesApi
+from penstock_node.testbed.tls_files import TlsFiles
 from tests.integration.one_node import OneNode, one_node
 
 MIB = 1024 * 1024
@@ -158,3 +161,44 @@ def test_a_node_shows_its_configured_token_to_a_catalog_without_etcd(rig: Rig) -
     assert done.added == 1
     with penstock.connect(address, token="reader-token") as cache:
         assert cache.read("penstock://lake/there/a.bin") == OBJECT
+
+
+def test_nodes_of_an_authority_of_one_s_own_ask_for_tokens_in_place_of_certificates(
+    etcd: EtcdServer, tmp_path: Path
+) -> None:
+    files, origin = TlsFiles(tmp_path / "tls"), tmp_path / "origin"
+    origin.mkdir()
+    (origin / "a.bin").write_bytes(OBJECT)
+    config = {
+        "tls": {**files.config(), "client_certificates": False},
+        "auth": {"tokens_file": write_tokens(tmp_path / "tokens.toml")},
+        "allow_file_roots": [str(origin)],
+    }
+    made = LocalCluster(
+        tmp_path / "nodes",
+        [NodeSpec(name, config=config) for name in ("n1", "n2")],
+        etcd=etcd.endpoint,
+        name="tokens-by-tls",
+        settings={"chunk_size": MIB // 16},
+        volumes={"data": {"url": f"file://{origin}/"}},
+        token="operator-token",
+    )
+    trusting = penstock.Tls(files.ca)
+    url = "penstock://data/a.bin"
+    with made as cluster:
+        address = cluster["n1"].address
+        with penstock.connect(address, tls=trusting, token="reader-token") as cache:
+            assert cache.read(url) == OBJECT
+        with (
+            penstock.connect(address, tls=trusting, token=None) as cache,
+            pytest.raises(errors.Unauthenticated),
+        ):
+            cache.stat(url)
+
+        by_origin = cluster.total("penstock_origin_bytes_total")
+        with operator.connect(address, tls=trusting, token="operator-token") as operators:
+            operators.set_weights({"n1": 0})
+            cluster.wait_settled(deadline_s=30)
+            held = {node.id: node.cached_bytes for node in operators.status().nodes}
+        assert held["n2"] >= len(OBJECT) == by_origin
+        assert cluster.total("penstock_origin_bytes_total") == by_origin

@@ -363,6 +363,23 @@ def test_nodes_start_with_their_configuration(
         assert bool(config.owned_capacity_bytes) == bool(owns)
 
 
+def test_where_clients_show_no_certificates_nodes_know_each_other_by_theirs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_KUBERNETES__NODE_NAME", "gpu-1")  # As in the pod.
+    values = values_of(CHART / "examples/secure.yaml")
+    made = render({**values, "tls": {**values["tls"], "clientCertificates": False}})
+    (told, *_more) = made.configurations("node.toml").values()
+    file = tmp_path / "node.toml"
+    file.write_text(with_files(told, tmp_path / "etc"))
+
+    tls = NodeConfig.load(file).tls
+
+    assert tls is not None
+    assert tls.ca == tmp_path / "etc/tls/ca.crt"
+    assert not tls.asks_for_certificates
+
+
 def test_the_catalog_starts_with_its_configuration(tmp_path: Path) -> None:
     told = [
         one

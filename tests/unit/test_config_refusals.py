@@ -220,6 +220,12 @@ BAD_COMBINATIONS = [
     ),
     pytest.param(
         {"listen_host": ANYWHERE},
+        "[tls]\ncert = '/c'\nkey = '/k'\nca = '/a'\nclient_certificates = false",
+        "nobody is asked who he is; take client_certificates = false out of [tls]",
+        id="no certificates asked for",
+    ),
+    pytest.param(
+        {"listen_host": ANYWHERE},
         "[auth]\ntokens_file = '/t'",
         "tokens would go over the network in plain text; add [tls] cert and key",
         id="tokens in plain text",

@@ -106,7 +106,12 @@ class Catalog:
         self._file = config.state_dir / CATALOG_FILE
         self._file.unlink(missing_ok=True)  # A crash may have left one that tells of nothing.
         self._certificates = configured.certificates(config)
-        server = GrpcServer(config.listen_host, [config.grpc_port], tls=self._certificates)
+        server = GrpcServer(
+            config.listen_host,
+            [config.grpc_port],
+            tls=self._certificates,
+            asks_for_certificates=configured.asks_for_certificates(config),
+        )
         self._tls_ports = configured.tls_ports(config, ("grpc", "admin"))
         shown = self._certificates if "admin" in self._tls_ports else None
         self._admin = AdminServer(config.listen_host, [config.admin_port], tls=shown)

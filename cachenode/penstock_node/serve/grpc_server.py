@@ -43,14 +43,27 @@ class Service:
 class GrpcServer:
     """One process's gRPC server. Bound when made, so that its port is known before it serves."""
 
-    def __init__(self, host: str, ports: Sequence[int], *, tls: Certificates | None) -> None:
+    def __init__(
+        self,
+        host: str,
+        ports: Sequence[int],
+        *,
+        tls: Certificates | None,
+        asks_for_certificates: bool,
+    ) -> None:
         """Bind the first of ``ports`` that is free; 0 is any.
+
+        Args:
+            host: The address to bind.
+            ports: In the order of preference.
+            tls: What is shown to callers; None: plain text.
+            asks_for_certificates: Callers have to show one that ``tls`` trusts.
 
         Raises:
             InvalidConfiguration: None is free.
         """
         self._server = grpc.aio.server(options=_OPTIONS)
-        credentials = server_credentials(tls) if tls else None
+        credentials = _credentials(tls, asks=asks_for_certificates) if tls else None
         self.port = self._bind(host, ports, credentials)
         self.calls = Calls()
         """Those of the services, as they were answered."""
@@ -115,12 +128,10 @@ class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
         )
 
 
-def server_credentials(tls: Certificates) -> grpc.ServerCredentials:
-    """Return gRPC's credentials; with a ``ca``, clients must show a certificate it signed.
-
-    Each connection gets the files as they are by then.
-    """
+def _credentials(tls: Certificates, *, asks: bool) -> grpc.ServerCredentials:
+    """Return gRPC's credentials: each connection gets the files as they are by then."""
     pem = tls.pem
+    assert pem.ca or not asks, "whoever asks for certificates knows who signs them"
 
     def newest() -> grpc.ServerCertificateConfiguration | None:
         nonlocal pem
@@ -133,7 +144,7 @@ def server_credentials(tls: Certificates) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
         _configuration(pem),
         newest,  # type: ignore[arg-type]  # None is allowed: as it was.
-        require_client_authentication=pem.ca is not None,
+        require_client_authentication=asks,
     )
 
 

@@ -42,6 +42,7 @@ SHOWN = _keys(
     "s3_domain s3_auth s3_trusted_networks.* hub_volumes.* admin_open inflight_max catalog "
     "mirror_of settings.* "
     "etcd.endpoints.* etcd.ca etcd.cert etcd.key tls.cert tls.key tls.ca tls.ports.* "
+    "tls.client_certificates "
     "auth.tokens_file auth.audit_file auth.kubernetes.audience auth.kubernetes.kubeconfig "
     "auth.kubernetes.grants.*.service_account auth.kubernetes.grants.*.namespace "
     "auth.kubernetes.grants.*.role auth.kubernetes.grants.*.volumes.* socket_auth "

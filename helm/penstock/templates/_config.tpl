@@ -33,8 +33,9 @@ password = { file = "/etc/penstock/etcd-password/{{ $.Values.externalEtcd.passwo
 [tls]
 cert = "/etc/penstock/tls/tls.crt"
 key = "/etc/penstock/tls/tls.key"
-{{- if $.Values.tls.clientCertificates }}
 ca = "/etc/penstock/tls/ca.crt"
+{{- if not $.Values.tls.clientCertificates }}
+client_certificates = false
 {{- end }}
 {{- with $.Values.tls.ports }}
 ports = {{ include "penstock.toml" . }}
