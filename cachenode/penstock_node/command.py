@@ -15,6 +15,7 @@ from penstock_node.descriptors import raise_descriptor_limit
 from penstock_node.log_lines import LogLines
 from penstock_node.logs import configure_logs
 from penstock_node.node import Node
+from penstock_node.tasks import until_stopped
 
 
 def node(
@@ -77,10 +78,4 @@ async def _run(config: NodeConfig, lines: LogLines) -> None:
 
 async def _until_stopped(config: NodeConfig, lines: LogLines, stop: asyncio.Event) -> None:
     async with Node(config, lines=lines) as node:
-        failed = asyncio.create_task(node.failed())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if failed.done():
-            raise failed.result()
-        failed.cancel()
+        await until_stopped(stop, node.failed())

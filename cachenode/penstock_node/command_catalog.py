@@ -12,6 +12,7 @@ from penstock_node.catalog_server.process import Catalog
 from penstock_node.config_catalog import CatalogConfig
 from penstock_node.log_lines import LogLines
 from penstock_node.logs import configure_logs
+from penstock_node.tasks import until_stopped
 
 _MADE_BETWEEN_COLLECTIONS = 100_000
 """Of a listing there are tuples by the million at a time, and no cycles among them: looking for
@@ -55,5 +56,5 @@ async def _run(config: CatalogConfig, lines: LogLines) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Catalog(config, lines=lines):
-        await stop.wait()
+    async with Catalog(config, lines=lines) as running:
+        await until_stopped(stop, running.failed())

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from penstock_node.kubernetes.upkeep import Upkeep
 
 
-def gate(config: LoadedKeys, *, nodes: NodeTokens, volumes: Callable[[], Volumes]) -> Gate:
+def gate(config: LoadedKeys, *, nodes: NodeTokens | None, volumes: Callable[[], Volumes]) -> Gate:
     """Return what lets callers in; the caller closes it.
 
     Args:
         config: The process's.
-        nodes: Tells the cluster's own processes.
+        nodes: Tells the cluster's own processes; None: this process cannot.
         volumes: Returns the cluster's volumes, as they are now.
 
     Raises:

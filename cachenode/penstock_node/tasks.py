@@ -1,7 +1,7 @@
 """Tasks that run until they are told to stop, and work that is done in threads."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -14,6 +14,19 @@ async def cancel(task: "asyncio.Task[Any]") -> None:
     """Cancel a task and wait for its end, however it ends."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def until_stopped(stop: asyncio.Event, failed: "Coroutine[Any, Any, BaseException]") -> None:
+    """Return when ``stop`` is set; raise what ``failed`` returns if that is first."""
+    failing = asyncio.create_task(failed)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            raise failing.result()
+    finally:
+        await cancel(failing)
+        await cancel(stopping)
 
 
 async def in_thread(threads: Executor, work: Callable[[], T]) -> T:

@@ -3,6 +3,7 @@ without certificates of clients."""
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import pytest
 import penstock
 from penstock import errors, operator
 from penstock.catalog import ImportWanted
+from penstock.catalog_rpc import DESCRIBE
+from penstock.credentials import Bearer
+from penstock.rpc import Channels
+from penstock.v1 import catalog_pb2
 from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
@@ -161,6 +166,18 @@ def test_a_node_shows_its_configured_token_to_a_catalog_without_etcd(rig: Rig) -
     assert done.added == 1
     with penstock.connect(address, token="reader-token") as cache:
         assert cache.read("penstock://lake/there/a.bin") == OBJECT
+
+
+def test_a_catalog_without_etcd_says_what_to_give_a_node_in_place_of_its_own_token(
+    rig: Rig,
+) -> None:
+    asked = catalog_pb2.DescribeCatalogRequest()
+    shown = Bearer("penstock-node.n1.1800000000.key.0")
+    with (
+        closing(Channels(authorization=shown)) as channels,
+        pytest.raises(errors.Unauthenticated, match=r"has no etcd.* in its \[auth\]"),
+    ):
+        channels.call(rig.catalog.address, DESCRIBE, asked)
 
 
 def test_nodes_of_an_authority_of_one_s_own_ask_for_tokens_in_place_of_certificates(

@@ -13,6 +13,7 @@ from penstock import certificates
 from penstock.errors import ClusterUnavailable, InvalidConfiguration, NotPermitted
 from penstock.etcd import Etcd, EtcdTls
 from penstock.membership.coordinator import Changes, Listing
+from penstock_node.testbed.catalog import CatalogServer
 from penstock_node.testbed.certificates import Authority
 from penstock_node.testbed.etcd import EtcdServer, etcd_binary
 
@@ -77,6 +78,36 @@ async def test_a_wrong_password_is_an_error_that_names_the_user(locked_server: E
             await anext(watch)
 
     await client.close()
+
+
+def test_a_catalog_that_may_not_read_ticket_keys_ends_and_says_why(
+    locked_server: EtcdServer, tmp_path: Path
+) -> None:
+    """It would know no node, and tell each to try again in a moment, for ever."""
+    users: list[tuple[str, ...]] = [("user", "add", "shy:secret"), ("role", "add", "no-secrets")]
+    users += [
+        ("role", "grant-permission", "no-secrets", "readwrite", PREFIX + first, PREFIX + end)
+        for first, end in (("", "secret/"), ("secret0", "~"))
+    ]
+    users.append(("user", "grant-role", "shy", "no-secrets"))
+    for words in users:
+        etcdctl(locked_server, "--user=root:r00t", *words)
+    password = tmp_path / "password"
+    password.write_text("secret")
+    etcd = {
+        "endpoints": [locked_server.endpoint],
+        "username": "shy",
+        "password": {"file": str(password)},
+    }
+    catalog = CatalogServer(tmp_path / "catalog", etcd=etcd, cluster="test")
+
+    with catalog.process as process:
+        status = process.wait(timeout_s=ANSWER_S)
+
+    assert status == 1
+    said = catalog.process.log_tail()
+    assert "follow the ticket keys" in said
+    assert "give etcd.username a role" in said
 
 
 async def test_no_user_is_an_error_that_asks_for_one(locked_server: EtcdServer) -> None:

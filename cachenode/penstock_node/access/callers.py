@@ -32,6 +32,11 @@ HOW = (
     "penstock token new"
 )
 
+NO_CLUSTER = (
+    "this process has no etcd, and so knows no tokens that nodes make for themselves: give the "
+    'node one that is known here, token = { file = "PATH" } in its [auth]'
+)
+
 
 class Accounts(Protocol):
     """Others who know tokens, such as Kubernetes those of its service accounts."""
@@ -62,7 +67,7 @@ class Callers:
 
         Args:
             tokens: Those of the file.
-            nodes: Tells the cluster's own processes.
+            nodes: Tells the cluster's own processes; None: this process is of no cluster.
             accounts: Are asked about tokens that nobody else knows.
             clock: Seconds since 1970.
         """
@@ -90,7 +95,9 @@ class Callers:
             Unauthenticated: Nobody whom this process knows.
         """
         token = shown_token(authorization)
-        if token.startswith(PREFIX) and self._nodes is not None:
+        if token.startswith(PREFIX):
+            if self._nodes is None:
+                raise Unauthenticated(NO_CLUSTER)
             return self._nodes.grant(token)
         digest, now = hashlib.sha256(token.encode()).digest(), self._clock()
         grant, good_until = self._known.get(digest, (None, 0.0))

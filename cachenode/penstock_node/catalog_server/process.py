@@ -16,7 +16,6 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from penstock.errors import InvalidConfiguration
-from penstock.ticket import TicketKeys
 from penstock.tls import Tls
 from penstock.v1 import catalog_pb2_grpc, support_pb2_grpc
 from penstock.volumes import Volumes
@@ -80,6 +79,8 @@ class Catalog:
         self.registry = CollectorRegistry()
         """What ``/metrics`` shows: parts add to it."""
         self._stack = contextlib.AsyncExitStack()
+        self._work: list[asyncio.Task[None]] = []
+        """What is done for as long as the catalog runs."""
         self._bringing: Bringing | None = None
         """Of a mirror with a cluster."""
         self._registration: Registration | None = None
@@ -99,6 +100,15 @@ class Catalog:
         self._file.unlink(missing_ok=True)
         await self._stack.aclose()
         _log.info("stopped")
+
+    async def failed(self) -> BaseException:
+        """Wait until the catalog cannot go on, and return why."""
+        ended, _ = await asyncio.wait(self._work, return_when=asyncio.FIRST_COMPLETED)
+        task = ended.pop()
+        error = task.exception()
+        assert error is not None, "what a catalog does for ever ends only by an error"
+        _log.error("the catalog cannot go on", work=task.get_name(), error=str(error))
+        return error
 
     async def _start(self) -> None:
         config = self.config
@@ -146,8 +156,7 @@ class Catalog:
         build_info(self.registry, version=version("penstock"))
         lag = LoopLag()
         export_process(self.registry, lag=lag, pools=[self._threads])
-        task = asyncio.create_task(lag.run(), name="look at the event loop")
-        self._stack.push_async_callback(cancel, task)
+        self._follow_for_ever("look at the event loop", lag.run())
 
     def _support(self, catalog_id: str) -> SupportService:
         self._lines.who["catalog"] = catalog_id
@@ -186,7 +195,7 @@ class Catalog:
         """Let callers in whom this catalog knows: nodes of its cluster, and those with tokens."""
         keys = ClusterKeys(self._coordinator) if self._coordinator else None
         name = f"catalog {node_id(self.config.state_dir)}"
-        self._tokens = NodeTokens(name, keys=lambda: keys.known if keys else TicketKeys(()))
+        self._tokens = NodeTokens(name, keys=lambda: keys.known) if keys else None
         self._gate = configured.gate(self.config, nodes=self._tokens, volumes=Volumes)
         self._stack.callback(self._gate.close)
         if keys is not None:
@@ -196,13 +205,16 @@ class Catalog:
             scrape(self.registry, self._gate.callers.collect)
 
     def _follow_for_ever(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._stack.push_async_callback(cancel, asyncio.create_task(work, name=name))
+        """Have something done for as long as the catalog runs; if it fails, so does the catalog."""
+        task = asyncio.create_task(work, name=name)
+        self._work.append(task)
+        self._stack.push_async_callback(cancel, task)
 
     async def _mirrored(self, files: Files, places: Places) -> Mirrored:
         copies, counters = Copies(self._database), BroughtCounters()
         nearby = Nearby(places, copies, threads=self._threads)
         self._stack.push_async_callback(nearby.close)
-        if self._coordinator is not None:
+        if self._coordinator is not None and self._tokens is not None:
             tls = self.config.tls
             warmer = Warmer(
                 self._coordinator,
@@ -239,8 +251,7 @@ class Catalog:
             channels=channels,
             threads=threads,
         )
-        task = asyncio.create_task(mirror.run(), name=f"mirror {config.mirror_of}")
-        self._stack.push_async_callback(cancel, task)
+        self._follow_for_ever(f"mirror {config.mirror_of}", mirror.run())
         return mirror
 
     def _service(self, files: Files, places: Places, mirror: Mirrored | None) -> CatalogService:
@@ -303,9 +314,8 @@ class Catalog:
         turn = self._bringing.run if self._bringing else None
         registration = Registration(self._coordinator, record, turn=turn)
         self._registration = registration
-        task = asyncio.create_task(registration.run(), name="register the catalog")
         self._stack.push_async_callback(registration.leave)
-        self._stack.push_async_callback(cancel, task)
+        self._follow_for_ever("register the catalog", registration.run())
 
     def _tell(self) -> None:
         addresses = {
