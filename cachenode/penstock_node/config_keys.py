@@ -81,8 +81,9 @@ class SharedKeys(BaseSettings):
     admin_open: bool = False
     """Metrics, and a node's web page, without a token."""
     admin_hosts: tuple[Host, ...] = ()
-    """More names that lead to the admin port, a proxy's for example: where no token is asked for, a
-    request that came by an unknown one is a web page's that pretends to be this machine."""
+    """More names that lead here, a proxy's for example: where nobody is asked who he is, neither at
+    the admin port nor at ``s3_port``, a request that came by an unknown one is a web page's that
+    pretends to be this machine."""
     log_format: LogFormat = "auto"
     """Of what goes to standard error. auto: ``console``, lines for people, on a terminal; else
     ``json``, an object a line."""

@@ -331,6 +331,7 @@ def test_every_tier_is_mounted_twice_once_to_be_read(rendered: Rendered) -> None
             assert read_only["readOnly"]
 
 
+S3_KEY = {"name": "k", "accessKeyId": "KEY", "secretName": "s", "key": "k"}
 TOKENS = f"""
 [tokens.ci]
 sha256 = "{"0" * 64}"
@@ -378,6 +379,34 @@ def test_where_clients_show_no_certificates_nodes_know_each_other_by_theirs_all_
     assert tls is not None
     assert tls.ca == tmp_path / "etc/tls/ca.crt"
     assert not tls.asks_for_certificates
+
+
+def test_an_open_s3_gateway_answers_by_the_names_of_its_service() -> None:
+    values = values_of(CHART / "examples/standalone.yaml")
+    (pool, *more) = values["pools"]
+    open_to_all = {
+        **values,
+        "s3": {"enabled": True, "auth": "ignore", "trustedNetworks": ["10.0.0.0/8"]},
+        "pools": [{**pool, "config": {"admin_hosts": ["proxy.example"]}}, *more],
+    }
+    signed = {**open_to_all, "s3": {"enabled": True, "keys": [S3_KEY]}}
+
+    def names(values: Mapping[str, Any]) -> list[str]:
+        made = render(values)
+        assert "penstock-s3" in made.of_kind("Service")
+        found: list[str] = made.configurations("node.toml")[f"penstock-{pool['name']}"][
+            "admin_hosts"
+        ]
+        return found
+
+    assert names(signed) == ["proxy.example"]
+    assert names(open_to_all) == [
+        "proxy.example",
+        "penstock-s3",
+        f"penstock-s3.{NAMESPACE}",
+        f"penstock-s3.{NAMESPACE}.svc",
+        f"penstock-s3.{NAMESPACE}.svc.cluster.local",
+    ]
 
 
 def test_the_catalog_starts_with_its_configuration(tmp_path: Path) -> None:

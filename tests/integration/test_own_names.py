@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,38 @@ def test_the_gateway_gives_nothing_to_a_page_that_pretends_to_be_it(node: OneNod
     assert status == 403
     assert b"AccessDenied" in body
     assert b"admin_hosts" in body
+
+
+def test_the_hub_refuses_such_a_page_in_its_own_words(node: OneNode) -> None:
+    path = "/hf/api/models/org/name"
+
+    status, body, headers = ask(node.node.file.s3_address, path, {"Host": REBOUND})
+
+    assert (status, headers["content-type"]) == (403, "application/json; charset=utf-8")
+    assert "admin_hosts" in json.loads(body)["error"]
+    assert ask(node.node.file.s3_address, path, {"Host": PROXY})[0] == 404
+
+
+def test_nor_does_the_gateway_of_a_node_that_all_machines_reach(tmp_path: Path) -> None:
+    """A browser of a network that is trusted is as good as one of this machine."""
+    config = {
+        "listen_host": "0.0.0.0",  # noqa: S104 - it is what this is about.
+        "advertise_host": "127.0.0.1",
+        "insecure": True,
+        "s3_port": 0,
+        "s3_auth": "ignore",
+        "s3_trusted_networks": ["127.0.0.0/8"],
+        "admin_hosts": [PROXY],
+    }
+    tiers = [TierSpec("owned", 64 * MIB)]
+    with one_node(tmp_path, tiers, chunk_bytes=MIB, config=config) as node:
+        node.put("x", b"weights")
+        address = node.node.file.s3_address
+        found = {
+            host: ask(address, "/data/x", {"Host": host})[0] for host in (address, PROXY, REBOUND)
+        }
+
+    assert found == {address: 200, PROXY: 200, REBOUND: 403}
 
 
 def test_a_web_page_may_not_call_a_node_over_its_bulk_port(node: OneNode) -> None:

@@ -99,6 +99,18 @@ hosts = {{ include "penstock.toml" . }}
 {{- end }}
 {{- end -}}
 
+{{/* By which readers reach an S3 gateway that asks nobody who he is: it answers by names that it
+knows alone. */}}
+{{- define "penstock.s3Names" -}}
+{{- $found := list -}}
+{{- if and .Values.s3.enabled (ne .Values.s3.auth "keys") -}}
+{{- $service := printf "%s-s3" (include "penstock.fullname" .) -}}
+{{- $inside := printf "%s.%s" $service .Release.Namespace -}}
+{{- $found = list $service $inside (printf "%s.svc" $inside) (printf "%s.svc.%s" $inside .Values.clusterDomain) -}}
+{{- end -}}
+{{- toRawJson $found -}}
+{{- end -}}
+
 {{/* Below which this pod's address has a name. Certificates name names: addresses come and go. */}}
 {{- define "penstock.advertiseDomain" -}}
 {{- if .root.Values.tls.secretName }}
@@ -136,7 +148,11 @@ s3_domain = {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
-{{- include "penstock.otherKeys" (dict "all" $.Values.config "one" $pool.config) }}
+{{- $other := merge (deepCopy ($pool.config | default dict)) $.Values.config }}
+{{- with concat ($other.admin_hosts | default list) (include "penstock.s3Names" $ | fromJsonArray) }}
+{{- $_ := set $other "admin_hosts" . }}
+{{- end }}
+{{- include "penstock.otherKeys" (dict "all" $other) }}
 {{- range $pool.tiers }}
 
 [[tiers]]

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 import structlog
 
-from penstock.errors import PenstockError
+from penstock.errors import NotPermitted, PenstockError
 from penstock_node.cluster import Cluster
 from penstock_node.config import NodeConfig
 from penstock_node.listing import Listings
@@ -29,6 +29,7 @@ from penstock_node.serve.hub.files import Files
 from penstock_node.serve.hub.repositories import Repositories
 from penstock_node.serve.hub.requests import PREFIX, asked_paths, is_of_hub, parse_request
 from penstock_node.serve.hub.trees import Tree, page_behind
+from penstock_node.serve.s3.access import s3_names
 from penstock_node.serve.s3.body import ChunkReads, Sending
 from penstock_node.serve.s3.errors import S3Error
 from penstock_node.serve.s3.exchange import new_request_id
@@ -71,7 +72,7 @@ class Hub:
             metrics: What is counted.
             loop: Where whatever takes time runs.
         """
-        self._access = hub_access_of(config)
+        self._access, self._names = hub_access_of(config), s3_names(config)
         self._speaks_tls = config.tls is not None and "s3" in config.tls.ports
         self._counts = HttpCounts("hub", registry=metrics.registry)
         self._loop = loop
@@ -95,9 +96,11 @@ class Hub:
             return None
         request_id = new_request_id()
         try:
+            if self._names is not None:
+                self._names.check(request.headers.get("host", ""))
             wanted, target = parse_request(request)
             caller = self._access.admit(request, target, peer=peer)
-        except (HubError, S3Error) as error:
+        except (HubError, S3Error, NotPermitted) as error:
             refused = _refused(error, request, request_id)
             return self._counts.counted(refused, operation="other")
         by_tls = self._speaks_tls or request.headers.get("x-forwarded-proto") == "https"

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol
 
-from penstock.credentials import is_loopback
 from penstock_node.config import NodeConfig
 from penstock_node.config_values import Network
 from penstock_node.serve.own_names import OwnNames
@@ -142,8 +141,11 @@ def access_of(config: NodeConfig) -> Access:
 
 
 def s3_names(config: NodeConfig) -> OwnNames | None:
-    """Return the names that requests may come by; None: any, for they are signed, or from afar."""
-    if config.s3_auth == "keys" or not is_loopback(config.listen_host):
+    """Return the names that requests may come by; None: any, for they are signed.
+
+    A browser anywhere in a network that is let in can be made to ask, so it is not about loopback.
+    """
+    if config.s3_auth == "keys":
         return None
     return OwnNames([config.advertise_host, *config.admin_hosts], domain=config.s3_domain)
 

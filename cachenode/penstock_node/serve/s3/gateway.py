@@ -100,7 +100,8 @@ class S3Gateway:
             names: Those that requests may come by; None: any.
             domain: Below which hosts are named for buckets; empty: path style alone.
             loop: Where whatever takes time runs.
-            others: Asked first, but where the host names a bucket: answers what is not S3's.
+            others: Asked first, but where the host names a bucket: answers what is not S3's,
+                and looks at names itself.
         """
         self._counts = HttpCounts("s3", registry=metrics.registry)
         self._others = others
@@ -129,25 +130,28 @@ class S3Gateway:
 
     def _answer(self, request: HttpRequest, *, peer: str) -> Outcome:
         """Answer one request; on a worker's thread. See `transport.http.Handler`."""
-        if self._names is not None:
-            try:
-                self._names.check(request.headers.get("host", ""))
-            except NotPermitted as error:
-                told = NotPermitted(f"{error}; {IN_HOST_HINT}")
-                refused = self._refused(told, request, new_request_id())
-                return self._counts.counted(refused, operation=OTHER)
-        if not bucket_in_host(request.headers.get("host", ""), self._domain):
+        host = request.headers.get("host", "")
+        if not bucket_in_host(host, self._domain):
             other = self._others(request, peer)
             if other is not None:
                 return other
-        request_id, host = new_request_id(), request.headers.get("host", "")
+        request_id = new_request_id()
         try:
+            self._check_name(host)
             target = parse_target(request.target, host=host, domain=self._domain)
         except (S3Error, PenstockError) as error:
             refused = self._refused(error, request, request_id)
             return self._counts.counted(refused, operation=OTHER)
         outcome = self._answered(request, target, peer=peer, request_id=request_id)
         return self._counts.counted(outcome, operation=_operation(request.method, target))
+
+    def _check_name(self, host: str) -> None:
+        if self._names is None:
+            return
+        try:
+            self._names.check(host)
+        except NotPermitted as error:
+            raise NotPermitted(f"{error}; {IN_HOST_HINT}") from None
 
     def _answered(
         self, request: HttpRequest, target: Target, *, peer: str, request_id: str
