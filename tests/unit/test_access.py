@@ -4,10 +4,8 @@ import asyncio
 import base64
 import hashlib
 import importlib
-import json
 import os
 import pkgutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +31,6 @@ from penstock.v1 import (
     warmup_pb2,
 )
 from penstock.volumes import Volume, Volumes
-from penstock_node.access.audit import NAMES_MAX, Audit
 from penstock_node.access.callers import Callers
 from penstock_node.access.gate import Gate
 from penstock_node.access.grants import Grant, Role
@@ -48,7 +45,6 @@ from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config_sections import KubernetesGrantSection
 from penstock_node.config_tokens import read_tokens
 from penstock_node.kubernetes.reviews import ServiceAccount
-from penstock_node.log_limits import ALIKE_MAX
 from penstock_node.metrics import scrape
 
 NOW = 1_800_000_000.0
@@ -416,60 +412,6 @@ def test_without_a_key_nothing_is_shown_and_nobody_is_judged() -> None:
     assert tokens.authorization() == ""
     with pytest.raises(NodeUnavailable, match="is starting"):
         tokens.grant("penstock-node.n2.1.k.0")
-
-
-# The record.
-
-
-def test_the_record_is_a_line_of_json_for_each_call_and_bounded(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    audit = Audit(path)
-
-    for count in (1, NAMES_MAX + 5):
-        audit.note(
-            who="alice",
-            role="operator",
-            peer="ipv4:10.0.0.7:4",
-            method="Operator.Evict",
-            about=["penstock://models/" + "x" * 1_000] * count,
-            outcome="done",
-        )
-    audit.close()
-
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["audit", "audit"]
-    assert (lines[0]["who"], lines[0]["method"]) == ("alice", "Operator.Evict")
-    assert len(lines[1]["about"]) == NAMES_MAX + 1
-    assert max(map(len, lines[1]["about"])) == 200
-
-
-def test_refusals_that_repeat_do_not_fill_a_disk_and_what_was_done_is_never_left_out(
-    tmp_path: Path,
-) -> None:
-    audit = Audit(tmp_path / "audit.jsonl")
-
-    for outcome in ("refused: Unauthenticated", "done"):
-        for _ in range(ALIKE_MAX + 20):
-            audit.note(
-                who="unknown",
-                role="",
-                peer="p",
-                method="Operator.Forget",
-                about=[],
-                outcome=outcome,
-            )
-    audit.close()
-
-    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    assert Counter(line["outcome"].partition(":")[0] for line in lines) == {
-        "refused": ALIKE_MAX,
-        "done": ALIKE_MAX + 20,
-    }
-
-
-def test_a_record_that_cannot_be_written_keeps_a_process_from_starting(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfiguration, match=r"auth.audit_file: .* cannot be written"):
-        Audit(tmp_path / "nowhere" / "audit.jsonl")
 
 
 # Service accounts of Kubernetes.
