@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import os
 import pkgutil
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from penstock import v1
 from penstock.errors import InvalidConfiguration, NodeUnavailable, NotPermitted, Unauthenticated
@@ -271,6 +273,40 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path) -> N
     assert await callers.identify("Bearer new-token")
 
 
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_at_the_next_look(tmp_path: Path) -> None:
+    path = written(tmp_path / "t", entry("ci", "old"))
+    tokens = TokensFile(path)
+    path.write_text(entry("ci", "new", 'role = "writer"'))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    with capture_logs() as logs:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            looked = [tokens.look() for _ in range(3)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        was_good = tokens.is_good
+
+        assert tokens.look()
+
+    assert (looked, was_good, tokens.is_good) == ([False] * 3, False, True)
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
+    assert "Too many open files" in logs[0]["error"]
+    assert tokens.get(bytes.fromhex(digest("new")))
+
+
+def test_a_file_that_is_back_as_it_was_is_good_again(tmp_path: Path) -> None:
+    directory = tmp_path / "mounted"
+    directory.mkdir()
+    tokens = TokensFile(written(directory / "t", entry("ci", "s3cret")))
+    away = directory.rename(tmp_path / "away")
+    assert (tokens.look(), tokens.is_good) == (False, False)
+
+    away.rename(directory)
+
+    assert (tokens.look(), tokens.is_good) == (True, True)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -284,6 +320,8 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path) -> N
         ('[tokens."a b"]\nrole = "reader"\nsha256 = "' + "0" * 64 + '"', "tokens.a b: want 1 to"),
         ("[token.a]", "did you mean 'tokens'"),
         ("[tokens.a", "not TOML"),
+        ("a = " + "9" * 5_000, "not TOML"),
+        ("a = " + "[" * 100_000, "not TOML"),
     ],
 )
 def test_a_bad_tokens_file_is_refused_with_the_reason(
