@@ -426,6 +426,7 @@ def test_a_forged_or_changed_token_of_a_node_is_refused() -> None:
         f"penstock-node.{name}.{mac}",
         "penstock-node.",
         "penstock-node.n1.x.old." + "0" * 64,
+        "penstock-node.n1." + "9" * 400 + ".gone." + "0" * 64,
         "penstock-node." + "n" * 2_000 + "." + rest,
         f"{good}.{ticket_for('models')}",
     ]
