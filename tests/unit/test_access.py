@@ -186,6 +186,18 @@ def test_what_is_about_the_whole_cluster_is_not_for_a_limited_token(method: str)
     assert allows(method, request, Grant("all", Role.OPERATOR))
 
 
+@pytest.mark.parametrize("scheme", ["penstock", "PENSTOCK"])
+def test_who_is_limited_is_not_told_whether_there_is_another_volume(scheme: str) -> None:
+    told = []
+    for name in ("secret-models", "nosuch"):
+        request = cache_pb2.ReadRequest(url=f"{scheme}://{name}/../x")
+        with pytest.raises(NotPermitted) as refused:
+            gate().check("Cache/Read", request, LIMITED, plane="grpc")
+        told.append(str(refused.value).replace(name, "…"))
+
+    assert told[0] == told[1]
+
+
 def test_a_refusal_says_who_asked_and_what_is_missing() -> None:
     with pytest.raises(NotPermitted, match="asks for the role operator, and ci is a reader"):
         gate().check("Operator/Forget", operator_pb2.ForgetRequest(), READER, plane="grpc")

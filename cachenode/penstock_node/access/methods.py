@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from penstock.ticket import parse
 from penstock.volumes import URL_SCHEME, Volumes
-from penstock_node.access.grants import Role
+from penstock_node.access.grants import Role, volume_in
 
 Request: TypeAlias = Any
 Find: TypeAlias = Callable[[Request, Callable[[], Volumes]], Iterator[str]]
@@ -50,7 +50,9 @@ def _weight(change: Any) -> str:
 def _of_urls(field: str, request: Request, volumes: Callable[[], Volumes]) -> Iterator[str]:
     for url in _values(request, field):
         if url != ROOT:
-            yield volumes().resolve_prefix(url).volume.name
+            # A volume that stands there is taken by its name: who may not use it is not told
+            # whether there is one.
+            yield volume_in(url) or volumes().resolve_prefix(url).volume.name
 
 
 def _of_tickets(field: str, request: Request, _volumes: Callable[[], Volumes]) -> Iterator[str]:
