@@ -5,15 +5,18 @@ import json
 import os
 import resource
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from penstock.errors import InvalidConfiguration
-from penstock_node.access.audit import NAMES_MAX, Audit
+from penstock_node.access.audit import NAMES_MAX, OUTCOME_CHARACTERS_MAX, Audit
 from penstock_node.access.audit_file import LINES_WAITING_MAX, AuditFile
+from penstock_node.access.gate import Gate
 from penstock_node.log_limits import ALIKE_MAX
 from penstock_node.testbed.processes import wait_until
 
@@ -69,6 +72,48 @@ def test_refusals_that_repeat_do_not_fill_a_disk_and_what_was_done_is_never_left
 def test_a_record_that_cannot_be_written_keeps_a_process_from_starting(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match=r"auth.audit_file: .* cannot be written"):
         Audit(tmp_path / "nowhere" / "audit.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("https://b.s3.amazonaws.com/k?X-Amz-Credential=AKID&X-Amz-Signature=abcdef", "abcdef"),
+        ("https://me:hunter2@host/" + "x" * 1_000, "hunter2"),
+        # The record has its first 200 characters: what ends behind them is masked all the same.
+        ("https://" + "u" * 180 + ":hunter2" + "hunter2" * 20 + "@host/x", "hunter2"),
+    ],
+)
+def test_what_opens_doors_is_masked_in_the_record_s_file_too(
+    text: str, secret: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    audit = Audit(path)
+
+    for outcome in ("done", f"failed: there is no {text}: " + "y" * 10_000):
+        audit.note(
+            who="alice", role="operator", peer="p", method="M", about=[text], outcome=outcome
+        )
+    audit.close()
+
+    written = path.read_text()
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert secret not in written
+    assert [line["about"][0][:8] for line in lines] == ["https://"] * 2
+    assert max(len(line["outcome"]) for line in lines) == OUTCOME_CHARACTERS_MAX
+
+
+def test_of_many_names_those_that_the_record_has_are_looked_at_alone() -> None:
+    asked = []
+
+    def names() -> Iterator[str]:
+        for number in range(1_000_000):
+            asked.append(number)
+            yield str(number)
+
+    request = SimpleNamespace(urls=names())
+    Gate(None).note("Operator/Pin", request, None, who="alice", peer="p", outcome="done")
+
+    assert len(asked) == NAMES_MAX + 1
 
 
 # A file that takes no lines.

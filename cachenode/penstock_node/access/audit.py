@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from penstock.masking import mask
 from penstock_node.access.audit_file import AuditFile
 from penstock_node.log_limits import RepeatLimit
 
@@ -21,6 +22,9 @@ REFUSED = "refused"
 NAMES_MAX = 10
 """Of what a call concerns, in one line."""
 NAME_CHARACTERS_MAX = 200
+OUTCOME_CHARACTERS_MAX = 500
+LOOKED_AT_CHARACTERS_MAX = 8_192
+"""Of a text, for what is to be masked in it: no url that is let in has as many."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,21 +57,21 @@ class Audit:
             about: Names of what it concerns.
             outcome: ``done``, ``failed: …`` or ``refused: …``.
         """
+        is_refused = outcome.startswith(REFUSED)
+        verdict = self._limit.judge(who, method) if is_refused else None
+        if verdict is not None and not verdict.is_said:
+            return
         line: dict[str, object] = {
             "who": who,
             "role": role,
             "peer": peer,
             "method": method,
             "about": _bounded(about),
-            "outcome": outcome,
+            "outcome": _masked(outcome, OUTCOME_CHARACTERS_MAX),
         }
-        write = _log.info
-        if outcome.startswith(REFUSED):
-            verdict = self._limit.judge(who, method)
-            if not verdict.is_said:
-                return
+        if verdict is not None:
             line["left_out"] = verdict.left_out
-            write = _log.warning
+        write = _log.warning if is_refused else _log.info
         write(EVENT, **line)
         if self._file is not None:
             now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
@@ -85,5 +89,13 @@ def _bounded(names: Iterable[str]) -> list[str]:
         if count == NAMES_MAX:
             kept.append("…")
             break
-        kept.append(name[:NAME_CHARACTERS_MAX])
+        kept.append(_masked(name, NAME_CHARACTERS_MAX))
     return kept
+
+
+def _masked(text: str, characters_max: int) -> str:
+    """Return the beginning of a text, masked before it is cut: half a password is one too.
+
+    People paste presigned urls, and urls with passwords, into whatever takes a url.
+    """
+    return mask(text[:LOOKED_AT_CHARACTERS_MAX])[:characters_max]
