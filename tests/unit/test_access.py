@@ -104,6 +104,18 @@ def test_whatever_names_a_volume_is_looked_at_for_it() -> None:
     assert len(naming) > 15
 
 
+def test_whatever_asks_for_a_writer_or_an_operator_is_recorded_but_what_goes_on_with_it() -> None:
+    goes_on = {"Puts/Send", "Puts/Keep", "Puts/Finish", "Puts/Abort", "Catalog/FollowImport"}
+    asking = {
+        name: message_factory.GetMessageClass(request)()
+        for name, request in REQUESTS.items()
+        if RULES[name].role in (Role.WRITER, Role.OPERATOR)
+    }
+
+    assert {name for name in asking if not RULES[name].is_noted} == goes_on
+    assert all(RULES[name].is_recorded(request) for name, request in asking.items())
+
+
 def test_a_method_that_is_in_no_table_is_refused_even_to_operators() -> None:
     assert not allows("Cache/Destroy", cache_pb2.OpenRequest(), Grant("root", Role.OPERATOR))
 

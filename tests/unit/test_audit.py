@@ -14,10 +14,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from penstock.errors import InvalidConfiguration
+from penstock.v1 import catalog_pb2
 from penstock_node.access.audit import NAMES_MAX, OUTCOME_CHARACTERS_MAX, Audit
 from penstock_node.access.audit_file import LINES_WAITING_MAX, AuditFile
 from penstock_node.access.gate import Gate
 from penstock_node.log_limits import ALIKE_MAX
+from penstock_node.serve.gated import Gated
 from penstock_node.testbed.processes import wait_until
 
 DEADLINE_S = 20.0
@@ -114,6 +116,32 @@ def test_of_many_names_those_that_the_record_has_are_looked_at_alone() -> None:
     Gate(None).note("Operator/Pin", request, None, who="alice", peer="p", outcome="done")
 
     assert len(asked) == NAMES_MAX + 1
+
+
+class Call:
+    """What gRPC knows of a call, as far as the gate asks."""
+
+    def peer(self) -> str:
+        return "ipv4:10.0.0.7:4"
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_common_name": [b"alice"]}
+
+
+async def test_a_method_of_readers_is_recorded_when_a_request_asks_for_more(tmp_path: Path) -> None:
+    gate = Gate(None, audit_file=tmp_path / "audit.jsonl")
+
+    async def look(_request: Any, _context: Any) -> None:
+        pass
+
+    called = Gated(gate).before(look, "Catalog/Look")
+    await called(catalog_pb2.LookRequest(volume="lake", path="x"), Call())
+    await called(catalog_pb2.LookRequest(volume="lake", path="y", source_url="s3://b/y"), Call())
+    gate.close()
+
+    (line,) = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert (line["who"], line["method"], line["outcome"]) == ("alice", "Catalog.Look", "done")
+    assert line["about"] == ["lake", "y", "s3://b/y"]
 
 
 # A file that takes no lines.

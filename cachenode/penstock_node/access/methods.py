@@ -64,6 +64,9 @@ def _of_volume(field: str, request: Request, _volumes: Callable[[], Volumes]) ->
     yield from _values(request, field)
 
 
+_RECORDED = frozenset({Role.WRITER, Role.OPERATOR})
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a method asks for."""
@@ -78,16 +81,15 @@ class Rule:
     instead: Callable[[Request], Role | None] | None = None
     """Returns the role that a request asks for in place of ``role``, if it is another."""
     is_noted: bool = False
-    """Whether each call gets a line in the record; a refused one always does, for these roles."""
+    """Whether calls that are recorded get a line when they end; refused ones always do."""
 
     def least(self, request: Request) -> Role:
         """Return the least role that may make a request."""
         return (self.instead(request) if self.instead else None) or self.role
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether refusals are noted too: of what writers and operators do."""
-        return self.role in (Role.WRITER, Role.OPERATOR)
+    def is_recorded(self, request: Request) -> bool:
+        """Tell whether a request is for the record: it is of what writers and operators do."""
+        return bool(_RECORDED & {self.role, self.least(request)})
 
 
 def _reads(urls: str = "", tickets: str = "", volume: str = "", *, is_of_all: bool = False) -> Rule:
@@ -199,13 +201,15 @@ RULES: Mapping[str, Rule] = {
     "Catalog/Look": Rule(
         Role.READER,
         _finds("", volume="volume"),
+        names=partial(_named, ("volume", "path", "source_url")),
         instead=lambda request: Role.WRITER if request.source_url else None,
+        is_noted=True,
     ),
     "Catalog/Changes": _READER_OF_ALL,
     "Catalog/Describe": _READER,
     "Catalog/SetMirrorRules": _operates(volume="volume"),
     "Catalog/StartImport": _operates("volume", "url", volume="volume"),
-    # Whoever knows an import's name has begun it.
+    # Whoever knows an import's name has begun it, which is recorded; it is followed by many calls.
     "Catalog/FollowImport": Rule(Role.OPERATOR),
     "Catalog/StopImport": Rule(Role.OPERATOR, names=partial(_named, ("name",)), is_noted=True),
     "Catalog/Watch": _operates("volume", "url", volume="volume"),
