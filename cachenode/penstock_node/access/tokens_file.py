@@ -8,7 +8,6 @@ exchanging a link far above it.
 """
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -46,18 +45,17 @@ class TokensFile:
         """Return the token with this SHA-256."""
         return self._tokens.get(digest)
 
-    async def run(self, on_change: Callable[[], None]) -> None:
-        """Look at the file for ever, and call ``on_change`` when other tokens count."""
+    async def run(self) -> None:
+        """Look at the file for ever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if await asyncio.to_thread(self.look):
-                on_change()
+            await asyncio.to_thread(self.look)
 
-    def look(self) -> bool:
-        """Read the file if it has changed; tell whether other tokens count since. Blocks."""
+    def look(self) -> None:
+        """Read the file if it has changed. Blocks."""
         seen = _state(self._path)
         if seen == self._seen:
-            return False
+            return
         self._seen = ()
         try:
             data = read_file(self._path)
@@ -67,10 +65,9 @@ class TokensFile:
             tokens = tokens_in(data, path=self._path)
         except InvalidConfiguration as error:
             self._refuse(str(error))
-            return False
+            return
         _tell(self._tokens, tokens)
         self._tokens, self._refusal = tokens, ""
-        return True
 
     def _refuse(self, reason: str) -> None:
         if reason != self._refusal:
