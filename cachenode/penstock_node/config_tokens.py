@@ -85,15 +85,39 @@ def read_tokens(path: Path) -> Tokens:
     Raises:
         InvalidConfiguration: It cannot be read, or a line for each thing that is wrong with it.
     """
+    return tokens_in(read_file(path), path=path)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what is in a file, whatever that is: `tokens_in` looks at it.
+
+    Raises:
+        InvalidConfiguration: It cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            text = file.read(FILE_BYTES_MAX + 1)
-        if len(text) > FILE_BYTES_MAX:
-            raise InvalidConfiguration(f"{path}: more than {FILE_BYTES_MAX} bytes")
-        values = tomllib.loads(text.decode())
+            return file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise InvalidConfiguration(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+
+
+def tokens_in(data: bytes, *, path: Path) -> Tokens:
+    """Return the tokens in what is in a file.
+
+    Args:
+        data: What is there.
+        path: Where, for errors.
+
+    Raises:
+        InvalidConfiguration: A line for each thing that is wrong with it.
+    """
+    if len(data) > FILE_BYTES_MAX:
+        raise InvalidConfiguration(f"{path}: more than {FILE_BYTES_MAX} bytes")
+    try:
+        values = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        # Also of a number of thousands of digits, and of deep nesting: for those the standard
+        # library has no error of its own.
         raise InvalidConfiguration(f"{path}: not TOML: {error}") from error
     return _tokens(path, values)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from penstock.errors import InvalidRequest
 from penstock.object_info import ObjectInfo
 from penstock.volumes import penstock_url
-from penstock_node.access.grants import limited_caller
+from penstock_node.access.grants import limited_caller, volume_in
 from penstock_node.cluster import Cluster
 from penstock_node.listed_versions import ListedVersions
 from penstock_node.origin import Origins
@@ -83,7 +83,8 @@ class Listings:
         """
         check_limit(limit)
         if (caller := limited_caller()) is not None:
-            caller.check_volume(self._cluster.volumes.resolve_prefix(url).volume.name)
+            named = volume_in(url) or self._cluster.volumes.resolve_prefix(url).volume.name
+            caller.check_volume(named)
         key = (url, after, limit or PAGE_MAX)
         known = self._pages.get(key)
         if known and not refresh and known[0] > self._clock():

@@ -33,7 +33,7 @@ from penstock.rpc import OPEN
 from penstock.v1 import cache_pb2
 from penstock.volumes import Location, object_key
 from penstock.wire import error_from_proto, object_from_proto
-from penstock_node.access.grants import check_volume
+from penstock_node.access.grants import check_volume, volume_in
 from penstock_node.cluster import Cluster
 from penstock_node.durations import Durations, Tally
 from penstock_node.flights import Flights
@@ -122,6 +122,8 @@ class Opener:
 
     async def _open(self, url: str, refresh: bool, forwarded: bool) -> Result:
         try:
+            if named := volume_in(url):
+                check_volume(named)  # Before anything is said of it.
             location = self._cluster.volumes.resolve(url)
             check_volume(location.volume.name)
             key = object_key(location)

@@ -312,10 +312,10 @@ class Volumes:
         """
         if name in self._volumes:
             return self._volumes[name]
-        known = ", ".join(self._volumes) or "none"
+        # The others are not named: who asks may be one who is not to hear of them.
         raise NotPermitted(
-            f"there is no volume {name!r} (known: {known}); "
-            "an operator adds one with: penstock volume add"
+            f"there is no volume {name!r}; penstock volume ls shows which there are, and an "
+            "operator adds one with: penstock volume add"
         )
 
     def resolve(self, url: str) -> Location:
@@ -365,6 +365,8 @@ class Volumes:
         longest = max(len(volume.url) for volume in holding)
         nearest = [volume for volume in holding if len(volume.url) == longest]
         if len(nearest) > 1:
-            names = " or ".join(penstock_url(volume.name, "…") for volume in nearest)
-            raise InvalidRequest(f"{url!r} lies in {len(nearest)} volumes alike; write {names}")
+            raise InvalidRequest(
+                f"{url!r} lies in {len(nearest)} volumes alike; write penstock://VOLUME/PATH, and "
+                "penstock volume ls shows them"
+            )
         return Location(nearest[0], url[longest:])

@@ -409,7 +409,7 @@ TARGETS = (
     Target(
         "authorizations",
         "penstock_node.access.callers penstock_node.access.node_tokens",
-        lambda data: _CALLERS.remembered(data.decode("latin-1")),
+        lambda data: _CALLERS.known_here(data.decode("latin-1")),
         (Unauthenticated, NodeUnavailable),
         _shows_a_genuine_token,
         seeds=[_AUTHORIZATION, b"Basic " + base64.b64encode(b"me:" + _AUTHORIZATION[7:])],

@@ -1,16 +1,18 @@
-"""Texts that people, programs and configurations write: urls, addresses, sizes, times."""
+"""Texts that people, programs and configurations write: urls, addresses, sizes, times, tokens."""
 
 import math
 import os
+from pathlib import Path
 
 from penstock import hub_urls
 from penstock.address import seed_addresses
-from penstock.errors import InvalidRequest, NotPermitted
+from penstock.errors import InvalidConfiguration, InvalidRequest, NotPermitted
 from penstock.masking import MASK, mask
 from penstock.origin_urls import canonical_endpoint, canonical_url, check_path
 from penstock.settings import ClusterSettings
 from penstock.units import format_size, parse_duration, parse_size
 from penstock.volumes import Location, Volume, Volumes, object_key
+from penstock_node.config_tokens import Tokens, tokens_in
 from tests.fuzz.target import AnyTarget, Target
 
 os.environ.pop("PENSTOCK_ADDRESS", None)  # Nobody asks for the address of this machine.
@@ -102,7 +104,37 @@ def _stays_masked(data: bytes, text: str) -> None:
     assert len(mask(text)) <= len(text) * (1 + len(MASK))
 
 
+_TOKENS_PATH = Path("/etc/penstock/tokens.toml")
+_TOKEN = b'[tokens.ci]\nsha256 = "' + b"0" * 64 + b'"\nrole = "reader"\n'
+
+
+def _are_tokens(_data: bytes, found: Tokens) -> None:
+    assert len({token.name for token in found.values()}) == len(found)
+    for digest, token in found.items():
+        assert len(digest) == 32
+        assert token.name.isprintable()
+        assert token.role in ("reader", "writer", "operator")
+        assert token.expires_at is None or math.isfinite(token.expires_at)
+
+
 TARGETS: tuple[AnyTarget, ...] = (
+    Target(
+        "tokens-files",
+        "penstock_node.config_tokens",
+        lambda data: tokens_in(data, path=_TOKENS_PATH),
+        (InvalidConfiguration,),
+        _are_tokens,
+        seeds=[
+            _TOKEN,
+            _TOKEN + b'volumes = ["models"]\nexpires = 2027-01-15T08:00:00Z\n',
+            b"tokens = { a = { sha256 = '" + b"a" * 64 + b"', role = 'operator' } }",
+        ],
+        words=[
+            *(b"[tokens.", b"]\n", b'sha256 = "', b'role = "', b"volumes = [", b"expires = "),
+            *(b"reader", b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:59-23:59", b"[[", b"{"),
+            *(b"tokens = {", b"\n", b'"', b"0" * 64, b"'''", b"\\u", b"1_0", b"inf"),
+        ],
+    ),
     Target(
         "urls",
         "penstock.volumes penstock.origin_urls penstock.hub_urls",

@@ -193,14 +193,16 @@ def test_each_call_is_answered_to_those_who_may(
 @pytest.mark.parametrize("plane", ["grpc", "bulk"])
 def test_each_url_of_an_open_is_answered_by_itself(plane: str, world: World) -> None:
     node, token = world.cluster["n1"], bearer("elsewhere-token")
-    request = cache_pb2.OpenRequest(urls=[URL, "penstock://other/a.bin"])
+    urls = [URL, "penstock://other/a.bin", "penstock://nosuch/a.bin"]
+    request = cache_pb2.OpenRequest(urls=urls)
     with closing(Channels(authorization=token)) as channels, closing(BulkConnections()) as made:
         caller = channels if plane == "grpc" else BulkCalls(made, authorization=token)
         address = node.address if plane == "grpc" else node.file.bulk_address
 
-        refused, opened = caller.call(address, rpc.OPEN, request).results
+        refused, opened, unknown = caller.call(address, rpc.OPEN, request).results
 
     assert refused.error.name == P
+    assert refused.error.message.replace("models", "nosuch") == unknown.error.message
     assert "limited to other" in refused.error.message
     assert opened.object.ticket
 

@@ -28,7 +28,6 @@ NOT_FUZZED = {
     "penstock_node.catalog_server.admin": "credentials, compared as bytes",
     "penstock_node.config_directory": "the configuration, of whoever starts the process",
     "penstock_node.config_values": "the configuration, of whoever starts the process",
-    "penstock_node.config_tokens": "the tokens file, of whoever starts the process",
     "penstock_node.configured": "a volume that was just written",
     "penstock_node.kubernetes.upkeep": "what this program wrote; `penstock.json_text` reads it",
     "penstock_node.models": "bits, as numbers of any length",

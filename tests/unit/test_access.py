@@ -4,10 +4,9 @@ import asyncio
 import base64
 import hashlib
 import importlib
-import json
 import os
 import pkgutil
-from collections import Counter
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from penstock import v1
 from penstock.errors import InvalidConfiguration, NodeUnavailable, NotPermitted, Unauthenticated
@@ -33,7 +33,6 @@ from penstock.v1 import (
     warmup_pb2,
 )
 from penstock.volumes import Volume, Volumes
-from penstock_node.access.audit import NAMES_MAX, Audit
 from penstock_node.access.callers import Callers
 from penstock_node.access.gate import Gate
 from penstock_node.access.grants import Grant, Role
@@ -48,7 +47,6 @@ from penstock_node.access.tokens_file import TokensFile
 from penstock_node.config_sections import KubernetesGrantSection
 from penstock_node.config_tokens import read_tokens
 from penstock_node.kubernetes.reviews import ServiceAccount
-from penstock_node.log_limits import ALIKE_MAX
 from penstock_node.metrics import scrape
 
 NOW = 1_800_000_000.0
@@ -104,6 +102,18 @@ def test_whatever_names_a_volume_is_looked_at_for_it() -> None:
 
     assert unlooked == elsewhere
     assert len(naming) > 15
+
+
+def test_whatever_asks_for_a_writer_or_an_operator_is_recorded_but_what_goes_on_with_it() -> None:
+    goes_on = {"Puts/Send", "Puts/Keep", "Puts/Finish", "Puts/Abort", "Catalog/FollowImport"}
+    asking = {
+        name: message_factory.GetMessageClass(request)()
+        for name, request in REQUESTS.items()
+        if RULES[name].role in (Role.WRITER, Role.OPERATOR)
+    }
+
+    assert {name for name in asking if not RULES[name].is_noted} == goes_on
+    assert all(RULES[name].is_recorded(request) for name, request in asking.items())
 
 
 def test_a_method_that_is_in_no_table_is_refused_even_to_operators() -> None:
@@ -188,6 +198,18 @@ def test_what_is_about_the_whole_cluster_is_not_for_a_limited_token(method: str)
     assert allows(method, request, Grant("all", Role.OPERATOR))
 
 
+@pytest.mark.parametrize("scheme", ["penstock", "PENSTOCK"])
+def test_who_is_limited_is_not_told_whether_there_is_another_volume(scheme: str) -> None:
+    told = []
+    for name in ("secret-models", "nosuch"):
+        request = cache_pb2.ReadRequest(url=f"{scheme}://{name}/../x")
+        with pytest.raises(NotPermitted) as refused:
+            gate().check("Cache/Read", request, LIMITED, plane="grpc")
+        told.append(str(refused.value).replace(name, "…"))
+
+    assert told[0] == told[1]
+
+
 def test_a_refusal_says_who_asked_and_what_is_missing() -> None:
     with pytest.raises(NotPermitted, match="asks for the role operator, and ci is a reader"):
         gate().check("Operator/Forget", operator_pb2.ForgetRequest(), READER, plane="grpc")
@@ -257,22 +279,59 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path) -> N
     tokens = TokensFile(path)
     callers = Callers(tokens=tokens, nodes=None, clock=lambda: NOW)
     assert await callers.identify("Bearer old-token")
-    assert not tokens.look()
+    tokens.look()
+    assert await callers.identify("Bearer old-token")
 
     new = written(tmp_path / "new", entry("new", "new-token"))
     os.replace(new, path)  # noqa: PTH105 - as a deployment does it
-    assert tokens.look()
-    callers.forget()
+    tokens.look()
     assert (await callers.identify("Bearer new-token")).name == "new"
     with pytest.raises(Unauthenticated):
         await callers.identify("Bearer old-token")
 
     path.write_text("[tokens.new]\nrole = 'king'\n")
-    assert not tokens.look()
+    tokens.look()
     assert (tokens.is_good, (await callers.identify("Bearer new-token")).name) == (False, "new")
     path.unlink()
-    assert not tokens.look()
+    tokens.look()
     assert await callers.identify("Bearer new-token")
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_at_the_next_look(tmp_path: Path) -> None:
+    path = written(tmp_path / "t", entry("ci", "old"))
+    tokens = TokensFile(path)
+    path.write_text(entry("ci", "new", 'role = "writer"'))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    with capture_logs() as logs:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            for _ in range(3):
+                tokens.look()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        was_good = tokens.is_good
+
+        tokens.look()
+
+    assert (was_good, tokens.is_good) == (False, True)
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
+    assert "Too many open files" in logs[0]["error"]
+    assert tokens.get(bytes.fromhex(digest("new")))
+
+
+def test_a_file_that_is_back_as_it_was_is_good_again(tmp_path: Path) -> None:
+    directory = tmp_path / "mounted"
+    directory.mkdir()
+    tokens = TokensFile(written(directory / "t", entry("ci", "s3cret")))
+    away = directory.rename(tmp_path / "away")
+    tokens.look()
+    assert not tokens.is_good
+
+    away.rename(directory)
+    tokens.look()
+
+    assert tokens.is_good
 
 
 @pytest.mark.parametrize(
@@ -288,6 +347,8 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path) -> N
         ('[tokens."a b"]\nrole = "reader"\nsha256 = "' + "0" * 64 + '"', "tokens.a b: want 1 to"),
         ("[token.a]", "did you mean 'tokens'"),
         ("[tokens.a", "not TOML"),
+        ("a = " + "9" * 5_000, "not TOML"),
+        ("a = " + "[" * 100_000, "not TOML"),
     ],
 )
 def test_a_bad_tokens_file_is_refused_with_the_reason(
@@ -392,6 +453,7 @@ def test_a_forged_or_changed_token_of_a_node_is_refused() -> None:
         f"penstock-node.{name}.{mac}",
         "penstock-node.",
         "penstock-node.n1.x.old." + "0" * 64,
+        "penstock-node.n1." + "9" * 400 + ".gone." + "0" * 64,
         "penstock-node." + "n" * 2_000 + "." + rest,
         f"{good}.{ticket_for('models')}",
     ]
@@ -416,60 +478,6 @@ def test_without_a_key_nothing_is_shown_and_nobody_is_judged() -> None:
     assert tokens.authorization() == ""
     with pytest.raises(NodeUnavailable, match="is starting"):
         tokens.grant("penstock-node.n2.1.k.0")
-
-
-# The record.
-
-
-def test_the_record_is_a_line_of_json_for_each_call_and_bounded(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    audit = Audit(path)
-
-    for count in (1, NAMES_MAX + 5):
-        audit.note(
-            who="alice",
-            role="operator",
-            peer="ipv4:10.0.0.7:4",
-            method="Operator.Evict",
-            about=["penstock://models/" + "x" * 1_000] * count,
-            outcome="done",
-        )
-    audit.close()
-
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["audit", "audit"]
-    assert (lines[0]["who"], lines[0]["method"]) == ("alice", "Operator.Evict")
-    assert len(lines[1]["about"]) == NAMES_MAX + 1
-    assert max(map(len, lines[1]["about"])) == 200
-
-
-def test_refusals_that_repeat_do_not_fill_a_disk_and_what_was_done_is_never_left_out(
-    tmp_path: Path,
-) -> None:
-    audit = Audit(tmp_path / "audit.jsonl")
-
-    for outcome in ("refused: Unauthenticated", "done"):
-        for _ in range(ALIKE_MAX + 20):
-            audit.note(
-                who="unknown",
-                role="",
-                peer="p",
-                method="Operator.Forget",
-                about=[],
-                outcome=outcome,
-            )
-    audit.close()
-
-    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    assert Counter(line["outcome"].partition(":")[0] for line in lines) == {
-        "refused": ALIKE_MAX,
-        "done": ALIKE_MAX + 20,
-    }
-
-
-def test_a_record_that_cannot_be_written_keeps_a_process_from_starting(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfiguration, match=r"auth.audit_file: .* cannot be written"):
-        Audit(tmp_path / "nowhere" / "audit.jsonl")
 
 
 # Service accounts of Kubernetes.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import stat
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -88,7 +89,15 @@ def test_a_file_gets_entry_after_entry_and_keeps_its_mode(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [('[tokens."ci"]\n', "has a token 'ci' already"), ("no toml\n", "not TOML")],
+    [
+        ('[tokens."ci"]\n', "has a token 'ci' already"),
+        ("no toml\n", "not TOML"),
+        ("a = " + "9" * 5_000, "not TOML"),
+        ("a = " + "[" * 5_000, "not TOML"),
+        ('tokens = { a = { role = "reader" } }\n', "write each token that is there as [tokens."),
+        ("tokens = 1\n", "tokens: want tables [tokens.NAME]"),
+        ("[[tokens]]\n", "tokens: want tables [tokens.NAME]"),
+    ],
 )
 def test_a_file_that_it_does_not_fit_into_is_left_as_it_is(
     tmp_path: Path, content: str, says: str
@@ -100,6 +109,23 @@ def test_a_file_that_it_does_not_fit_into_is_left_as_it_is(
 
     assert (result.exit_code, path.read_text()) == (1, content)
     assert says in result.stderr
+    assert "pst_" not in result.output
+
+
+def test_a_disk_that_becomes_full_leaves_no_half_of_an_entry(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.toml"
+    made("--name", "a", "--tokens-file", path)
+    content = path.read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) + 40, limits[1]))
+    try:
+        result = run("--name", "ci", "--tokens-file", path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert (result.exit_code, path.read_text()) == (1, content)
+    assert "cannot be written: No space left" in result.stderr
     assert "pst_" not in result.output
 
 

@@ -121,6 +121,13 @@ def test_the_specifications_presigned_url_is_admitted_until_it_expires() -> None
     assert code_of(PRESIGNED_EXAMPLE, headers, keys=late) == "AccessDenied"
 
 
+def test_a_presigned_url_of_the_calendars_last_week_is_refused_as_any_of_another_time() -> None:
+    target = PRESIGNED_EXAMPLE.replace("20130524T000000Z", "99991231T235959Z")
+    target = target.replace("20130524", "99991231").replace("86400", "604800")
+
+    assert code_of(target, {"host": "h"}, keys=example_keys()) == "RequestTimeTooSkewed"
+
+
 @pytest.mark.parametrize(
     ("minutes", "code"),
     [(14, ""), (-14, ""), (16, "RequestTimeTooSkewed"), (-16, "RequestTimeTooSkewed")],

@@ -81,11 +81,12 @@ def test_the_longest_prefix_wins() -> None:
     assert models.resolve("s3://bucket/llama2/7b").volume.name == "outer"
 
 
-def test_a_url_in_two_volumes_alike_is_refused_with_both_names() -> None:
+def test_a_url_in_two_volumes_alike_is_refused_and_says_how_to_name_one() -> None:
     models = volumes(Volume("east", "s3://bucket", SEAWEED), Volume("west", "s3://bucket"))
 
-    with pytest.raises(InvalidRequest, match=r"penstock://east/.* or penstock://west/"):
+    with pytest.raises(InvalidRequest, match="2 volumes alike; write penstock://VOLUME") as told:
         models.resolve("s3://bucket/key")
+    assert "east" not in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +95,9 @@ def test_a_url_in_two_volumes_alike_is_refused_with_both_names() -> None:
 def test_a_url_outside_every_volume_is_not_permitted_and_the_error_says_what_to_do(
     url: str,
 ) -> None:
-    with pytest.raises(NotPermitted, match="penstock volume add"):
+    with pytest.raises(NotPermitted, match="penstock volume add") as told:
         volumes(Volume("models", "s3://bucket")).resolve(url)
+    assert "models" not in str(told.value)
 
 
 def test_scheme_and_host_are_compared_without_case() -> None:

@@ -2,20 +2,18 @@
 
 Responsible for: one line for each such call, in the log and if wanted in a file of its own. Of
 refusals, which anybody can cause, those alike are left out after the first of a minute.
-Not responsible for: which calls are noted (`methods`).
+Not responsible for: which calls are noted (`methods`), how lines come to the file (`audit_file`).
 """
 
 import json
-import logging
-import logging.handlers
-import queue
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from penstock.errors import InvalidConfiguration
+from penstock.masking import mask
+from penstock_node.access.audit_file import AuditFile
 from penstock_node.log_limits import RepeatLimit
 
 EVENT = "audit"
@@ -24,8 +22,9 @@ REFUSED = "refused"
 NAMES_MAX = 10
 """Of what a call concerns, in one line."""
 NAME_CHARACTERS_MAX = 200
-LINES_WAITING_MAX = 10_000
-"""On their way to the file: a disk that hangs must not keep the process from answering."""
+OUTCOME_CHARACTERS_MAX = 500
+LOOKED_AT_CHARACTERS_MAX = 8_192
+"""Of a text, for what is to be masked in it: no url that is let in has as many."""
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +41,7 @@ class Audit:
         Raises:
             InvalidConfiguration: It cannot be written.
         """
-        self._file = _AuditFile(path) if path is not None else None
+        self._file = AuditFile(path) if path is not None else None
         self._limit = RepeatLimit()
 
     def note(
@@ -58,27 +57,28 @@ class Audit:
             about: Names of what it concerns.
             outcome: ``done``, ``failed: …`` or ``refused: …``.
         """
+        is_refused = outcome.startswith(REFUSED)
+        verdict = self._limit.judge(who, method) if is_refused else None
+        if verdict is not None and not verdict.is_said:
+            return
         line: dict[str, object] = {
             "who": who,
             "role": role,
             "peer": peer,
             "method": method,
             "about": _bounded(about),
-            "outcome": outcome,
+            "outcome": _masked(outcome, OUTCOME_CHARACTERS_MAX),
         }
-        write = _log.info
-        if outcome.startswith(REFUSED):
-            verdict = self._limit.judge(who, method)
-            if not verdict.is_said:
-                return
+        if verdict is not None:
             line["left_out"] = verdict.left_out
-            write = _log.warning
+        write = _log.warning if is_refused else _log.info
         write(EVENT, **line)
         if self._file is not None:
-            self._file.write(line)
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+            self._file.write(json.dumps({"timestamp": f"{now}Z", "event": EVENT, **line}))
 
     def close(self) -> None:
-        """Write what is on its way. Blocks."""
+        """Write what is on its way, for some seconds at most. Blocks."""
         if self._file is not None:
             self._file.close()
 
@@ -89,34 +89,13 @@ def _bounded(names: Iterable[str]) -> list[str]:
         if count == NAMES_MAX:
             kept.append("…")
             break
-        kept.append(name[:NAME_CHARACTERS_MAX])
+        kept.append(_masked(name, NAME_CHARACTERS_MAX))
     return kept
 
 
-class _AuditFile:
-    """Appends lines in a thread of its own; a file that was moved away is begun anew."""
+def _masked(text: str, characters_max: int) -> str:
+    """Return the beginning of a text, masked before it is cut: half a password is one too.
 
-    def __init__(self, path: Path) -> None:
-        try:
-            handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
-        except OSError as error:
-            raise InvalidConfiguration(
-                f"auth.audit_file: {path} cannot be written: {error.strerror}"
-            ) from error
-        self._handler = handler
-        self._waiting: queue.Queue[logging.LogRecord] = queue.Queue(LINES_WAITING_MAX)
-        self._listener = logging.handlers.QueueListener(self._waiting, handler)
-        self._listener.start()
-
-    def write(self, line: dict[str, object]) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-        text = json.dumps({"timestamp": f"{now}Z", "event": EVENT, **line})
-        record = logging.makeLogRecord({"msg": text, "levelno": logging.INFO})
-        try:
-            self._waiting.put_nowait(record)
-        except queue.Full:
-            _log.error("the audit file takes no more lines: they are in the log alone")
-
-    def close(self) -> None:
-        self._listener.stop()
-        self._handler.close()
+    People paste presigned urls, and urls with passwords, into whatever takes a url.
+    """
+    return mask(text[:LOOKED_AT_CHARACTERS_MAX])[:characters_max]

@@ -1,7 +1,8 @@
 """Who a caller is: from the credential that is shown to what it may do.
 
-Responsible for: finding that out, and remembering it for a while; counting who is refused.
-Not responsible for: what a call asks for (`methods`).
+Responsible for: finding that out; counting who is refused.
+Not responsible for: what a call asks for (`methods`), remembering what Kubernetes has answered
+(`service_accounts`).
 
 Tokens are looked up by their SHA-256, which takes as long whatever is shown.
 """
@@ -23,7 +24,6 @@ from penstock_node.access.tokens_file import TokensFile
 from penstock_node.durations import Tally
 from penstock_node.metrics import counter, gauge
 
-REMEMBERED_MAX = 4_096
 TOKEN_CHARACTERS_MAX = 16 * 1024
 PLANES = ("grpc", "bulk", "host", "admin")
 
@@ -41,10 +41,8 @@ NO_CLUSTER = (
 class Accounts(Protocol):
     """Others who know tokens, such as Kubernetes those of its service accounts."""
 
-    async def grant(self, token: str) -> tuple[Grant, float] | None:
-        """Return what a token is good for, and for how many seconds that is believed.
-
-        None: it is not theirs.
+    async def grant(self, token: str) -> Grant | None:
+        """Return what a token is good for; None: it is not theirs.
 
         Raises:
             KubernetesUnavailable: They do not answer.
@@ -53,7 +51,7 @@ class Accounts(Protocol):
 
 
 class Callers:
-    """Knows callers. On the event loop, but for `remembered`, which is thread-safe."""
+    """Knows callers. On the event loop."""
 
     def __init__(
         self,
@@ -63,7 +61,7 @@ class Callers:
         accounts: Accounts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Remember nobody.
+        """Ask nobody yet.
 
         Args:
             tokens: Those of the file.
@@ -73,8 +71,6 @@ class Callers:
         """
         self._tokens, self._nodes, self._accounts = tokens, nodes, accounts
         self._clock = clock
-        self._known: dict[bytes, tuple[Grant, float]] = {}
-        """By the SHA-256 of the token; until when."""
         self._refused = Tally(*(f"{plane} {error}" for plane in PLANES for error in _ERRORS))
 
     async def run(self) -> None:
@@ -82,28 +78,16 @@ class Callers:
         if self._tokens is None:
             await asyncio.Event().wait()
         else:
-            await self._tokens.run(self.forget)
+            await self._tokens.run()
 
-    def forget(self) -> None:
-        """Ask anew about everybody: other tokens count."""
-        self._known = {}
-
-    def remembered(self, authorization: str) -> Grant | None:
-        """Return who shows this header if that is known without asking anybody.
+    def known_here(self, authorization: str) -> Grant | None:
+        """Return who shows this header if this process can tell without asking anybody.
 
         Raises:
-            Unauthenticated: Nobody whom this process knows.
+            Unauthenticated: None is shown, or one that has expired or is not genuine.
+            NodeUnavailable: See `NodeTokens.grant`.
         """
-        token = shown_token(authorization)
-        if token.startswith(PREFIX):
-            if self._nodes is None:
-                raise Unauthenticated(NO_CLUSTER)
-            return self._nodes.grant(token)
-        digest, now = hashlib.sha256(token.encode()).digest(), self._clock()
-        grant, good_until = self._known.get(digest, (None, 0.0))
-        if grant is not None and good_until > now:
-            return grant
-        return self._looked_up(digest, now)
+        return self._of_this_cluster(shown_token(authorization))
 
     async def identify(self, authorization: str) -> Grant:
         """Return who shows this header.
@@ -113,34 +97,27 @@ class Callers:
             NotPermitted: It is genuine, and nothing is granted to whom it belongs to.
             KubernetesUnavailable: Kubernetes, which may know it, does not answer.
         """
-        grant = self.remembered(authorization)
+        token = shown_token(authorization)
+        grant = self._of_this_cluster(token)
         if grant is None and self._accounts is not None:
-            token = shown_token(authorization)
-            asked = await self._accounts.grant(token)
-            if asked is not None:
-                grant, believed_s = asked
-                self._remember(
-                    hashlib.sha256(token.encode()).digest(), grant, self._clock() + believed_s
-                )
+            grant = await self._accounts.grant(token)
         if grant is None:
             raise Unauthenticated(f"the token that was shown is not known here: {HOW}")
         return grant
 
-    def _looked_up(self, digest: bytes, now: float) -> Grant | None:
-        token = self._tokens.get(digest) if self._tokens is not None else None
-        if token is None:
+    def _of_this_cluster(self, token: str) -> Grant | None:
+        if token.startswith(PREFIX):
+            if self._nodes is None:
+                raise Unauthenticated(NO_CLUSTER)
+            return self._nodes.grant(token)
+        if self._tokens is None:
             return None
-        expires_at = token.expires_at
-        if expires_at is not None and expires_at <= now:
-            raise Unauthenticated(f"the token {token.name!r} has expired: {HOW}")
-        grant = Grant(token.name, ROLES[token.role], token.volumes)
-        self._remember(digest, grant, float("inf") if expires_at is None else expires_at)
-        return grant
-
-    def _remember(self, digest: bytes, grant: Grant, good_until: float) -> None:
-        if len(self._known) >= REMEMBERED_MAX:
-            self._known = {}
-        self._known[digest] = (grant, good_until)
+        known = self._tokens.get(hashlib.sha256(token.encode()).digest())
+        if known is None:
+            return None
+        if known.expires_at is not None and known.expires_at <= self._clock():
+            raise Unauthenticated(f"the token {known.name!r} has expired: {HOW}")
+        return Grant(known.name, ROLES[known.role], known.volumes)
 
     def count_refusal(self, plane: str, error: PenstockError) -> None:
         """Count a call that was refused for who made it."""

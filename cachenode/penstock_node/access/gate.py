@@ -5,7 +5,7 @@ Not responsible for: how a call and its credential travel (`serve`).
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,10 @@ class Gate:
             role=str(grant.role) if grant else "",
             peer=peer,
             method=method.replace("/", "."),
-            about=_names(rule, request),
+            about=rule.names(request) if rule is not None else (),
             outcome=outcome,
         )
 
     def close(self) -> None:
         """Write the record to its end."""
         self.audit.close()
-
-
-def _names(rule: Rule | None, request: Any) -> Sequence[str]:
-    return list(rule.names(request)) if rule is not None else []

@@ -90,4 +90,4 @@ def limited_caller() -> Grant | None:
 def volume_in(url: str) -> str:
     """Return the volume's name in a url ``penstock://volume/…``; "" if it is none."""
     scheme, _, rest = url.partition("://")
-    return rest.partition("/")[0] if scheme == URL_SCHEME else ""
+    return rest.partition("/")[0] if scheme.lower() == URL_SCHEME else ""

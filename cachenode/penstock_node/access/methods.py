@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from penstock.ticket import parse
 from penstock.volumes import URL_SCHEME, Volumes
-from penstock_node.access.grants import Role
+from penstock_node.access.grants import Role, volume_in
 
 Request: TypeAlias = Any
 Find: TypeAlias = Callable[[Request, Callable[[], Volumes]], Iterator[str]]
@@ -50,7 +50,9 @@ def _weight(change: Any) -> str:
 def _of_urls(field: str, request: Request, volumes: Callable[[], Volumes]) -> Iterator[str]:
     for url in _values(request, field):
         if url != ROOT:
-            yield volumes().resolve_prefix(url).volume.name
+            # A volume that stands there is taken by its name: who may not use it is not told
+            # whether there is one.
+            yield volume_in(url) or volumes().resolve_prefix(url).volume.name
 
 
 def _of_tickets(field: str, request: Request, _volumes: Callable[[], Volumes]) -> Iterator[str]:
@@ -60,6 +62,9 @@ def _of_tickets(field: str, request: Request, _volumes: Callable[[], Volumes]) -
 
 def _of_volume(field: str, request: Request, _volumes: Callable[[], Volumes]) -> Iterator[str]:
     yield from _values(request, field)
+
+
+_RECORDED = frozenset({Role.WRITER, Role.OPERATOR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +81,15 @@ class Rule:
     instead: Callable[[Request], Role | None] | None = None
     """Returns the role that a request asks for in place of ``role``, if it is another."""
     is_noted: bool = False
-    """Whether each call gets a line in the record; a refused one always does, for these roles."""
+    """Whether calls that are recorded get a line when they end; refused ones always do."""
 
     def least(self, request: Request) -> Role:
         """Return the least role that may make a request."""
         return (self.instead(request) if self.instead else None) or self.role
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether refusals are noted too: of what writers and operators do."""
-        return self.role in (Role.WRITER, Role.OPERATOR)
+    def is_recorded(self, request: Request) -> bool:
+        """Tell whether a request is for the record: it is of what writers and operators do."""
+        return bool(_RECORDED & {self.role, self.least(request)})
 
 
 def _reads(urls: str = "", tickets: str = "", volume: str = "", *, is_of_all: bool = False) -> Rule:
@@ -197,13 +201,15 @@ RULES: Mapping[str, Rule] = {
     "Catalog/Look": Rule(
         Role.READER,
         _finds("", volume="volume"),
+        names=partial(_named, ("volume", "path", "source_url")),
         instead=lambda request: Role.WRITER if request.source_url else None,
+        is_noted=True,
     ),
     "Catalog/Changes": _READER_OF_ALL,
     "Catalog/Describe": _READER,
     "Catalog/SetMirrorRules": _operates(volume="volume"),
     "Catalog/StartImport": _operates("volume", "url", volume="volume"),
-    # Whoever knows an import's name has begun it.
+    # Whoever knows an import's name has begun it, which is recorded; it is followed by many calls.
     "Catalog/FollowImport": Rule(Role.OPERATOR),
     "Catalog/StopImport": Rule(Role.OPERATOR, names=partial(_named, ("name",)), is_noted=True),
     "Catalog/Watch": _operates("volume", "url", volume="volume"),

@@ -10,6 +10,7 @@ for the other.
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ LIFETIME_S = 15 * 60
 RENEWED_S = LIFETIME_S / 2
 """Before its end, a token is replaced."""
 CHARACTERS_MAX = 1_000
+
+_MOMENT = re.compile(r"[0-9]{1,12}")
+"""Whoever has no key is asked for no arithmetic with larger ones."""
 
 
 class NodeTokens:
@@ -98,6 +102,6 @@ def _mac(key: TicketKey, text: str) -> str:
 def _parts(text: str) -> tuple[str, int, str]:
     """Return the name, the expiry and the key's id; nothing of what is no token's text."""
     parts = text.removeprefix(PREFIX).rsplit(".", 2)
-    if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit()):
+    if len(parts) != 3 or not _MOMENT.fullmatch(parts[1]):
         return "", 0, ""
     return parts[0], int(parts[1]), parts[2]

@@ -68,7 +68,7 @@ class ServiceAccounts:
         """By the SHA-256 of the token; until when."""
         self._asked: dict[bytes, asyncio.Task[Account | None]] = {}
 
-    async def grant(self, token: str) -> tuple[Grant, float] | None:
+    async def grant(self, token: str) -> Grant | None:
         """See `penstock_node.access.callers.Accounts`.
 
         Raises:
@@ -77,24 +77,23 @@ class ServiceAccounts:
         """
         if not _TOKEN.fullmatch(token):
             return None
-        account, good_until = await self._account(token)
+        account = await self._account(token)
         if account is None:
             return None
         for section in self._grants:
             if _fits(section, account):
                 name = f"service account {account.namespace}/{account.name}"
-                grant = Grant(name, ROLES[section.role], frozenset(section.volumes))
-                return grant, max(0.0, good_until - self._monotonic())
+                return Grant(name, ROLES[section.role], frozenset(section.volumes))
         raise NotPermitted(
             f"the service account {account.namespace}/{account.name} may do nothing here: an "
             "operator grants it something in auth.kubernetes.grants"
         )
 
-    async def _account(self, token: str) -> tuple[Account | None, float]:
+    async def _account(self, token: str) -> Account | None:
         digest = hashlib.sha256(token.encode()).digest()
         known = self._told.get(digest)
         if known is not None and known[1] > self._monotonic():
-            return known
+            return known[0]
         task = self._asked.get(digest)
         if task is None:  # Of several who show one token, one asks.
             task = asyncio.create_task(self._reviews.review(token, [self._audience]))
@@ -105,7 +104,7 @@ class ServiceAccounts:
         if len(self._told) >= REMEMBERED_MAX:
             self._told = {}
         self._told[digest] = account, self._monotonic() + believed_s
-        return self._told[digest]
+        return account
 
 
 def _fits(section: KubernetesGrantSection, account: Account) -> bool:

@@ -8,13 +8,12 @@ exchanging a link far above it.
 """
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from penstock.errors import InvalidConfiguration
-from penstock_node.config_tokens import Token, Tokens, read_tokens
+from penstock_node.config_tokens import Token, Tokens, read_file, read_tokens, tokens_in
 
 LOOK_S = 0.5
 """Between looks whether the file has changed: so long is a revoked token still good."""
@@ -34,35 +33,46 @@ class TokensFile:
         self._path = path
         self._seen = _state(path)
         self._tokens = read_tokens(path)
-        self.is_good = True
+        self._refusal = ""
+        """Why what the file says does not count."""
+
+    @property
+    def is_good(self) -> bool:
         """Whether the file was in order when it was last read."""
+        return not self._refusal
 
     def get(self, digest: bytes) -> Token | None:
         """Return the token with this SHA-256."""
         return self._tokens.get(digest)
 
-    async def run(self, on_change: Callable[[], None]) -> None:
-        """Look at the file for ever, and call ``on_change`` when other tokens count."""
+    async def run(self) -> None:
+        """Look at the file for ever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if await asyncio.to_thread(self.look):
-                on_change()
+            await asyncio.to_thread(self.look)
 
-    def look(self) -> bool:
-        """Read the file if it has changed; tell whether other tokens count since. Blocks."""
+    def look(self) -> None:
+        """Read the file if it has changed. Blocks."""
         seen = _state(self._path)
         if seen == self._seen:
-            return False
-        self._seen = seen
+            return
+        self._seen = ()
         try:
-            tokens = read_tokens(self._path)
+            data = read_file(self._path)
+            # Only now: what could not be read, for want of descriptors or of a server that
+            # answers, is read at the next look, or who was revoked meanwhile is let in for good.
+            self._seen = seen
+            tokens = tokens_in(data, path=self._path)
         except InvalidConfiguration as error:
-            self.is_good = False
-            _log.error("the tokens file is refused: what it said before counts", error=str(error))
-            return False
+            self._refuse(str(error))
+            return
         _tell(self._tokens, tokens)
-        self._tokens, self.is_good = tokens, True
-        return True
+        self._tokens, self._refusal = tokens, ""
+
+    def _refuse(self, reason: str) -> None:
+        if reason != self._refusal:
+            _log.error("the tokens file is refused: what it said before counts", error=reason)
+        self._refusal = reason
 
 
 def _state(path: Path) -> tuple[int, ...]:

@@ -81,10 +81,9 @@ class Places:
             return volumes[name]
         if name in volumes:
             raise InvalidRequest(f"volume {name!r} is not catalogued: it is read where it lies")
-        known = ", ".join(each for each in volumes if volumes[each].is_catalogued) or "none"
         raise InvalidRequest(
-            f"there is no catalogued volume {name!r} (known: {known}); add it with: "
-            f"penstock volume add {name} --catalogued --origin URL"
+            f"there is no catalogued volume {name!r}; penstock volume ls shows which there are; "
+            f"add it with: penstock volume add {name} --catalogued --origin URL"
         )
 
     async def _volumes(self) -> Mapping[str, Volume]:

@@ -75,7 +75,9 @@ class Gated:
         self, method: str, request: Any, context: Context, grant: Grant | None, error: Exception
     ) -> None:
         rule = self._gate.rule(method)
-        if rule is not None and rule.is_recorded and isinstance(error, PenstockError):
+        if not isinstance(error, PenstockError):
+            return
+        if rule is not None and rule.is_recorded(request):
             self._note(method, request, context, grant, f"{REFUSED}: {error.name}")
 
     @contextlib.contextmanager
@@ -83,7 +85,7 @@ class Gated:
         self, method: str, request: Any, context: Context, grant: Grant | None
     ) -> Iterator[None]:
         rule = self._gate.rule(method)
-        if rule is None or not rule.is_noted:
+        if rule is None or not (rule.is_noted and rule.is_recorded(request)):
             yield
             return
         outcome = "failed: CANCELLED"

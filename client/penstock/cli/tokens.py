@@ -3,13 +3,14 @@
 The token is shown once, here. The file has only its SHA-256: who reads the file can show nothing.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -163,14 +164,16 @@ def _append(path: Path, entry: Entry) -> None:
 
     Raises:
         Conflict: There is a token of this name.
-        InvalidConfiguration: The file cannot be read or written, or is not TOML.
+        InvalidConfiguration: The file cannot be read or written, is not TOML, or no entry can
+            stand at its end.
     """
     try:
         present = path.read_bytes() if path.exists() else b""
-        names = tomllib.loads(present.decode()).get("tokens", {}) if present else {}
     except OSError as error:
         raise InvalidConfiguration(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    try:
+        names = _names_in(path, present)
+    except (ValueError, RecursionError) as error:
         raise InvalidConfiguration(f"{path}: not TOML: {error}") from error
     if entry.name in names:
         raise Conflict(
@@ -182,11 +185,34 @@ def _append(path: Path, entry: Entry) -> None:
     if len(present) + len(data) > FILE_BYTES_MAX:
         raise InvalidConfiguration(f"{path}: more than {FILE_BYTES_MAX} bytes; take old ones away")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _names_in(path, present + data)
+    except ValueError as error:
+        raise InvalidConfiguration(
+            f"{path}: no entry can stand at its end ({error}): write each token that is there as "
+            "[tokens.NAME], with a line for each of its values"
+        ) from error
+    try:
+        _write_at_end(path, data)
     except OSError as error:
         raise InvalidConfiguration(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _names_in(path: Path, data: bytes) -> Collection[str]:
+    """Return the names in what is, or is to be, in a tokens file; raises as `tomllib.loads`."""
+    tokens = tomllib.loads(data.decode()).get("tokens", {})
+    if not isinstance(tokens, dict):
+        raise InvalidConfiguration(f"{path}: tokens: want tables [tokens.NAME]")
+    return tokens
+
+
+def _write_at_end(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        if os.write(descriptor, data) < len(data):
+            # Half an entry would have nodes refuse the whole file.
+            os.ftruncate(descriptor, size_bytes)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
