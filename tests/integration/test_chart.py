@@ -405,15 +405,55 @@ def templates(rendered: Rendered) -> dict[str, Manifest]:
 
 
 def test_a_stop_may_take_as_long_as_its_hook_and_the_node() -> None:
-    pods = rendered_examples()["spot"].pods()
-    (spot,) = pods["penstock-spot"]["containers"]
-    (fleet,) = pods["penstock-fleet"]["containers"]
+    drain = ["penstock", "drain", "--self", "--timeout"]
+    spot, fleet = rendered_examples()["spot"], rendered_examples()["secure"]
+    command = [*drain, "90s", "--reason", "the pod is stopped"]
+    assert stop_of(spot, "penstock-spot") == (command, 90 + 30)
+    assert stop_of(spot, "penstock-fleet") == ([*drain, "120s", "--if-begun"], 120 + 30)
+    assert stop_of(fleet, "cache-gpu") == ([*drain, "120s", "--if-begun"], 120 + 30)
 
-    command = ["penstock", "drain", "--self", "--timeout", "90s", "--reason", "the pod is stopped"]
-    assert spot["lifecycle"] == {"preStop": {"exec": {"command": command}}}
-    assert pods["penstock-spot"]["terminationGracePeriodSeconds"] == 90 + 30
-    assert "lifecycle" not in fleet
-    assert pods["penstock-fleet"]["terminationGracePeriodSeconds"] == 30
+
+def stop_of(rendered: Rendered, name: str) -> tuple[list[str] | None, int]:
+    """Return what a pod's stop hook is, and how long the pod may take to stop."""
+    spec = rendered.pods()[name]
+    (node,) = spec["containers"]
+    hook = node.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
+    return hook, spec["terminationGracePeriodSeconds"]
+
+
+def test_a_pod_that_nobody_drains_or_that_could_not_ask_is_stopped_at_once() -> None:
+    values = values_of(CHART / "examples/secure.yaml")
+    without_token = {**values, "auth": {**values["auth"], "token": {}}}
+    unwatched = {**values, "kubernetes": {"enabled": False}}
+
+    for changed in (without_token, unwatched):
+        assert stop_of(render(changed), "cache-gpu") == (None, 30)
+    readers = rendered_examples()["readers"]
+    assert stop_of(readers, "penstock-readers") == (None, 30)
+    assert stop_of(readers, "penstock-storage")[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("drain_within", "seconds"),
+    [("1500ms", 2), ("45s", 45), ("1.5m", 90), ("2h", 7200), ("0.5d", 43_200)],
+)
+def test_every_duration_is_one_for_a_pods_end(drain_within: str, seconds: int) -> None:
+    values = values_of(CHART / "examples/gpu.yaml")
+
+    rendered = render({**values, "kubernetes": {"drainWithin": drain_within}})
+
+    assert stop_of(rendered, "penstock-gpu")[1] == seconds + 30
+
+
+def test_cluster_autoscaler_leaves_nodes_to_the_end_unless_it_is_told_otherwise() -> None:
+    name = "cluster-autoscaler.kubernetes.io/enable-ds-eviction"
+    values = values_of(CHART / "examples/gpu.yaml")
+    (pool,) = values["pools"]
+    other = {**values, "pools": [{**pool, "annotations": {name: "true"}}]}
+
+    told = [templates(render(each))["penstock-gpu"]["metadata"] for each in (values, other)]
+
+    assert [each["annotations"][name] for each in told] == ["false", "true"]
 
 
 def test_a_budget_stands_where_one_of_several_may_be_taken() -> None:
