@@ -517,13 +517,35 @@ def test_the_readme_has_every_value_as_it_is() -> None:
     assert with_table(README.read_text()) == README.read_text()
 
 
+GUIDE = "docs/guide/kubernetes.md"
+
+
+def values_of_the_guide() -> dict[str, Any]:
+    """Return the values that the page shows, by the name of the file that it gives them."""
+    blocks = read_page(ROOT / GUIDE, name=GUIDE)
+    return {block.use.file: yaml.safe_load(block.text) for block in blocks if block.use.file}
+
+
+def test_the_claims_of_readers_are_called_as_the_guide_says() -> None:
+    """Its commands name a volume, workloads, and namespaces that have to be there before."""
+    page = (ROOT / GUIDE).read_text()
+    values = values_of_the_guide()["values.yaml"]
+    rendered = render(values)
+
+    claims = rendered.of_kind("PersistentVolumeClaim").values()
+    namespaces = [claim["metadata"]["namespace"] for claim in claims]
+    assert namespaces == values["hostPlane"]["namespaces"]
+    made = re.findall(r"^kubectl create namespace (\S+)$", page, re.MULTILINE)
+    assert set(made) == {NAMESPACE, *namespaces}
+    assert set(re.findall(r"kubectl delete pv (\S+)", page)) == set(
+        rendered.of_kind("PersistentVolume")
+    )
+    restarted = re.findall(r"rollout \w+ daemonset/(\S+)", page)
+    assert set(restarted) == set(rendered.of_kind("DaemonSet"))
+
+
 def test_the_values_that_the_guide_shows_are_taken() -> None:
-    page = "docs/guide/kubernetes.md"
-    shown = {
-        block.use.file: yaml.safe_load(block.text)
-        for block in read_page(ROOT / page, name=page)
-        if block.use.file
-    }
+    shown = values_of_the_guide()
     assert set(shown) == {"values.yaml", "secure.yaml"}
 
     plain = render(shown["values.yaml"])
