@@ -175,3 +175,8 @@ class DrainStatus:
     """When its machine stops, in seconds since 1970; 0: when it is drained."""
     reason: str = ""
     """Why, as was said with it."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it is being drained, or has been."""
+        return self.state in ("draining", "drained")

@@ -55,6 +55,14 @@ NOT_RUN = {
     ),
     (
         "docs/guide/kubernetes.md",
+        "kubectl delete pv gpu-penstock-socket-inference",
+    ): "tests/integration/test_chart.py::test_the_claims_of_readers_are_called_as_the_guide_says",
+    (
+        "docs/guide/kubernetes.md",
+        "kubectl -n gpu rollout restart daemonset/penstock-gpu",
+    ): "tests/integration/test_chart.py::test_the_claims_of_readers_are_called_as_the_guide_says",
+    (
+        "docs/guide/kubernetes.md",
         "kubectl drain gpu-17 --ignore-daemonsets --delete-emptydir-data",
     ): "tests/integration/test_chart.py::test_nodes_start_with_their_configuration",
     (

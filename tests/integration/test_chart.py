@@ -451,15 +451,55 @@ def templates(rendered: Rendered) -> dict[str, Manifest]:
 
 
 def test_a_stop_may_take_as_long_as_its_hook_and_the_node() -> None:
-    pods = rendered_examples()["spot"].pods()
-    (spot,) = pods["penstock-spot"]["containers"]
-    (fleet,) = pods["penstock-fleet"]["containers"]
+    drain = ["penstock", "drain", "--self", "--timeout"]
+    spot, fleet = rendered_examples()["spot"], rendered_examples()["secure"]
+    command = [*drain, "90s", "--reason", "the pod is stopped"]
+    assert stop_of(spot, "penstock-spot") == (command, 90 + 30)
+    assert stop_of(spot, "penstock-fleet") == ([*drain, "120s", "--if-begun"], 120 + 30)
+    assert stop_of(fleet, "cache-gpu") == ([*drain, "120s", "--if-begun"], 120 + 30)
 
-    command = ["penstock", "drain", "--self", "--timeout", "90s", "--reason", "the pod is stopped"]
-    assert spot["lifecycle"] == {"preStop": {"exec": {"command": command}}}
-    assert pods["penstock-spot"]["terminationGracePeriodSeconds"] == 90 + 30
-    assert "lifecycle" not in fleet
-    assert pods["penstock-fleet"]["terminationGracePeriodSeconds"] == 30
+
+def stop_of(rendered: Rendered, name: str) -> tuple[list[str] | None, int]:
+    """Return what a pod's stop hook is, and how long the pod may take to stop."""
+    spec = rendered.pods()[name]
+    (node,) = spec["containers"]
+    hook = node.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
+    return hook, spec["terminationGracePeriodSeconds"]
+
+
+def test_a_pod_that_nobody_drains_or_that_could_not_ask_is_stopped_at_once() -> None:
+    values = values_of(CHART / "examples/secure.yaml")
+    without_token = {**values, "auth": {**values["auth"], "token": {}}}
+    unwatched = {**values, "kubernetes": {"enabled": False}}
+
+    for changed in (without_token, unwatched):
+        assert stop_of(render(changed), "cache-gpu") == (None, 30)
+    readers = rendered_examples()["readers"]
+    assert stop_of(readers, "penstock-readers") == (None, 30)
+    assert stop_of(readers, "penstock-storage")[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("drain_within", "seconds"),
+    [("1500ms", 2), ("45s", 45), ("1.5m", 90), ("2h", 7200), ("0.5d", 43_200)],
+)
+def test_every_duration_is_one_for_a_pods_end(drain_within: str, seconds: int) -> None:
+    values = values_of(CHART / "examples/gpu.yaml")
+
+    rendered = render({**values, "kubernetes": {"drainWithin": drain_within}})
+
+    assert stop_of(rendered, "penstock-gpu")[1] == seconds + 30
+
+
+def test_cluster_autoscaler_leaves_nodes_to_the_end_unless_it_is_told_otherwise() -> None:
+    name = "cluster-autoscaler.kubernetes.io/enable-ds-eviction"
+    values = values_of(CHART / "examples/gpu.yaml")
+    (pool,) = values["pools"]
+    other = {**values, "pools": [{**pool, "annotations": {name: "true"}}]}
+
+    told = [templates(render(each))["penstock-gpu"]["metadata"] for each in (values, other)]
+
+    assert [each["annotations"][name] for each in told] == ["false", "true"]
 
 
 def test_a_budget_stands_where_one_of_several_may_be_taken() -> None:
@@ -523,13 +563,35 @@ def test_the_readme_has_every_value_as_it_is() -> None:
     assert with_table(README.read_text()) == README.read_text()
 
 
+GUIDE = "docs/guide/kubernetes.md"
+
+
+def values_of_the_guide() -> dict[str, Any]:
+    """Return the values that the page shows, by the name of the file that it gives them."""
+    blocks = read_page(ROOT / GUIDE, name=GUIDE)
+    return {block.use.file: yaml.safe_load(block.text) for block in blocks if block.use.file}
+
+
+def test_the_claims_of_readers_are_called_as_the_guide_says() -> None:
+    """Its commands name a volume, workloads, and namespaces that have to be there before."""
+    page = (ROOT / GUIDE).read_text()
+    values = values_of_the_guide()["values.yaml"]
+    rendered = render(values)
+
+    claims = rendered.of_kind("PersistentVolumeClaim").values()
+    namespaces = [claim["metadata"]["namespace"] for claim in claims]
+    assert namespaces == values["hostPlane"]["namespaces"]
+    made = re.findall(r"^kubectl create namespace (\S+)$", page, re.MULTILINE)
+    assert set(made) == {NAMESPACE, *namespaces}
+    assert set(re.findall(r"kubectl delete pv (\S+)", page)) == set(
+        rendered.of_kind("PersistentVolume")
+    )
+    restarted = re.findall(r"rollout \w+ daemonset/(\S+)", page)
+    assert set(restarted) == set(rendered.of_kind("DaemonSet"))
+
+
 def test_the_values_that_the_guide_shows_are_taken() -> None:
-    page = "docs/guide/kubernetes.md"
-    shown = {
-        block.use.file: yaml.safe_load(block.text)
-        for block in read_page(ROOT / page, name=page)
-        if block.use.file
-    }
+    shown = values_of_the_guide()
     assert set(shown) == {"values.yaml", "secure.yaml"}
 
     plain = render(shown["values.yaml"])

@@ -270,6 +270,28 @@ def test_the_root_file_system_and_what_is_mounted_to_be_read_cannot_be_written(
             running.pods["gpu"].run_inside("node", ["python3", "-c", tried, path])
 
 
+def test_a_stop_waits_for_a_drain_that_the_machine_has_begun_and_for_nothing_else(
+    running: Running,
+) -> None:
+    values = {**yaml.safe_load(VALUES), "kubernetes": {"enabled": True, "drainWithin": "45s"}}
+    (node,) = render(values).pods()["penstock-gpu"]["containers"]
+    hook = node["lifecycle"]["preStop"]["exec"]["command"]
+    pod = running.pods["gpu"]
+
+    assert "nobody has begun to drain gpu-1" in pod.run_inside("node", hook)
+    assert running.status()["gpu-1"]["state"] == "alive"
+    # As the node does it for a taint: begun, and not waited for.
+    begin = """
+from penstock.cli.connection import open_operator
+with open_operator(None) as operator:
+    operator.cordon("gpu-1", drain=True)
+"""
+    pod.run_inside("node", ["python3", "-c", begin])
+    assert "gpu-1 is drained and may be stopped" in pod.run_inside("node", hook)
+    assert running.status()["gpu-1"]["state"] == "drained"
+    pod.run_inside("node", ["penstock", "uncordon", "gpu-1"])
+
+
 def test_a_pod_that_is_replaced_is_the_same_node_and_has_its_cache(running: Running) -> None:
     before = running.status()["gpu-1"]
     pod = running.pods["gpu"]

@@ -185,6 +185,22 @@ def test_a_hook_drains_its_own_node(cached: Cached) -> None:
     assert (done["node"], done["state"]) == ("n3", "drained")
 
 
+def test_a_hook_waits_for_a_drain_that_others_have_begun(cached: Cached) -> None:
+    hook = ("drain", "--self", "--address", cached.site.cluster["n3"].address)
+    nothing = cached.answer(*hook, "--if-begun")
+    assert (nothing["node"], nothing["state"]) == ("n3", "alive"), "and it is left so"
+    assert "nobody has begun to drain n3" in cached.penstock(*hook, "--if-begun").stdout
+    cached.move(SLOW)
+    cached.penstock("drain", "n3", "--timeout", "0s", "--reason", "new RAM")
+
+    for words in (("--if-begun",), ()):
+        cut_off = cached.answer(*hook, *words, "--timeout", "0s", exit_code=1)
+        assert (cut_off["state"], cut_off["reason"]) == ("draining", "new RAM")
+    cached.move(FAST)
+    for words in (("--if-begun",), ()):
+        assert cached.answer(*hook, *words)["state"] == "drained"
+
+
 def test_a_cordoned_node_is_off_the_ring_until_it_is_put_back(cached: Cached) -> None:
     epoch = cached.answer("cordon", "n4")["epoch"]
     assert cached.states()["n4"] == "cordoned"

@@ -30,7 +30,7 @@ class Told:
     def __init__(self, machines: Machines) -> None:
         self.machines: list[Machine | None] = []
         self._news = asyncio.Event()
-        self.task = asyncio.create_task(machines.follow(self._take))
+        self.task = asyncio.create_task(machines.follow(self._take, on_watch=lambda: None))
 
     def _take(self, machine: Machine | None) -> None:
         self.machines.append(machine)

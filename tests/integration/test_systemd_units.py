@@ -14,7 +14,7 @@ from penstock_node.config_catalog import CatalogConfig
 from tests.integration.chart import ROOT
 
 UNITS = ROOT / "deploy/systemd"
-SERVICES = ["penstock-node.service", "penstock-catalog.service"]
+SERVICES = ["penstock.service", "penstock-catalog.service"]
 EXPOSURE_MAX = 1.7
 """Of 10. What is left: sockets, the network, and SQLite or tiers in directories of the machine."""
 PROGRAM = "/opt/penstock/bin/penstock"
@@ -56,6 +56,16 @@ def test_a_service_is_exposed_to_little(name: str) -> None:
     said = analyze("security", "--offline=true", "--no-pager", f"--threshold={limit}", UNITS / name)
 
     assert re.search(r"Overall exposure level for .*: [01]\.\d OK", said)
+
+
+def test_services_are_called_as_the_pages_and_the_doctor_call_them() -> None:
+    texts = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/guide/*.md"), *ROOT.glob("client/**/*.py")]
+    told = re.compile(r"(?:systemctl \w+|journalctl -u) (?:--now )?(penstock[\w-]*)")
+
+    named = {name for text in texts for name in told.findall(text.read_text())}
+
+    of_a_page = {"penstock-import"}  # Which has its text.
+    assert {f"{name}.service" for name in named - of_a_page} == set(SERVICES)
 
 
 def unit(name: str) -> configparser.RawConfigParser:

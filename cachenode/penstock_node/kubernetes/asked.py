@@ -4,6 +4,7 @@ from pathlib import Path
 
 from penstock_node.config_sections import KubernetesSection
 from penstock_node.kubernetes.connection import Connection
+from penstock_node.kubernetes.follower import Follower
 from penstock_node.kubernetes.machine import Machines
 from penstock_node.kubernetes.upkeep import Upkeep
 from penstock_node.kubernetes.wishes import DrainRules, TaintRule
@@ -24,4 +25,4 @@ def upkeep_of(section: KubernetesSection, *, state_dir: Path) -> Upkeep:
         ],
     )
     machines = Machines(Connection(kubeconfig=section.kubeconfig), name=section.node_name)
-    return Upkeep(machines, rules, state_dir=state_dir)
+    return Upkeep(Follower(machines), rules, state_dir=state_dir)

@@ -11,7 +11,7 @@ stand in the pod's files now: the kubelet renews both. Calls are rare.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -92,21 +92,31 @@ class Connection:
                 yield client
 
     @contextlib.asynccontextmanager
-    async def watch(self, what: str, *, longest_s: float) -> AsyncIterator[AsyncClient]:
+    async def watch(
+        self, what: str, *, longest_s: float, on_answer: Callable[[], None]
+    ) -> AsyncIterator[AsyncClient]:
         """Give a client for one watch, which ends with the answer: it is not asked for again.
+
+        Args:
+            what: Is to be done, for messages.
+            longest_s: It ends after so long, at the latest.
+            on_answer: Called when the API server begins to answer, and refuses nothing: the
+                first change may come long after.
 
         Raises:
             KubernetesUnavailable: As `call`; or it went on for longer than ``longest_s``.
         """
         with translated(what):
-            async with asyncio.timeout(longest_s), self._opened(is_watch=True) as client:
+            async with asyncio.timeout(longest_s), self._opened(on_answer) as client:
                 yield client
 
     @contextlib.asynccontextmanager
-    async def _opened(self, *, is_watch: bool = False) -> AsyncIterator[AsyncClient]:
+    async def _opened(
+        self, on_watch: Callable[[], None] | None = None
+    ) -> AsyncIterator[AsyncClient]:
         try:
             # In a thread: a file system may hang.
-            config, transport = await asyncio.to_thread(self._reached, is_watch=is_watch)
+            config, transport = await asyncio.to_thread(self._reached, on_watch)
         except InvalidConfiguration as error:  # It was good when the node started.
             raise KubernetesUnavailable(str(error)) from error
         client = AsyncClient(
@@ -115,12 +125,14 @@ class Connection:
         async with transport:
             yield client
 
-    def _reached(self, *, is_watch: bool) -> tuple[SingleConfig, httpx2.AsyncBaseTransport]:
+    def _reached(
+        self, on_watch: Callable[[], None] | None
+    ) -> tuple[SingleConfig, httpx2.AsyncBaseTransport]:
         config = self._config()
         assert config.user is not None, "see _read"
         verify = verify_cluster(config.cluster, config.user, config.abs_file, trust_env=False)
         plain = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False, socket_options=_KEEPALIVE)
-        return config, _OneWatch(plain) if is_watch else plain
+        return config, _OneWatch(plain, on_watch) if on_watch else plain
 
 
 class WatchEnded(httpx2.HTTPError):
@@ -134,8 +146,8 @@ class _OneWatch(httpx2.AsyncBaseTransport):
     watches decides when to go on.
     """
 
-    def __init__(self, below: httpx2.AsyncHTTPTransport) -> None:
-        self._below, self._was_answered = below, False
+    def __init__(self, below: httpx2.AsyncHTTPTransport, on_answer: Callable[[], None]) -> None:
+        self._below, self._on_answer, self._was_answered = below, on_answer, False
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if self._was_answered:
@@ -144,6 +156,8 @@ class _OneWatch(httpx2.AsyncBaseTransport):
         response = await self._below.handle_async_request(request)
         # Else it is the token that is read anew: see lightkube's BearerTokenFileAuth.
         self._was_answered = response.status_code != httpx2.codes.UNAUTHORIZED
+        if response.is_success:
+            self._on_answer()
         return response
 
     async def aclose(self) -> None:

@@ -75,8 +75,14 @@ class Machines:
             found = [machine_of(node) async for node in listed]
             return (found[0] if found else None), listed.resourceVersion
 
-    async def follow(self, take: Callable[[Machine | None], None]) -> NoReturn:
+    async def follow(
+        self, take: Callable[[Machine | None], None], *, on_watch: Callable[[], None]
+    ) -> NoReturn:
         """Have ``take`` told what is said of the machine now, and of each change after.
+
+        Args:
+            take: Told of the machine; None: Kubernetes does not know it.
+            on_watch: Called whenever a watch begins: from then on no change is missed.
 
         Raises:
             KubernetesUnavailable: As `look`. Nothing is told until it is followed again.
@@ -84,21 +90,24 @@ class Machines:
         while True:
             machine, version = await self.look()
             take(machine)
-            version = await self._watch(version, take)
+            version = await self._watch(version, take, on_watch)
             try:
                 while True:
-                    version = await self._watch(version, take)
+                    version = await self._watch(version, take, on_watch)
             except KubernetesUnavailable as error:
                 if error.status != _GONE:
                     raise
                 # What happened since is forgotten there: look at what it has come to.
 
-    async def _watch(self, version: str, take: Callable[[Machine | None], None]) -> str:
+    async def _watch(
+        self, version: str, take: Callable[[Machine | None], None], on_watch: Callable[[], None]
+    ) -> str:
         """Tell of changes after ``version`` until the watch ends; return the last one's."""
         what = f"watch Node {self._name!r}"
         longest_s = self._watch_s + SILENCE_SLACK_S
         next_at = asyncio.get_running_loop().time() + WATCH_LEAST_S
-        async with self._connection.watch(what, longest_s=longest_s) as client:
+        watching = self._connection.watch(what, longest_s=longest_s, on_answer=on_watch)
+        async with watching as client:
             told = client.watch(
                 Node,
                 fields={"metadata.name": self._name},

@@ -1,8 +1,9 @@
 """Maintenance as Kubernetes announces it: the machine's cordons and taints drain this node.
 
-Responsible for: following the machine for as long as the node runs, and taking each step that is
-due; remembering across restarts which reasons have had their drain.
-Not responsible for: which step that is (`wishes`), moving chunks (`penstock_node.handover`).
+Responsible for: taking each step that is due, for as long as the node runs; remembering across
+restarts which reasons have had their drain.
+Not responsible for: which step that is (`wishes`), following the machine (`follower`), moving
+chunks (`penstock_node.handover`).
 
 While the API server does not answer, nothing changes: what was known holds.
 """
@@ -10,23 +11,22 @@ While the API server does not answer, nothing changes: what was known holds.
 import asyncio
 import contextlib
 import json
-import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import stamina
 import structlog
 from prometheus_client.core import Metric
 
-from penstock.errors import Conflict, InvalidRequest, KubernetesUnavailable, PenstockError
+from penstock.errors import Conflict, InvalidRequest, PenstockError
 from penstock.json_text import read_json_object, text_in, texts_in
 from penstock_node.atomic_file import write_atomically
 from penstock_node.coordination import Coordination
 from penstock_node.coordination.records import KUBERNETES, WeightOverride
 from penstock_node.coordination.state import ClusterState
-from penstock_node.kubernetes.machine import Machine, Machines
+from penstock_node.kubernetes.follower import Follower
+from penstock_node.kubernetes.machine import Machine
 from penstock_node.kubernetes.wishes import (
     DrainRules,
     Step,
@@ -34,7 +34,7 @@ from penstock_node.kubernetes.wishes import (
     answered_after,
     next_step,
 )
-from penstock_node.metrics import counter, gauge
+from penstock_node.metrics import gauge
 
 MEMORY_FILE = "kubernetes.json"
 FIRST_LOOK_S = 15.0
@@ -42,11 +42,6 @@ FIRST_LOOK_S = 15.0
 about to stop, chunks would move twice."""
 LOOK_S = 5.0
 """How long later ones do, which remember the zone."""
-PAUSE_S = 0.5
-PAUSE_MAX_S = 30.0
-"""Between attempts to follow the machine."""
-SPREAD_S = 2.0
-"""So that a fleet does not ask in one moment, when the API server is back."""
 AGAIN_S = 5.0
 """Between attempts to take a step that failed: others may have to come first."""
 
@@ -67,32 +62,25 @@ class Upkeep:
 
     def __init__(
         self,
-        machines: Machines,
+        follower: Follower,
         rules: DrainRules,
         *,
         state_dir: Path,
-        pause_max_s: float = PAUSE_MAX_S,
         wall: Callable[[], float] = time.time,
-        rng: random.Random | None = None,
     ) -> None:
         """Know nothing yet.
 
         Args:
-            machines: Asks for this node's machine.
+            follower: Follows this node's machine.
             rules: What means a drain.
             state_dir: The node's, where `MEMORY_FILE` is kept.
-            pause_max_s: See `PAUSE_MAX_S`.
             wall: Seconds since 1970.
-            rng: Spreads the nodes of a fleet.
         """
-        self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._machines, self._rules, self._wall = machines, rules, wall
-        self._file, self._pause_max_s = state_dir / MEMORY_FILE, pause_max_s
+        self._follower, self._rules, self._wall = follower, rules, wall
+        self._file = state_dir / MEMORY_FILE
         self._remembered = _load(self._file)
         self._machine: Machine | None = None
         self._news = asyncio.Event()
-        self._is_followed = False
-        self._failures = {"away": 0, "refused": 0}
         self._said = ""
 
     # Before the node joins -----------------------------------------------------------------
@@ -100,18 +88,7 @@ class Upkeep:
     async def look(self) -> None:
         """Learn once of the machine, if the API server answers soon."""
         is_first = not self._file.exists()
-        try:
-            async for attempt in stamina.retry_context(
-                on=_may_pass,
-                attempts=None,
-                timeout=FIRST_LOOK_S if is_first else LOOK_S,
-                wait_initial=PAUSE_S,
-                wait_max=PAUSE_S,
-            ):
-                with attempt:
-                    self._machine, _ = await self._machines.look()
-        except KubernetesUnavailable as error:
-            self._say(_advice(error))
+        self._machine = await self._follower.look(within_s=FIRST_LOOK_S if is_first else LOOK_S)
         if self._machine is not None:
             await self._remember(replace(self._remembered, zone=self._machine.zone))
 
@@ -144,42 +121,14 @@ class Upkeep:
 
         coordination.subscribe(notice)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(), name="follow the machine")
+            group.create_task(self._follower.run(self._take), name="follow the machine")
             group.create_task(self._keep_up(coordination, node_id), name="do what it wants")
 
-    async def _follow(self) -> None:
-        while True:
-            async for attempt in stamina.retry_context(
-                on=KubernetesUnavailable,
-                attempts=None,
-                timeout=None,
-                wait_initial=PAUSE_S,
-                wait_max=self._pause_max_s,
-                wait_jitter=PAUSE_S,
-            ):
-                with attempt:
-                    await self._follow_once()
-
-    async def _follow_once(self) -> None:
-        """Follow the machine until that fails; one that went well before is followed at once."""
-        try:
-            await self._machines.follow(self._take)
-        except KubernetesUnavailable as error:
-            self._failures["refused" if error.is_refused else "away"] += 1
-            was_followed, self._is_followed = self._is_followed, False
-            self._say(_advice(error))
-            await asyncio.sleep(self._rng.uniform(0.0, SPREAD_S))
-            if not was_followed:
-                raise
-
     def _take(self, machine: Machine | None) -> None:
-        if not self._is_followed:
-            _log.info("the machine's Node is followed")
-        self._is_followed, self._said = True, ""
         if machine is None:  # Wrongly named, or about to be gone with its machine.
             self._say("Kubernetes has no Node of the name in kubernetes.node_name: nothing changes")
         else:
-            self._machine = machine
+            self._machine, self._said = machine, ""
         self._news.set()
 
     def _say(self, text: str) -> None:
@@ -251,35 +200,12 @@ class Upkeep:
 
     def collect(self) -> Iterable[Metric]:
         """Tell Prometheus."""
-        yield gauge(
-            "penstock_kubernetes_followed",
-            "Whether this node is told of each change of its machine's Node object.",
-            [((), self._is_followed)],
-        )
-        yield counter(
-            "penstock_kubernetes_failures",
-            "Failures to follow the Node object: the API server is away, or refuses it.",
-            [((reason,), count) for reason, count in self._failures.items()],
-            "reason",
-        )
+        yield from self._follower.collect()
         yield gauge(
             "penstock_kubernetes_drain_wanted",
             "Whether a cordon or a taint of the machine means that this node be drained.",
             [((), self._wish is not None)],
         )
-
-
-def _advice(error: KubernetesUnavailable) -> str:
-    if not error.is_refused:
-        return f"{error}; until it answers nothing changes"
-    return (
-        f"{error}; this node serves on, but is not drained for its machine: give its service "
-        "account a ClusterRole with get, list and watch of nodes"
-    )
-
-
-def _may_pass(error: Exception) -> bool:
-    return isinstance(error, KubernetesUnavailable) and not error.is_refused
 
 
 def _load(path: Path) -> _Memory:

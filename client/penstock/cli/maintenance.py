@@ -65,7 +65,12 @@ def drain(
     ] = "",
     *,
     is_self: Annotated[
-        bool, typer.Option("--self", help="The node at --address: for the hook of its service.")
+        bool,
+        typer.Option(
+            "--self",
+            help="The node at --address: for the hook of its service. A drain that was begun "
+            "before is watched.",
+        ),
     ] = False,
     timeout_s: Annotated[
         float,
@@ -89,6 +94,12 @@ def drain(
     follow: Annotated[
         bool, typer.Option("--follow", help="Watch a drain that was begun before.")
     ] = False,
+    if_begun: Annotated[
+        bool,
+        typer.Option(
+            "--if-begun", help="The same; where there is none, end at once, with status 0."
+        ),
+    ] = False,
     reason: Reason = "",
     address: Address = None,
     as_json: Json = False,
@@ -101,6 +112,12 @@ def drain(
         raise typer.BadParameter("name a node, or --self")
     with open_operator(address) as operator:
         named = operator.asked_node() if is_self else node
+        if is_self or if_begun:
+            present = operator.drain_status(named)
+            if if_begun and not present.is_begun:
+                _say_none(present, as_json=as_json)
+                return
+            follow = follow or present.is_begun
         if not follow:
             operator.cordon(named, drain=True, reason=reason, within_s=within_s)
         with watched(f"draining {named}") as bar:
@@ -120,6 +137,13 @@ def drain(
             f"put it back with: penstock uncordon {named}"
         )
         raise typer.Exit(1)
+
+
+def _say_none(present: "DrainStatus", *, as_json: bool) -> None:
+    if as_json:
+        say_json(dataclasses.asdict(present))
+    else:
+        say(f"nobody has begun to drain {present.node}: it is {present.state}")
 
 
 def _in_words(done: "DrainStatus") -> str:

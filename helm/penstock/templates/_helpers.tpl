@@ -104,10 +104,11 @@ imagePullSecrets:
 {{- mul (int64 $number) (get $units $unit | int64) -}}
 {{- end -}}
 
-{{/* Seconds of a duration in whole s, m or h. */}}
+{{/* Whole seconds of a duration, as the schema has it; a part of one counts as one. */}}
 {{- define "penstock.seconds" -}}
-{{- $number := regexFind "^[0-9]+" . -}}
-{{- mul (int64 $number) (get (dict "s" 1 "m" 60 "h" 3600) (trimPrefix $number .) | int64) -}}
+{{- $number := regexFind "^[0-9]+(\\.[0-9]+)?" . -}}
+{{- $unit := get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0) (trimPrefix $number .) -}}
+{{- mulf (float64 $number) $unit | ceil | int64 -}}
 {{- end -}}
 
 {{/* A value as TOML has it. Strings of JSON are strings of TOML. */}}

@@ -82,6 +82,26 @@
     {{- end }}
 {{- end -}}
 
+{{/*
+What is run before a node is stopped, as JSON: the command, and how long it takes at the longest;
+empty for nothing. Karpenter evicts pods of DaemonSets too, as soon as all others are gone: a drain
+that the machine's taint has begun is waited for. At a stop without one, as of an upgrade, nothing
+moves. Without a token it could not ask.
+*/}}
+{{- define "penstock.stopHook" -}}
+{{- $values := .root.Values -}}
+{{- $mayAsk := or $values.auth.token.secretName (not (include "penstock.hasAuth" .root)) -}}
+{{- $longest := .pool.drainOnStop -}}
+{{- $how := list "--reason" "the pod is stopped" -}}
+{{- if and (not $longest) $values.kubernetes.enabled (eq .pool.role "member") $mayAsk -}}
+{{- $longest = $values.kubernetes.drainWithin -}}
+{{- $how = list "--if-begun" -}}
+{{- end -}}
+{{- if $longest -}}
+{{ dict "longest" $longest "command" (concat (list "penstock" "drain" "--self" "--timeout" $longest) $how) | toRawJson }}
+{{- end -}}
+{{- end -}}
+
 {{- define "penstock.nodeContainer" -}}
 {{- $values := .root.Values -}}
 {{- $pool := .pool -}}
@@ -150,11 +170,11 @@
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: 6
-  {{- with $pool.drainOnStop }}
+  {{- with include "penstock.stopHook" . }}
   lifecycle:
     preStop:
       exec:
-        command: [penstock, drain, --self, --timeout, {{ . | quote }}, --reason, the pod is stopped]
+        command: {{ (fromJson .).command | toRawJson }}
   {{- end }}
   securityContext:
     {{- include "penstock.containerSecurity" .root | nindent 4 }}
