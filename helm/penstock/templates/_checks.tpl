@@ -17,6 +17,7 @@
 {{- if and .Values.etcd.enabled .Values.externalEtcd.endpoints -}}
 {{- fail "etcd.enabled and externalEtcd.endpoints: keep one; with an etcd of your own set etcd.enabled: false" -}}
 {{- end -}}
+{{- include "penstock.checkEtcdMembers" . -}}
 {{- $names := list -}}
 {{- $isHostNetwork := false -}}
 {{- range $pool := .Values.pools -}}
@@ -59,6 +60,22 @@
 {{- if and .secret (not (hasKey $.Values.secrets .secret)) -}}
 {{- fail (printf "volumes.%s.origins: there is no secrets.%s" $name .secret) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Members are told who they are when they begin, and keep to it: beside data of another number new
+ones form a cluster of their own, or none. Of what is in the cluster only Helm itself knows: to
+`helm template` there is nothing. */}}
+{{- define "penstock.checkEtcdMembers" -}}
+{{- if .Values.etcd.enabled -}}
+{{- $name := printf "%s-etcd" (include "penstock.fullname" .) -}}
+{{- $claim := lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "data-%s-0" $name) -}}
+{{- $members := dig "metadata" "labels" "penstock.io/etcd-members" "" $claim -}}
+{{- if and $members (ne $members (.Values.etcd.replicas | toString)) -}}
+{{- $selector := printf "app.kubernetes.io/instance=%s,app.kubernetes.io/component=etcd" .Release.Name -}}
+{{- $inNamespace := printf "kubectl -n %s" .Release.Namespace -}}
+{{- fail (printf "etcd.replicas: %v, and there are claims of an etcd of %s, whose data are good for that number alone. Keep it, or have etcd begin empty, as nodes write what it held anew: %s delete statefulset %s --ignore-not-found; %s delete pvc --selector %s; then this again, while nodes run. See docs/guide/kubernetes.md, etcd" .Values.etcd.replicas $members $inNamespace $name $inNamespace $selector) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
