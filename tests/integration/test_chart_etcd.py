@@ -2,16 +2,30 @@
 content."""
 
 import contextlib
+import http.client
 import json
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.chart import CHART, NAMESPACE, RELEASE, Manifest, helm, render, values_of
+from penstock_node.testbed.etcd import EtcdServer, etcd_binary
+from tests.integration.chart import (
+    CHART,
+    NAMESPACE,
+    RELEASE,
+    Manifest,
+    helm,
+    render,
+    rendered_examples,
+    values_of,
+)
 
 GPU = values_of(CHART / "examples/gpu.yaml")
 MEMBERS = "penstock.io/etcd-members"
@@ -140,3 +154,35 @@ def test_kubernetes_refuses_another_number_of_members_by_itself() -> None:
         1: {MEMBERS: "1"},
         3: {MEMBERS: "3"},
     }
+
+
+def test_the_probes_bear_with_an_etcd_that_is_full(tmp_path: Path) -> None:
+    """To restart it would mend nothing, and a larger quota could not be rolled out."""
+    (container,) = rendered_examples()["gpu"].pods()["penstock-etcd"]["containers"]
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+    with EtcdServer(tmp_path, flags=["--quota-backend-bytes=65536"]) as etcd:
+        fill_up(etcd)
+
+        assert status_of(etcd, "/health") == HTTPStatus.SERVICE_UNAVAILABLE, "so it is full"
+        assert [status_of(etcd, probe["path"]) for probe in probes] == [HTTPStatus.OK] * 3
+
+
+def fill_up(etcd: EtcdServer) -> None:
+    """Write until it has no space left, which it says of itself from then on."""
+    command = [str(etcd_binary("etcdctl")), f"--endpoints={etcd.endpoint}", "put", "key"]
+    for _ in range(8):
+        done = subprocess.run(
+            command, input="x" * 65536, capture_output=True, text=True, timeout=30, check=False
+        )
+        if "database space exceeded" in done.stderr:
+            return
+        assert done.returncode == 0, done.stderr
+    pytest.fail("it took all that was written")
+
+
+def status_of(etcd: EtcdServer, path: str) -> int:
+    """Return the status of an answer; it tells of its health where it serves clients as well."""
+    host = urlsplit(etcd.endpoint).netloc
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=10)) as asked:
+        asked.request("GET", path)
+        return asked.getresponse().status
