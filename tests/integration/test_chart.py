@@ -28,6 +28,7 @@ from tests.integration.chart import (
     Manifest,
     Rendered,
     helm,
+    released,
     render,
     rendered_examples,
     values_of,
@@ -385,15 +386,18 @@ def test_the_warm_up_is_a_command_of_ours() -> None:
     assert container["env"][0]["value"] == f"penstock.{NAMESPACE}.svc.cluster.local:7400"
 
 
-def test_pods_are_replaced_when_their_configuration_changes_and_not_else() -> None:
+def test_pods_are_replaced_when_their_configuration_changes_and_not_else(tmp_path: Path) -> None:
     values = values_of(CHART / "examples/gpu.yaml")
     before = templates(render(values))
     again = templates(render({**values, "monitoring": {"rules": {"enabled": False}}}))
     changed = templates(render({**values, "config": {"log_level": "debug"}}))
+    next_chart = templates(render(values, chart=released(tmp_path, version="9.9.9")))
+    next_image = templates(render(values, chart=released(tmp_path, appVersion="9.9.9")))
 
-    assert again == before
-    differing = {name for name in before if before[name] != changed[name]}
-    assert differing == {"penstock-gpu"}
+    assert again == next_chart == before
+    assert {name for name in before if before[name] != changed[name]} == {"penstock-gpu"}
+    kept = {name for name in before if before[name] == next_image.get(name)}
+    assert kept == {"penstock-etcd"}, "whose image is of its own; a warm-up is another Job"
 
 
 def templates(rendered: Rendered) -> dict[str, Manifest]:

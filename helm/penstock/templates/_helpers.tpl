@@ -20,6 +20,7 @@ penstock.io/pool: {{ .name }}
 {{- end }}
 {{- end -}}
 
+{{/* Not of pods: those would be replaced with each version of the chart. */}}
 {{- define "penstock.labels" -}}
 {{ include "penstock.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
