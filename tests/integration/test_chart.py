@@ -31,6 +31,7 @@ from tests.integration.chart import (
     released,
     render,
     rendered_examples,
+    try_to_render,
     values_of,
 )
 from tests.integration.monitoring import DASHBOARD, RULES
@@ -398,6 +399,29 @@ def test_pods_are_replaced_when_their_configuration_changes_and_not_else(tmp_pat
     assert {name for name in before if before[name] != changed[name]} == {"penstock-gpu"}
     kept = {name for name in before if before[name] == next_image.get(name)}
     assert kept == {"penstock-etcd"}, "whose image is of its own; a warm-up is another Job"
+
+
+def test_a_warm_up_of_other_pods_is_another_job() -> None:
+    """Of a Job that is there Kubernetes refuses every change of its pods, and so the upgrade."""
+    values = values_of(CHART / "examples/gpu.yaml")
+    warmup = values["warmup"]
+    several = [
+        {**values, "warmup": {**warmup, **more}}
+        for more in (
+            {},
+            {"backoffLimit": 1},
+            {"urls": ["penstock://models/mistral/"]},
+            {"tolerations": [{"operator": "Exists"}]},
+            {"resources": {"limits": {"memory": "1Gi"}}},
+            {"priorityClassName": "low"},
+        )
+    ]
+    made = [one for one in try_to_render(several) if isinstance(one, Rendered)]
+    names = [name for one in made for name in one.of_kind("Job")]
+
+    assert len(names) == len(several)
+    assert names[0] == names[1], "how often it is tried may change"
+    assert len(set(names[1:])) == len(names[1:])
 
 
 def templates(rendered: Rendered) -> dict[str, Manifest]:
