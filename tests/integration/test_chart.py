@@ -291,6 +291,18 @@ def components(peer: Mapping[str, Any]) -> set[str]:
     return set(by_expression["values"])
 
 
+def test_a_node_reaches_what_the_doctor_asks_of_others() -> None:
+    policy = rendered_examples()["gpu"].of_kind("NetworkPolicy")["penstock-nodes"]["spec"]
+
+    reached = {
+        port["port"]
+        for rule in policy["ingress"]
+        if any("node" in components(peer) for peer in rule["from"])
+        for port in rule["ports"]
+    }
+    assert reached == {"grpc", "bulk", "admin"}
+
+
 def test_readers_come_from_named_namespaces_and_those_that_have_the_socket() -> None:
     policy = rendered_examples()["gpu"].of_kind("NetworkPolicy")["penstock-nodes"]["spec"]
 
