@@ -524,10 +524,12 @@ def test_the_values_that_the_guide_shows_are_taken() -> None:
         for block in read_page(ROOT / page, name=page)
         if block.use.file
     }
-    assert set(shown) == {"values.yaml", "secure.yaml"}
+    assert set(shown) == {"values.yaml", "secure.yaml", "monitoring.yaml"}
 
     plain = render(shown["values.yaml"])
     secure = render({**shown["values.yaml"], "insecure": False, **shown["secure.yaml"]})
+    monitored = render({**shown["values.yaml"], **shown["monitoring.yaml"]})
 
     assert "penstock-gpu" in plain.of_kind("DaemonSet")
     assert "WARNING" not in secure.notes
+    assert "penstock-nodes" in monitored.of_kind("ServiceMonitor")

@@ -47,6 +47,14 @@
 {{- if and $isHostNetwork .Values.networkPolicy.enabled (not .Values.networkPolicy.nodeCIDRs) -}}
 {{- fail "a pool with hostNetwork calls from the machine's own address, which no pod selector matches: name the machines' networks in networkPolicy.nodeCIDRs, or set networkPolicy.enabled: false" -}}
 {{- end -}}
+{{- if .Values.monitoring.serviceMonitor.enabled -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.monitoring) -}}
+{{- fail "monitoring.serviceMonitor: Prometheus may not reach what it is to ask, and would find all of it down: say where it runs in networkPolicy.monitoring, for example [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}], or set networkPolicy.enabled: false" -}}
+{{- end -}}
+{{- if not (or .Values.admin.open (and (include "penstock.hasAuth" .) .Values.monitoring.serviceMonitor.token.secretName)) -}}
+{{- fail "monitoring.serviceMonitor: nodes show no metrics to Prometheus, which would find all of them down: set admin.open: true, or auth and in monitoring.serviceMonitor.token a token of role reader" -}}
+{{- end -}}
+{{- end -}}
 {{- $catalog := .Values.catalog -}}
 {{- if and $catalog.enabled (gt (int $catalog.replicas) 1) (not $catalog.database.postgresql.secretName) -}}
 {{- fail "several catalogs need one PostgreSQL: set catalog.database.postgresql, or catalog.replicas: 1" -}}
