@@ -456,6 +456,15 @@ def test_a_stop_may_take_as_long_as_its_hook_and_the_node() -> None:
     assert pods["penstock-fleet"]["terminationGracePeriodSeconds"] == 30
 
 
+def test_an_upgrade_of_a_fleet_with_copies_takes_more_than_one_node_at_a_time() -> None:
+    """With one alone a machine that is dead would stop it."""
+    for name, rendered in rendered_examples().items():
+        copies = values_of(CHART / f"examples/{name}.yaml").get("settings", {}).get("replicas", 1)
+        for pool in rendered.of_kind("DaemonSet").values():
+            at_once = pool["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"]
+            assert copies == 1 or at_once != 1, name
+
+
 def test_a_budget_stands_where_one_of_several_may_be_taken() -> None:
     found = {name: set(r.of_kind("PodDisruptionBudget")) for name, r in rendered_examples().items()}
 
