@@ -391,6 +391,34 @@ def test_the_catalog_starts_with_its_configuration(tmp_path: Path) -> None:
         assert CatalogConfig.load(file).cluster == "prod"
 
 
+def test_pods_are_named_below_the_domain_that_the_dns_has_them_in() -> None:
+    values = values_of(CHART / "examples/secure.yaml")
+    domain = f"{NAMESPACE}.pod.cluster.local"
+    usual = rendered_examples()["secure"]
+    other = render({**values, "tls": {**values["tls"], "nodeDomain": domain}})
+
+    assert domains_of(usual) == {
+        f"cache-nodes.{NAMESPACE}.svc.cluster.local",
+        f"cache-catalog.{NAMESPACE}.svc.cluster.local",
+    }
+    assert domains_of(other) == {domain}
+
+
+def domains_of(rendered: Rendered) -> set[str]:
+    """Return below what processes say that they are, which Prometheus expects the same of."""
+    files = ("node.toml", "catalog.toml")
+    told = [one for file in files for one in rendered.configurations(file).values()]
+    expected = {
+        endpoint["tlsConfig"]["serverName"].removeprefix("any.")
+        for monitor in rendered.of_kind("ServiceMonitor").values()
+        for endpoint in monitor["spec"]["endpoints"]
+        if "tlsConfig" in endpoint
+    }
+    found = {one["advertise_domain"] for one in told}
+    assert found == expected
+    return found
+
+
 def test_the_warm_up_is_a_command_of_ours() -> None:
     (job,) = rendered_examples()["gpu"].of_kind("Job").values()
     (container,) = job["spec"]["template"]["spec"]["containers"]

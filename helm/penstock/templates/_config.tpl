@@ -101,7 +101,7 @@ hosts = {{ include "penstock.toml" . }}
 {{/* Below which this pod's address has a name. Certificates name names: addresses come and go. */}}
 {{- define "penstock.advertiseDomain" -}}
 {{- if .root.Values.tls.secretName }}
-advertise_domain = "{{ include "penstock.fullname" .root }}-{{ .of }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}"
+advertise_domain = {{ include "penstock.podDomain" . | quote }}
 {{- end }}
 {{- end -}}
 

@@ -163,6 +163,12 @@ imagePullSecrets:
 {{- if and .Values.tls.secretName (has "admin" .Values.tls.ports) }}HTTPS{{ else }}HTTP{{ end -}}
 {{- end -}}
 
+{{/* Below which pods' addresses have names. Argument: root, of: nodes or catalog. */}}
+{{- define "penstock.podDomain" -}}
+{{- $service := printf "%s-%s.%s.svc.%s" (include "penstock.fullname" .root) .of .root.Release.Namespace .root.Values.clusterDomain -}}
+{{- .root.Values.tls.nodeDomain | default $service -}}
+{{- end -}}
+
 {{/* The label `job` of what Prometheus scrapes, as the rules have it. */}}
 {{- define "penstock.job" -}}
 {{- if eq .root.Values.cluster "penstock" -}}
