@@ -501,6 +501,25 @@ def test_a_budget_stands_where_one_of_several_may_be_taken() -> None:
     assert found["standalone"] == set()
 
 
+def test_of_several_each_runs_on_a_machine_of_its_own() -> None:
+    """A machine that is lost takes one of them, as the budget has a drain do."""
+    told = {
+        pod: {each["topologyKey"]: each for each in spec["topologySpreadConstraints"]}
+        for rendered in rendered_examples().values()
+        for pod, spec in rendered.pods().items()
+        if "topologySpreadConstraints" in spec
+    }
+
+    assert told.keys() == {"penstock-etcd", "cache-etcd", "cache-catalog"}
+    for pod, constraints in told.items():
+        machines = constraints["kubernetes.io/hostname"]
+        assert machines["whenUnsatisfiable"] == "DoNotSchedule"
+        selected = machines["labelSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        assert selected == pod.partition("-")[2]
+        zones = constraints["topology.kubernetes.io/zone"]
+        assert zones["whenUnsatisfiable"] == "ScheduleAnyway"
+
+
 @needs_promtool
 def test_the_rules_are_shipped_as_they_are_tested(tmp_path: Path) -> None:
     rendered = rendered_examples()

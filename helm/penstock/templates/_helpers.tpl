@@ -90,6 +90,23 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* Each of several on a machine of its own, and in zones as far as may be. Argument: as of labels. */}}
+{{- define "penstock.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: DoNotSchedule
+    labelSelector:
+      matchLabels:
+        {{- include "penstock.selector" . | nindent 8 }}
+  - maxSkew: 1
+    topologyKey: topology.kubernetes.io/zone
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "penstock.selector" . | nindent 8 }}
+{{- end -}}
+
 {{/* Bytes of a size: of ours (64GiB, 4TB) or of a Kubernetes quantity (64Gi, 4G, 1000). */}}
 {{- define "penstock.bytes" -}}
 {{- $text := . | toString -}}
