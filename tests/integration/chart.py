@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -67,10 +68,10 @@ class Rendered:
         return {name: tomllib.loads(m["data"][file]) for name, m in maps if file in m["data"]}
 
 
-def helm(wanted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Have Helm do some things, by one start of it."""
+def helm(wanted: Sequence[Mapping[str, Any]], *, chart: Path = CHART) -> list[dict[str, Any]]:
+    """Have Helm do some things with a chart, by one start of it."""
     done = subprocess.run(
-        [sys.executable, str(_PROGRAM), str(CHART)],
+        [sys.executable, str(_PROGRAM), str(chart)],
         input=json.dumps(wanted),
         capture_output=True,
         text=True,
@@ -81,20 +82,22 @@ def helm(wanted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return answers
 
 
-def try_to_render(several: Sequence[Mapping[str, Any]]) -> list[Rendered | str]:
+def try_to_render(
+    several: Sequence[Mapping[str, Any]], *, chart: Path = CHART
+) -> list[Rendered | str]:
     """Return what each of several values makes, or why Helm does not take them."""
     told = {"verb": "render", "name": RELEASE, "namespace": NAMESPACE}
-    answers = helm([{**told, "values": values} for values in several])
+    answers = helm([{**told, "values": values} for values in several], chart=chart)
     return [one.get("error") or Rendered(one["files"]) for one in answers]
 
 
-def render(values: Mapping[str, Any]) -> Rendered:
+def render(values: Mapping[str, Any], *, chart: Path = CHART) -> Rendered:
     """Return what values make.
 
     Raises:
         Refused: Helm does not take them.
     """
-    (made,) = try_to_render([values])
+    (made,) = try_to_render([values], chart=chart)
     if isinstance(made, str):
         raise Refused(made)
     return made
@@ -110,6 +113,15 @@ def rendered_examples() -> dict[str, Rendered]:
     return {
         path.stem: one for path, one in zip(VALUES, made, strict=True) if isinstance(one, Rendered)
     }
+
+
+def released(directory: Path, **versions: str) -> Path:
+    """Return a copy of the chart as it is at its next release, with some keys of Chart.yaml."""
+    copy = directory / "-".join(versions)
+    shutil.copytree(CHART, copy)
+    file = copy / "Chart.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | versions))
+    return copy
 
 
 def values_of(path: Path) -> dict[str, Any]:

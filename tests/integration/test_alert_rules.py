@@ -15,8 +15,8 @@ import yaml
 from tests.integration.monitoring import RULES, alerts, panel_queries
 
 PROMTOOL = shutil.which("promtool")
-FIRES, QUIET = "penstock", "penstock-quiet"
-CATALOG_FIRES, CATALOG_QUIET = "penstock-catalog", "penstock-catalog-quiet"
+NODES, CATALOGS, ETCD = "penstock", "penstock-catalog", "etcd"
+"""Jobs under which alerts fire, and with `-quiet` those under which they do not."""
 SEVERITIES = {"critical", "warning", "info"}
 
 needs_promtool = pytest.mark.skipif(
@@ -32,7 +32,7 @@ class Case:
     quiet: Mapping[str, str]
     """Those under which it does not, of another job."""
     minutes: int = 60
-    of_catalog: bool = False
+    job: str = NODES
     count: int = 1
     """How many of it fire."""
     with_both: Mapping[str, str] = field(default_factory=dict)
@@ -95,6 +95,7 @@ CASES: dict[str, Case] = {
             'penstock_etcd_connected{instance="b"}': "1x60",
         },
     ),
+    "PenstockEtcdMemberDown": Case({"up": "0x60"}, {"up": "1x52 0x8"}, job=ETCD),
     "PenstockEpochsDiffer": Case(
         {
             'penstock_placement_epoch{instance="a"}': "7x60",
@@ -280,14 +281,14 @@ CASES: dict[str, Case] = {
         {'penstock_inflight_waiting{lane="origin"}': "20x60"},
         {'penstock_inflight_waiting{lane="origin"}': "20x56 0 20x60"},
     ),
-    "PenstockCatalogDown": Case({"up": "0x60"}, {"up": "1x60"}, of_catalog=True),
+    "PenstockCatalogDown": Case({"up": "0x60"}, {"up": "1x60"}, job=CATALOGS),
     "PenstockNoCatalog": Case(
         {"penstock_catalog_registered": "0x60"},
         {
             'penstock_catalog_registered{instance="a"}': "0x60",
             'penstock_catalog_registered{instance="b"}': "1x60",
         },
-        of_catalog=True,
+        job=CATALOGS,
     ),
     "PenstockCatalogUnavailable": Case(
         {'penstock_catalog_lookup_failures_total{error="CatalogUnavailable"}': "0+60x60"},
@@ -296,27 +297,27 @@ CASES: dict[str, Case] = {
     "PenstockImportFailed": Case(
         {'penstock_catalog_imports_total{outcome="failed"}': "0x30 1x60"},
         {'penstock_catalog_imports_total{outcome="stopped"}': "0x30 1x60"},
-        of_catalog=True,
+        job=CATALOGS,
     ),
     "PenstockEventsFail": Case(
         {'penstock_catalog_events_total{outcome="failed"}': "0x50 1x60"},
         {'penstock_catalog_events_total{outcome="ignored"}': "0x50 1x60"},
-        of_catalog=True,
+        job=CATALOGS,
     ),
     "PenstockMirrorBehind": Case(
         {"penstock_mirror_lag_seconds": "0+60x60"},
         {"penstock_mirror_lag_seconds": "120x60"},
-        of_catalog=True,
+        job=CATALOGS,
     ),
     "PenstockMirrorStopped": Case(
         {"penstock_mirror_healthy": "0x60"},
         {"penstock_mirror_healthy": "1x58 0x60"},
-        of_catalog=True,
+        job=CATALOGS,
     ),
     "PenstockMirrorDoesNotBring": Case(
         {'penstock_mirror_bringing_healthy{volume="v"}': "0x60"},
         {'penstock_mirror_bringing_healthy{volume="v"}': "1x60"},
-        of_catalog=True,
+        job=CATALOGS,
     ),
 }
 
@@ -340,7 +341,7 @@ def of_job(series: str, job: str) -> str:
 
 def rule_test(alert: str, case: Case) -> dict[str, Any]:
     """Return the test of an alert as promtool takes it."""
-    fires, quiet = (CATALOG_FIRES, CATALOG_QUIET) if case.of_catalog else (FIRES, QUIET)
+    fires, quiet = case.job, f"{case.job}-quiet"
     series = [
         {"series": of_job(name, job), "values": values}
         for job, some in ((fires, case.fires), (quiet, case.quiet))
@@ -416,7 +417,7 @@ def written(file: Path, cases: Mapping[str, Case], *, every: str) -> Path:
 @needs_promtool
 def test_what_an_alert_says_has_its_numbers(tmp_path: Path) -> None:
     said = {
-        "exp_labels": {"severity": "warning", "job": FIRES, "instance": "n"},
+        "exp_labels": {"severity": "warning", "job": NODES, "instance": "n"},
         "exp_annotations": {
             "summary": "n has used 90% of its descriptors",
             "description": "n has 90% of the descriptors open that it may have. Without any "

@@ -28,8 +28,10 @@ from tests.integration.chart import (
     Manifest,
     Rendered,
     helm,
+    released,
     render,
     rendered_examples,
+    try_to_render,
     values_of,
 )
 from tests.integration.monitoring import DASHBOARD, RULES
@@ -289,6 +291,18 @@ def components(peer: Mapping[str, Any]) -> set[str]:
     return set(by_expression["values"])
 
 
+def test_a_node_reaches_what_the_doctor_asks_of_others() -> None:
+    policy = rendered_examples()["gpu"].of_kind("NetworkPolicy")["penstock-nodes"]["spec"]
+
+    reached = {
+        port["port"]
+        for rule in policy["ingress"]
+        if any("node" in components(peer) for peer in rule["from"])
+        for port in rule["ports"]
+    }
+    assert reached == {"grpc", "bulk", "admin"}
+
+
 def test_readers_come_from_named_namespaces_and_those_that_have_the_socket() -> None:
     policy = rendered_examples()["gpu"].of_kind("NetworkPolicy")["penstock-nodes"]["spec"]
 
@@ -423,6 +437,34 @@ def test_the_catalog_starts_with_its_configuration(tmp_path: Path) -> None:
         assert CatalogConfig.load(file).cluster == "prod"
 
 
+def test_pods_are_named_below_the_domain_that_the_dns_has_them_in() -> None:
+    values = values_of(CHART / "examples/secure.yaml")
+    domain = f"{NAMESPACE}.pod.cluster.local"
+    usual = rendered_examples()["secure"]
+    other = render({**values, "tls": {**values["tls"], "nodeDomain": domain}})
+
+    assert domains_of(usual) == {
+        f"cache-nodes.{NAMESPACE}.svc.cluster.local",
+        f"cache-catalog.{NAMESPACE}.svc.cluster.local",
+    }
+    assert domains_of(other) == {domain}
+
+
+def domains_of(rendered: Rendered) -> set[str]:
+    """Return below what processes say that they are, which Prometheus expects the same of."""
+    files = ("node.toml", "catalog.toml")
+    told = [one for file in files for one in rendered.configurations(file).values()]
+    expected = {
+        endpoint["tlsConfig"]["serverName"].removeprefix("any.")
+        for monitor in rendered.of_kind("ServiceMonitor").values()
+        for endpoint in monitor["spec"]["endpoints"]
+        if "tlsConfig" in endpoint
+    }
+    found = {one["advertise_domain"] for one in told}
+    assert found == expected
+    return found
+
+
 def test_the_warm_up_is_a_command_of_ours() -> None:
     (job,) = rendered_examples()["gpu"].of_kind("Job").values()
     (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -431,15 +473,41 @@ def test_the_warm_up_is_a_command_of_ours() -> None:
     assert container["env"][0]["value"] == f"penstock.{NAMESPACE}.svc.cluster.local:7400"
 
 
-def test_pods_are_replaced_when_their_configuration_changes_and_not_else() -> None:
+def test_pods_are_replaced_when_their_configuration_changes_and_not_else(tmp_path: Path) -> None:
     values = values_of(CHART / "examples/gpu.yaml")
     before = templates(render(values))
     again = templates(render({**values, "monitoring": {"rules": {"enabled": False}}}))
     changed = templates(render({**values, "config": {"log_level": "debug"}}))
+    next_chart = templates(render(values, chart=released(tmp_path, version="9.9.9")))
+    next_image = templates(render(values, chart=released(tmp_path, appVersion="9.9.9")))
 
-    assert again == before
-    differing = {name for name in before if before[name] != changed[name]}
-    assert differing == {"penstock-gpu"}
+    assert again == next_chart == before
+    assert {name for name in before if before[name] != changed[name]} == {"penstock-gpu"}
+    kept = {name for name in before if before[name] == next_image.get(name)}
+    assert kept == {"penstock-etcd"}, "whose image is of its own; a warm-up is another Job"
+
+
+def test_a_warm_up_of_other_pods_is_another_job() -> None:
+    """Of a Job that is there Kubernetes refuses every change of its pods, and so the upgrade."""
+    values = values_of(CHART / "examples/gpu.yaml")
+    warmup = values["warmup"]
+    several = [
+        {**values, "warmup": {**warmup, **more}}
+        for more in (
+            {},
+            {"backoffLimit": 1},
+            {"urls": ["penstock://models/mistral/"]},
+            {"tolerations": [{"operator": "Exists"}]},
+            {"resources": {"limits": {"memory": "1Gi"}}},
+            {"priorityClassName": "low"},
+        )
+    ]
+    made = [one for one in try_to_render(several) if isinstance(one, Rendered)]
+    names = [name for one in made for name in one.of_kind("Job")]
+
+    assert len(names) == len(several)
+    assert names[0] == names[1], "how often it is tried may change"
+    assert len(set(names[1:])) == len(names[1:])
 
 
 def templates(rendered: Rendered) -> dict[str, Manifest]:
@@ -502,12 +570,40 @@ def test_cluster_autoscaler_leaves_nodes_to_the_end_unless_it_is_told_otherwise(
     assert [each["annotations"][name] for each in told] == ["false", "true"]
 
 
+def test_an_upgrade_of_a_fleet_with_copies_takes_more_than_one_node_at_a_time() -> None:
+    """With one alone a machine that is dead would stop it."""
+    for name, rendered in rendered_examples().items():
+        copies = values_of(CHART / f"examples/{name}.yaml").get("settings", {}).get("replicas", 1)
+        for pool in rendered.of_kind("DaemonSet").values():
+            at_once = pool["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"]
+            assert copies == 1 or at_once != 1, name
+
+
 def test_a_budget_stands_where_one_of_several_may_be_taken() -> None:
     found = {name: set(r.of_kind("PodDisruptionBudget")) for name, r in rendered_examples().items()}
 
     assert found["gpu"] == {"penstock-etcd"}
     assert found["secure"] == {"cache-etcd", "cache-catalog"}
     assert found["standalone"] == set()
+
+
+def test_of_several_each_runs_on_a_machine_of_its_own() -> None:
+    """A machine that is lost takes one of them, as the budget has a drain do."""
+    told = {
+        pod: {each["topologyKey"]: each for each in spec["topologySpreadConstraints"]}
+        for rendered in rendered_examples().values()
+        for pod, spec in rendered.pods().items()
+        if "topologySpreadConstraints" in spec
+    }
+
+    assert told.keys() == {"penstock-etcd", "cache-etcd", "cache-catalog"}
+    for pod, constraints in told.items():
+        machines = constraints["kubernetes.io/hostname"]
+        assert machines["whenUnsatisfiable"] == "DoNotSchedule"
+        selected = machines["labelSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        assert selected == pod.partition("-")[2]
+        zones = constraints["topology.kubernetes.io/zone"]
+        assert zones["whenUnsatisfiable"] == "ScheduleAnyway"
 
 
 @needs_promtool
@@ -592,10 +688,12 @@ def test_the_claims_of_readers_are_called_as_the_guide_says() -> None:
 
 def test_the_values_that_the_guide_shows_are_taken() -> None:
     shown = values_of_the_guide()
-    assert set(shown) == {"values.yaml", "secure.yaml"}
+    assert set(shown) == {"values.yaml", "secure.yaml", "monitoring.yaml"}
 
     plain = render(shown["values.yaml"])
     secure = render({**shown["values.yaml"], "insecure": False, **shown["secure.yaml"]})
+    monitored = render({**shown["values.yaml"], **shown["monitoring.yaml"]})
 
     assert "penstock-gpu" in plain.of_kind("DaemonSet")
     assert "WARNING" not in secure.notes
+    assert "penstock-nodes" in monitored.of_kind("ServiceMonitor")

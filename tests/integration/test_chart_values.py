@@ -29,6 +29,11 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 S3_KEY = {"name": "k", "accessKeyId": "KEY", "secretName": "s", "key": "k"}
+PROMETHEUS = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+SCRAPED = {
+    "networkPolicy": {"monitoring": PROMETHEUS},
+    "monitoring": {"serviceMonitor": {"enabled": True}},
+}
 # What is wrong with it, the values, and a word of the refusal.
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a key that is unknown", {"pool": []}, "pool"),
@@ -194,6 +199,25 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a namespace twice", {"hostPlane": {"namespaces": ["a", "a"]}}, "namespaces"),
     ("a way to know callers that is none", {"hostPlane": {"auth": "uid"}}, "auth"),
     ("something to warm that is no url", {"warmup": {"urls": ["models/llama"]}}, "urls"),
+    (
+        "a Prometheus that reaches nothing",
+        {"admin": {"open": True}, "monitoring": {"serviceMonitor": {"enabled": True}}},
+        "networkPolicy.monitoring",
+    ),
+    ("a Prometheus that is shown nothing", {**SCRAPED}, "admin.open"),
+    (
+        "a Prometheus without a token",
+        {**SCRAPED, "auth": {"kubernetes": {"enabled": True}}},
+        "serviceMonitor.token",
+    ),
+    (
+        "a token of Prometheus that nobody looks at",
+        {
+            **SCRAPED,
+            "monitoring": {"serviceMonitor": {"enabled": True, "token": {"secretName": "t"}}},
+        },
+        "admin.open",
+    ),
     ("an interval in words", {"monitoring": {"serviceMonitor": {"interval": "often"}}}, "interval"),
     ("memory in words", {"resources": {"limits": {"memory": "much"}}}, "memory"),
     ("a setting with a list", {"settings": {"replicas": [2]}}, "settings"),

@@ -1,4 +1,4 @@
-"""Other nodes as this one reaches them: their ports, their belief in its tickets, and the links.
+"""Other nodes as this one reaches them: gRPC and bulk, their belief in its tickets, and the links.
 
 Responsible for: a few seconds of looking, one node after another; bytes that are received, counted
 and thrown away. What goes the other way the other node measures.
@@ -6,12 +6,10 @@ Not responsible for: which nodes are looked at (the asker says), chunks.
 """
 
 import asyncio
-import http.client
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import closing
-from functools import partial
 from http import HTTPStatus
 
 from penstock.bulk_calls import error_of
@@ -20,7 +18,7 @@ from penstock.bulk_http import TICKET_SCHEME, TRANSFER_BYTES_MAX, TRANSFER_PATH
 from penstock.certificates import Certificates
 from penstock.deadline import Deadline
 from penstock.diagnosis_rpc import CLOCK
-from penstock.errors import NodeUnavailable, NotPermitted, PenstockError, TicketExpired
+from penstock.errors import NotPermitted, PenstockError, TicketExpired
 from penstock.membership.view import Member
 from penstock.objects import ObjectId
 from penstock.rpc import Channels
@@ -84,7 +82,6 @@ class PeerLooks:
         told = diagnosis_pb2.ExaminedPeer(id=peer.id)
         asks: dict[str, tuple[str, Callable[[str], object]]] = {
             "grpc_failure": (peer.grpc_address, self._call),
-            "admin_failure": (peer.admin_address, partial(self._ask_health, peer)),
             "bulk_failure": (peer.bulk_address, lambda _: self._receive(peer, size, told)),
         }
         failures = {port: _failure(*ask) for port, ask in asks.items()}
@@ -99,19 +96,6 @@ class PeerLooks:
 
     def _call(self, address: str) -> None:
         self._channels.call(address, CLOCK, diagnosis_pb2.ClockRequest(), timeout_s=ANSWER_S)
-
-    def _ask_health(self, peer: diagnosis_pb2.Peer, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        asked: http.client.HTTPConnection
-        if "admin" in peer.tls_ports and self._credentials is not None:
-            context = self._credentials.client_context()
-            asked = http.client.HTTPSConnection(
-                host.strip("[]"), int(port), timeout=ANSWER_S, context=context
-            )
-        else:
-            asked = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=ANSWER_S)
-        with closing(asked):
-            _expect_health(asked, address)
 
     def _receive(
         self, peer: diagnosis_pb2.Peer, size: int, told: diagnosis_pb2.ExaminedPeer
@@ -173,16 +157,6 @@ def _refusal(head: Head, connection: BulkConnection, deadline: Deadline) -> Pens
     if head.status == HTTPStatus.NOT_FOUND:
         return PenstockError("it runs a version that cannot be measured")
     return error_of(head, body, connection)
-
-
-def _expect_health(asked: http.client.HTTPConnection, address: str) -> None:
-    try:
-        asked.request("GET", "/healthz")
-        status = asked.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        raise NodeUnavailable(f"{address} does not answer: {error}") from error
-    if status != HTTPStatus.OK:
-        raise NodeUnavailable(f"{address} answers {status}")
 
 
 def _failure(address: str, ask: Callable[[str], object]) -> str:

@@ -146,7 +146,6 @@ class PeerLook:
     id: str
     grpc_failure: str = ""
     bulk_failure: str = ""
-    admin_failure: str = ""
     ticket_failure: str = ""
     connect_s: float = 0.0
     received_bytes: int = 0

@@ -139,7 +139,6 @@ def _peer(told: diagnosis_pb2.ExaminedPeer) -> PeerLook:
         id=told.id,
         grpc_failure=told.grpc_failure,
         bulk_failure=told.bulk_failure,
-        admin_failure=told.admin_failure,
         ticket_failure=told.ticket_failure,
         connect_s=told.connect_s,
         received_bytes=told.received_bytes,

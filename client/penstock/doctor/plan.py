@@ -86,7 +86,6 @@ def _peer(node: KnownNode) -> diagnosis_pb2.Peer:
         id=node.id,
         grpc_address=node.grpc_address,
         bulk_address=node.bulk_address,
-        admin_address=node.admin_address,
         tls_ports=node.tls_ports,
     )
 

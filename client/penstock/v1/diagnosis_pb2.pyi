@@ -278,6 +278,7 @@ class Peer(google.protobuf.message.Message):
     grpc_address: builtins.str
     bulk_address: builtins.str
     admin_address: builtins.str
+    """Not looked at: nodes have nothing to ask each other there."""
     @property
     def tls_ports(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """As in a `Member`."""
@@ -549,6 +550,7 @@ class ExaminedPeer(google.protobuf.message.Message):
     """Why each port does not answer; empty: it does."""
     bulk_failure: builtins.str
     admin_failure: builtins.str
+    """Always empty, as for `Peer`."""
     connect_s: builtins.float
     """Of the bulk port."""
     received_bytes: builtins.int

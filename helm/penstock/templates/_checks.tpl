@@ -17,6 +17,7 @@
 {{- if and .Values.etcd.enabled .Values.externalEtcd.endpoints -}}
 {{- fail "etcd.enabled and externalEtcd.endpoints: keep one; with an etcd of your own set etcd.enabled: false" -}}
 {{- end -}}
+{{- include "penstock.checkEtcdMembers" . -}}
 {{- $names := list -}}
 {{- $isHostNetwork := false -}}
 {{- range $pool := .Values.pools -}}
@@ -46,6 +47,14 @@
 {{- if and $isHostNetwork .Values.networkPolicy.enabled (not .Values.networkPolicy.nodeCIDRs) -}}
 {{- fail "a pool with hostNetwork calls from the machine's own address, which no pod selector matches: name the machines' networks in networkPolicy.nodeCIDRs, or set networkPolicy.enabled: false" -}}
 {{- end -}}
+{{- if .Values.monitoring.serviceMonitor.enabled -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.monitoring) -}}
+{{- fail "monitoring.serviceMonitor: Prometheus may not reach what it is to ask, and would find all of it down: say where it runs in networkPolicy.monitoring, for example [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}], or set networkPolicy.enabled: false" -}}
+{{- end -}}
+{{- if not (or .Values.admin.open (and (include "penstock.hasAuth" .) .Values.monitoring.serviceMonitor.token.secretName)) -}}
+{{- fail "monitoring.serviceMonitor: nodes show no metrics to Prometheus, which would find all of them down: set admin.open: true, or auth and in monitoring.serviceMonitor.token a token of role reader" -}}
+{{- end -}}
+{{- end -}}
 {{- $catalog := .Values.catalog -}}
 {{- if and $catalog.enabled (gt (int $catalog.replicas) 1) (not $catalog.database.postgresql.secretName) -}}
 {{- fail "several catalogs need one PostgreSQL: set catalog.database.postgresql, or catalog.replicas: 1" -}}
@@ -59,6 +68,22 @@
 {{- if and .secret (not (hasKey $.Values.secrets .secret)) -}}
 {{- fail (printf "volumes.%s.origins: there is no secrets.%s" $name .secret) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Members are told who they are when they begin, and keep to it: beside data of another number new
+ones form a cluster of their own, or none. Of what is in the cluster only Helm itself knows: to
+`helm template` there is nothing. */}}
+{{- define "penstock.checkEtcdMembers" -}}
+{{- if .Values.etcd.enabled -}}
+{{- $name := printf "%s-etcd" (include "penstock.fullname" .) -}}
+{{- $claim := lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "data-%s-0" $name) -}}
+{{- $members := dig "metadata" "labels" "penstock.io/etcd-members" "" $claim -}}
+{{- if and $members (ne $members (.Values.etcd.replicas | toString)) -}}
+{{- $selector := printf "app.kubernetes.io/instance=%s,app.kubernetes.io/component=etcd" .Release.Name -}}
+{{- $inNamespace := printf "kubectl -n %s" .Release.Namespace -}}
+{{- fail (printf "etcd.replicas: %v, and there are claims of an etcd of %s, whose data are good for that number alone. Keep it, or have etcd begin empty, as nodes write what it held anew: %s delete statefulset %s --ignore-not-found; %s delete pvc --selector %s; then this again, while nodes run. See docs/guide/kubernetes.md, etcd" .Values.etcd.replicas $members $inNamespace $name $inNamespace $selector) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

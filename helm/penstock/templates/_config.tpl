@@ -114,7 +114,7 @@ knows alone. */}}
 {{/* Below which this pod's address has a name. Certificates name names: addresses come and go. */}}
 {{- define "penstock.advertiseDomain" -}}
 {{- if .root.Values.tls.secretName }}
-advertise_domain = "{{ include "penstock.fullname" .root }}-{{ .of }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}"
+advertise_domain = {{ include "penstock.podDomain" . | quote }}
 {{- end }}
 {{- end -}}
 

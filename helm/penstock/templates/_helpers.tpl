@@ -20,6 +20,7 @@ penstock.io/pool: {{ .name }}
 {{- end }}
 {{- end -}}
 
+{{/* Not of pods: those would be replaced with each version of the chart. */}}
 {{- define "penstock.labels" -}}
 {{ include "penstock.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -87,6 +88,23 @@ priorityClassName: {{ . }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* Each of several on a machine of its own, and in zones as far as may be. Argument: as of labels. */}}
+{{- define "penstock.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: DoNotSchedule
+    labelSelector:
+      matchLabels:
+        {{- include "penstock.selector" . | nindent 8 }}
+  - maxSkew: 1
+    topologyKey: topology.kubernetes.io/zone
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "penstock.selector" . | nindent 8 }}
 {{- end -}}
 
 {{/* Bytes of a size: of ours (64GiB, 4TB) or of a Kubernetes quantity (64Gi, 4G, 1000). */}}
@@ -161,6 +179,12 @@ imagePullSecrets:
 
 {{- define "penstock.adminScheme" -}}
 {{- if and .Values.tls.secretName (has "admin" .Values.tls.ports) }}HTTPS{{ else }}HTTP{{ end -}}
+{{- end -}}
+
+{{/* Below which pods' addresses have names. Argument: root, of: nodes or catalog. */}}
+{{- define "penstock.podDomain" -}}
+{{- $service := printf "%s-%s.%s.svc.%s" (include "penstock.fullname" .root) .of .root.Release.Namespace .root.Values.clusterDomain -}}
+{{- .root.Values.tls.nodeDomain | default $service -}}
 {{- end -}}
 
 {{/* The label `job` of what Prometheus scrapes, as the rules have it. */}}
