@@ -14,6 +14,8 @@ from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import MIB, Site, StoredObject
 
+pytestmark = pytest.mark.timeout(180)  # So that a wait ends first, and says what for.
+
 DEADLINE_S = 60.0
 OBJECT_BYTES = 1 * MIB
 NODES = [NodeSpec(f"n{i}", (TierSpec("owned", 64 * MIB),)) for i in (1, 2, 3, 4)]
