@@ -236,9 +236,12 @@ def test_a_node_that_starts_while_etcd_is_away_sends_readers_to_others_until_it_
     starting.kill()
     starting.launch()
 
+    reads = 0
     while read_node_file(starting.state_dir) is None:
         with penstock.connect(addresses) as cache:
             assert cache.read(rig.stored.url) == rig.stored.data
+        reads += 1
+    assert reads > 0, "it served before anybody read"
     with rig.site.cluster.connect(starting) as cache:
         assert cache.read(rig.stored.url) == rig.stored.data
 
