@@ -16,7 +16,7 @@ from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.readers import Readers, Report
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import LEASE_TTL_S, Site
+from penstock_node.testbed.site import SHORT_LEASE_TTL_S, Site
 
 DEADLINE_S = 30.0
 CLIENTS = 2
@@ -61,10 +61,11 @@ def outage(site: Site, readers: Readers, *, seconds: int) -> float:
 
 def run(directory: Path, *, outage_s: int) -> Outcome:
     """Have processes read through an outage."""
+    settings = {"lease_ttl_s": SHORT_LEASE_TTL_S}
     with (
         EtcdServer(directory / "etcd") as etcd,
         S3Server(directory / "s3") as s3,
-        Site(directory / "etcd-outage", s3, etcd) as site,
+        Site(directory / "etcd-outage", s3, etcd, settings=settings) as site,
     ):
         stored, before = site.put("read.bin"), site.epoch
         with Readers(directory / "r", site.address, stored.url, processes=CLIENTS) as readers:
@@ -82,7 +83,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
         outcome = run(Path(directory), outage_s=outage_s)
     reports = outcome.reports
     errors = sum(len(report.errors) for report in reports)
-    inputs = {"nodes": 3, "readers": CLIENTS, "outage_s": outage_s, "lease_s": LEASE_TTL_S}
+    inputs = {"nodes": 3, "readers": CLIENTS, "outage_s": outage_s, "lease_s": SHORT_LEASE_TTL_S}
     return inputs, [
         Measure("reads", sum(report.reads for report in reports)),
         Measure("reads that failed", errors, bound="="),

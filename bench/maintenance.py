@@ -29,7 +29,7 @@ from penstock_node.testbed.cluster import NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import LEASE_TTL_S, MIB, Site, StoredObject
+from penstock_node.testbed.site import MIB, SHORT_LEASE_TTL_S, Site, StoredObject
 from penstock_node.testbed.usage import cpu_seconds
 
 DEADLINE_S = 120.0
@@ -307,7 +307,7 @@ def measure(is_quick: bool) -> tuple[Inputs, list[Measure]]:
         with start(Path(name) / "changes", lease_ttl_s=LONG_LEASE_S) as changes:
             for change in (Bench.drains, Bench.a_raised_weight, Bench.a_join):
                 changes.run(change)
-        with start(Path(name) / "losses", lease_ttl_s=LEASE_TTL_S) as losses:
+        with start(Path(name) / "losses", lease_ttl_s=SHORT_LEASE_TTL_S) as losses:
             losses.keep_two_copies()
             for loss in (Bench.a_stopped_process, Bench.a_killed_node):
                 losses.run(loss)

@@ -16,7 +16,7 @@ from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.readers import Readers
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import MIB, Site
+from penstock_node.testbed.site import MIB, SHORT_LEASE_TTL_S, Site
 
 DEADLINE_S = 30.0
 CLIENTS = 2
@@ -41,10 +41,11 @@ def reach(site: Site, readers: Readers, connected: operator.Operator, weight: in
 
 def run(directory: Path, *, changes: int) -> list[list[float]]:
     """Return the two times of each change."""
+    settings = {"lease_ttl_s": SHORT_LEASE_TTL_S}
     with (
         EtcdServer(directory / "etcd") as etcd,
         S3Server(directory / "s3") as s3,
-        Site(directory / "weight-reach", s3, etcd) as site,
+        Site(directory / "weight-reach", s3, etcd, settings=settings) as site,
     ):
         stored = site.put("read.bin", size=OBJECT_BYTES)
         with (

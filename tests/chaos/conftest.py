@@ -6,7 +6,7 @@ import pytest
 
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import Site
+from penstock_node.testbed.site import LEASE_TTL_S, Site
 
 DEADLINE_S = 30.0
 
@@ -26,11 +26,21 @@ def own_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
 
 
 @pytest.fixture(scope="module")
+def lease_ttl_s() -> float:
+    """How long the members of `module_site` are such without a word to etcd."""
+    return LEASE_TTL_S
+
+
+@pytest.fixture(scope="module")
 def module_site(
-    tmp_path_factory: pytest.TempPathFactory, s3: S3Server, own_etcd: EtcdServer
+    tmp_path_factory: pytest.TempPathFactory,
+    s3: S3Server,
+    own_etcd: EtcdServer,
+    lease_ttl_s: float,
 ) -> Iterator[Site]:
     """Three nodes for all tests of a module; use `site`."""
-    with Site(tmp_path_factory.mktemp("site"), s3, own_etcd) as made:
+    settings = {"lease_ttl_s": lease_ttl_s}
+    with Site(tmp_path_factory.mktemp("site"), s3, own_etcd, settings=settings) as made:
         yield made
 
 

@@ -261,13 +261,16 @@ def test_a_bit_flipped_on_the_wire_is_never_returned_and_asked_for_again(
 def test_a_wire_that_flips_bits_for_ever_is_given_up_for_the_next_owner(
     cluster: LocalCluster,
 ) -> None:
+    flips = Flips(1_000_000)
     with (
-        closing(Relay(cluster["n1"].file.bulk_address, Flips(1_000_000))) as relay,
+        closing(Relay(cluster["n1"].file.bulk_address, flips)) as relay,
         cluster.connect(plane="bulk") as cache,
     ):
         redirect(cache, "n1", relay.address)
 
         assert cache.read(URL) == DATA
+
+    assert flips.left < 1_000_000, "it was asked"
 
 
 class Cut:

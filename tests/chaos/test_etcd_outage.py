@@ -13,12 +13,18 @@ from penstock.v1 import operator_pb2
 from penstock_node.testbed.etcd import EtcdServer, etcd_binary
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.readers import Readers, Report
-from penstock_node.testbed.site import LEASE_TTL_S, Site, StoredObject
+from penstock_node.testbed.site import SHORT_LEASE_TTL_S, Site, StoredObject
 
 DEADLINE_S = 30.0
-OUTAGE_S = 4 * LEASE_TTL_S
+OUTAGE_S = 4 * SHORT_LEASE_TTL_S
 """Long enough that every lease would have ended."""
 PROCESSES = 2
+
+
+@pytest.fixture(scope="module")
+def lease_ttl_s() -> float:
+    """Leases that end while etcd is away."""
+    return SHORT_LEASE_TTL_S
 
 
 @pytest.fixture

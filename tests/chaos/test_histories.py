@@ -21,7 +21,7 @@ from penstock_node.testbed.history_run import HistoryRun
 from penstock_node.testbed.linked_site import LinkedSite
 from penstock_node.testbed.odd_disk import OddDisk
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import LEASE_TTL_S, MIB
+from penstock_node.testbed.site import MIB, SHORT_LEASE_TTL_S
 
 HISTORIES = ((1, 2), (2, 1), (3, 2))
 """Those of the suite: seeds, and copies."""
@@ -40,7 +40,7 @@ ODD = NODES[-1]
 CAPACITY_BYTES = 32 * MIB
 SETTINGS = {
     "chunk_size": CHUNK_BYTES,
-    "lease_ttl_s": LEASE_TTL_S,
+    "lease_ttl_s": SHORT_LEASE_TTL_S,
     "repair_after_s": 2.0,
     "handoff_bytes_per_s": 1_000_000_000,
     "open_ttl_s": 2.0,

@@ -120,6 +120,7 @@ def by_s3(site: Site, path: str) -> tuple[int, str, str]:
     return caught.value.code, document.findtext("Code", ""), document.findtext("Message", "")
 
 
+@pytest.mark.timeout(180)  # So that a wait ends first, and says what for.
 @pytest.mark.parametrize("how", ["killed", "paused"])
 def test_while_the_origin_is_away_the_cache_serves_and_the_rest_fails_at_once(
     site: Site, origin: S3Server, how: str

@@ -20,7 +20,7 @@ from penstock_node.testbed.linked_site import ETCD, ORIGIN, LinkedSite
 from penstock_node.testbed.links import OUTSIDE, Links, Mood
 from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import LEASE_TTL_S, MIB, StoredObject
+from penstock_node.testbed.site import MIB, SHORT_LEASE_TTL_S, StoredObject
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -140,7 +140,7 @@ def in_use(found: Rig, name: str) -> Iterator[Rig]:
 @pytest.fixture(params=[1, 2])
 def rig(request: pytest.FixtureRequest, rigs: Rigs) -> Iterator[Rig]:
     """Leases end soon."""
-    yield from in_use(rigs.rig(request.param, LEASE_TTL_S), request.node.name)
+    yield from in_use(rigs.rig(request.param, SHORT_LEASE_TTL_S), request.node.name)
 
 
 @pytest.fixture(params=[1, 2])
@@ -236,9 +236,12 @@ def test_a_node_that_starts_while_etcd_is_away_sends_readers_to_others_until_it_
     starting.kill()
     starting.launch()
 
+    reads = 0
     while read_node_file(starting.state_dir) is None:
         with penstock.connect(addresses) as cache:
             assert cache.read(rig.stored.url) == rig.stored.data
+        reads += 1
+    assert reads > 0, "it served before anybody read"
     with rig.site.cluster.connect(starting) as cache:
         assert cache.read(rig.stored.url) == rig.stored.data
 

@@ -28,7 +28,7 @@ from penstock_node.testbed.links import LINK_HOST
 from penstock_node.testbed.odd_disk import OddDisk, small_disk
 from penstock_node.testbed.processes import free_port, wait_until
 from penstock_node.testbed.s3 import S3Server
-from penstock_node.testbed.site import MIB
+from penstock_node.testbed.site import MIB, SHORT_LEASE_TTL_S
 
 NODES = ("n1", "n2", "n3", "n4")
 OTHER_ORIGIN = "other-origin"
@@ -99,7 +99,7 @@ class FaultySite:
             etcd,
             nodes=[self._spec(name) for name in NODES],
             # So that readers' requests make a chunk hot, however slow this machine is.
-            settings={"chunk_size": HOT_BYTES},
+            settings={"chunk_size": HOT_BYTES, "lease_ttl_s": SHORT_LEASE_TTL_S},
         )
         self._stack = contextlib.ExitStack()
 

@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -57,18 +58,30 @@ class OtlpReceiver:
             self._changed.notify_all()
 
     def wait_for(
-        self, trace_id: str, names: set[str], *, deadline_s: float
+        self,
+        trace_id: str,
+        names: set[str],
+        *,
+        deadline_s: float,
+        is_whole: Callable[[list[Span]], bool] = lambda _: True,
     ) -> list[tuple[str, Span]]:
-        """Return service and span of a trace once spans of all ``names`` have come."""
+        """Return service and span of a trace once spans of all ``names`` have come.
+
+        And what ``is_whole`` wants: a process sends its spans when it likes.
+        """
 
         def found() -> list[tuple[str, Span]]:
             return [each for each in self._spans if each[1].trace_id.hex() == trace_id]
 
         with self._changed:
             come = self._changed.wait_for(
-                lambda: names <= {span.name for _, span in found()}, timeout=deadline_s
+                lambda: (
+                    names <= {span.name for _, span in found()}
+                    and is_whole([span for _, span in found()])
+                ),
+                timeout=deadline_s,
             )
-            assert come, f"of {sorted(names)} came {sorted({span.name for _, span in found()})}"
+            assert come, f"of {sorted(names)} came {sorted(span.name for _, span in found())}"
             return found()
 
     def __enter__(self) -> Self:

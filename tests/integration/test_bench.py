@@ -18,6 +18,7 @@ import pytest
 BENCH = Path(__file__).parents[2] / "bench"
 NAMES = sorted(path.stem for path in BENCH.glob("[a-z]*.py"))
 RUN_TIMEOUT_S = 120.0
+pytestmark = pytest.mark.timeout(RUN_TIMEOUT_S + 30)
 AT_ONCE = 2
 """And in the order of the tests, so that none waits for many."""
 

@@ -13,6 +13,7 @@ from penstock.cli.app import app
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
+from tests.integration.short_lease import restart_with_short_lease
 
 MIB = 1 << 20
 CHUNK = 64 * 1024
@@ -63,7 +64,7 @@ def cluster(
         nodes,
         etcd=etcd.endpoint,
         name="cli",
-        settings={"chunk_size": CHUNK, "lease_ttl_s": 2},
+        settings={"chunk_size": CHUNK, "lease_ttl_s": 30},
         volumes={"models": {"url": f"file://{origin}/"}},
     ) as running:
         yield running
@@ -274,8 +275,9 @@ def test_what_a_preview_tells_is_a_table_for_people(cli: Cli) -> None:
 def test_a_node_that_is_away_is_forgotten_and_may_come_back(
     cli: Cli, cluster: LocalCluster
 ) -> None:
+    lost = restart_with_short_lease(cluster, "n1")
     alive = cli("forget", "n1")
-    cluster["n1"].kill()
+    lost.kill()
 
     def states() -> list[str]:
         return [node["state"] for node in answer(cli("status", "--json"))["nodes"]]

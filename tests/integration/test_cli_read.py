@@ -25,6 +25,8 @@ MODEL = "penstock://data/model.bin"
 MODEL_BYTES = 100 * CHUNK + 77
 PAYLOAD = random.Random(2).randbytes(MODEL_BYTES)
 READS_ANSWERED = 5
+QUIET = {**os.environ, "GRPC_VERBOSITY": "NONE"}
+"""What gRPC says of a busy machine is not the verb's."""
 ENDS_WITHIN_S = 20
 """Far less than the minute for which a read of a chunk may wait."""
 
@@ -111,7 +113,7 @@ def test_without_a_file_the_bytes_go_to_standard_output(
 ) -> None:
     done = subprocess.run(
         command(node, "read", MODEL),
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        env={**QUIET, "PYTHONUNBUFFERED": unbuffered},
         capture_output=True,
         timeout=50,
         check=False,
@@ -206,7 +208,7 @@ def held_read(node: LocalCluster, volume: str, target: Path) -> Iterator[subproc
         words = ("read", f"penstock://{volume}/model.bin", "-o", target)
         # A shell that starts the tests in the background has interrupts ignored in all below it.
         interruptible = ["env", "--default-signal=INT", *command(node, *words)]
-        with subprocess.Popen(interruptible, stderr=subprocess.PIPE) as reading:
+        with subprocess.Popen(interruptible, stderr=subprocess.PIPE, env=QUIET) as reading:
             try:
                 wait_until(held.is_holding.is_set, deadline_s=30, what="a read waits")
                 assert reading.poll() is None
@@ -246,7 +248,7 @@ def test_a_killed_read_leaves_the_old_file_untouched(node: LocalCluster, tmp_pat
 def test_a_reader_that_has_enough_ends_the_verb_without_noise(
     node: LocalCluster, words: tuple[str, ...], unbuffered: str
 ) -> None:
-    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    environment = {**QUIET, "PYTHONUNBUFFERED": unbuffered}
     with subprocess.Popen(
         command(node, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     ) as reading:

@@ -19,6 +19,7 @@ from penstock_node.testbed.processes import free_port, wait_until
 from penstock_node.testbed.readers import Readers
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import CHUNK_BYTES, MIB, Site
+from tests.integration.short_lease import short_leases
 
 DEADLINE_S = 30.0
 OPEN_TTL_S = 3.0
@@ -200,8 +201,9 @@ def test_a_second_node_with_an_id_that_is_in_use_is_refused_and_the_first_goes_o
     first, stored, epoch = site.cluster["n1"], site.put("undisturbed.bin"), site.epoch
     second = alone(tmp_path, NodeSpec("n1"), site)
 
-    second.launch()
-    said = refusal(second)
+    with short_leases(site.cluster):  # It waits for as long as one lasts.
+        second.launch()
+        said = refusal(second)
 
     assert "'n1' is in use by host '127.0.0.1'" in said
     assert first.address in said

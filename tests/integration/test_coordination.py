@@ -29,20 +29,31 @@ from penstock_node.testbed.etcd import EtcdServer
 SETTLED_S = 20.0
 """Longest that anything here takes on a busy machine; nothing waits so long when it works."""
 TB = 10**12
+SOON_S = 2.0
+"""What an etcd that may be gone is given for an answer; one that is there has `SETTLED_S`."""
 SHORT = ClusterSettings(lease_ttl_s=2.0)
 
 
 class Site:
     """One cluster: where its nodes keep their files, and how they reach etcd."""
 
-    def __init__(self, directory: Path, server: EtcdServer, settings: ClusterSettings) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        server: EtcdServer,
+        settings: ClusterSettings,
+        *,
+        answer_s: float = SETTLED_S,
+    ) -> None:
         self.directory, self.server, self.settings = directory, server, settings
+        self.answer_s = answer_s
         self.name = uuid.uuid4().hex
         self.formation = FormationTimes(quiet_s=1.0, longest_s=5.0)
         self.stack = AsyncExitStack()
 
     def etcd(self) -> Etcd:
-        return Etcd([self.server.endpoint], prefix=f"/penstock/v1/{self.name}/", deadline_s=2.0)
+        prefix = f"/penstock/v1/{self.name}/"
+        return Etcd([self.server.endpoint], prefix=prefix, deadline_s=self.answer_s)
 
     def state_dir(self, node: str) -> Path:
         path = self.directory / node
@@ -143,7 +154,7 @@ async def site(tmp_path: Path, etcd: EtcdServer) -> AsyncIterator[Site]:
 async def breakable(tmp_path: Path) -> AsyncIterator[Site]:
     """A site with an etcd of its own, which the test may stop and wipe."""
     with EtcdServer(tmp_path / "etcd") as server:
-        made = Site(tmp_path, server, SHORT)
+        made = Site(tmp_path, server, SHORT, answer_s=SOON_S)
         async with made.stack:
             yield made
 
@@ -561,7 +572,7 @@ async def test_without_etcd_and_without_a_last_view_the_error_names_the_endpoint
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penstock_node.coordination.coordination.FIRST_ANSWER_TIMEOUT_S", 0.5)
-    site = Site(tmp_path, EtcdServer(tmp_path / "etcd"), SHORT)  # Never started.
+    site = Site(tmp_path, EtcdServer(tmp_path / "etcd"), SHORT, answer_s=SOON_S)  # Never started.
 
     with pytest.raises(ClusterUnavailable, match=site.server.endpoint):
         async with site.running("a"):

@@ -18,6 +18,8 @@ from penstock_node.testbed.readers import Readers
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import MIB, Site, StoredObject
 
+pytestmark = pytest.mark.timeout(180)  # So that a wait ends first, and says what for.
+
 DEADLINE_S = 60.0
 CHUNK_BYTES = 64 * 1024
 OBJECT_BYTES = 8 * MIB

@@ -13,10 +13,14 @@ from penstock_node.testbed.readers import Readers
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import MIB, THREE_NODES, Site
 
+pytestmark = pytest.mark.timeout(180)  # So that a wait ends first, and says what for.
+
 DEADLINE_S = 60.0
 OBJECT_BYTES = 4 * MIB
 WAVES = 5
 READERS_AT_ONCE = 4
+LEASE_TTL_S = 6.0
+"""That of who is lost ends within the test, and no other's."""
 COMERS = WAVES * (2 + 2 * READERS_AT_ONCE)
 """Two nodes a wave, and twice some processes with the library."""
 LOCAL = TierSpec("local", 16 * MIB)
@@ -26,7 +30,8 @@ OWNED = TierSpec("owned", 256 * MIB)
 @pytest.fixture
 def site(tmp_path: Path, s3: S3Server, etcd: EtcdServer) -> Iterator[Site]:
     directory = tmp_path / f"elastic-{tmp_path.name}"
-    with Site(directory, s3, etcd, nodes=THREE_NODES, settings={"replicas": 2}) as started:
+    settings = {"replicas": 2, "lease_ttl_s": LEASE_TTL_S}
+    with Site(directory, s3, etcd, nodes=THREE_NODES, settings=settings) as started:
         yield started
 
 

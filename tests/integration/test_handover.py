@@ -16,6 +16,8 @@ from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import MIB, Site, StoredObject
 
+pytestmark = pytest.mark.timeout(180)  # So that a wait ends first, and says what for.
+
 DEADLINE_S = 60.0
 CHUNK_BYTES = 64 * 1024
 OBJECT_BYTES = 16 * MIB

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 OBJECT = random.Random(1).randbytes(3 * MIB + 12_345)
 URL = "penstock://data/object"
+READERS = 4
 
 
 def open_chunks(node: NodeProcess) -> int:
@@ -318,20 +320,28 @@ def test_a_client_killed_in_mid_answer_leaves_no_file_open(rig: OneNode) -> None
         assert cache.read(URL) == OBJECT
     before = open_chunks(rig.node)
 
-    for _ in range(8):
-        process = multiprocessing.get_context("spawn").Process(
-            target=_read_for_ever, args=(rig.address,)
-        )
+    context = multiprocessing.get_context("spawn")
+    reads = context.Semaphore(0)
+    processes = [
+        context.Process(target=_read_for_ever, args=(rig.address, reads)) for _ in range(READERS)
+    ]
+    for process in processes:
         process.start()
-        process.join(timeout=0.5)
-        process.kill()
-        process.join()
+    try:
+        # Each has been served: it tells of its first read alone.
+        assert all(reads.acquire(timeout=30) for _ in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
     wait_until(lambda: open_chunks(rig.node) <= before, deadline_s=10, what="files are closed")
 
 
-def _read_for_ever(address: str) -> None:
+def _read_for_ever(address: str, reads: Semaphore) -> None:
     with penstock.connect(address, plane="host") as cache:
+        cache.read(URL)
+        reads.release()
         while True:
             cache.read(URL)
 

@@ -14,6 +14,8 @@ from penstock_node.testbed.processes import wait_until
 from penstock_node.testbed.s3 import S3Server
 from penstock_node.testbed.site import MIB, Site, StoredObject
 
+pytestmark = pytest.mark.timeout(180)  # So that a wait ends first, and says what for.
+
 DEADLINE_S = 60.0
 OBJECT_BYTES = 1 * MIB
 NODES = [NodeSpec(f"n{i}", (TierSpec("owned", 64 * MIB),)) for i in (1, 2, 3, 4)]
@@ -52,6 +54,7 @@ def test_an_object_that_many_read_at_once_is_served_by_more_nodes_than_its_owner
     with site.cluster.connect(plane="bulk") as cache:
         assert cache.read(stored.url) == stored.data
         (owner,) = cache.locate(stored.url).chunks[0].owners
+        epoch = site.epoch
         sent, before = site.s3.counters().sent_bytes, chunk_reads(site)
 
         def all_serve() -> bool:
@@ -69,4 +72,4 @@ def test_an_object_that_many_read_at_once_is_served_by_more_nodes_than_its_owner
     assert set(located.held_by) == set(site.cluster.nodes)
     assert located.owners == (owner,)
     assert site.s3.counters().sent_bytes == sent
-    assert site.epochs() == {site.epoch}
+    assert site.epochs() == {epoch}

@@ -92,11 +92,12 @@ async def test_each_change_of_its_own_machine_is_told(api: KubernetesApi, is_slo
 async def test_a_watch_that_ends_goes_on_where_it_was(api: KubernetesApi) -> None:
     api.behaviour.bookmark_every_s = 0.05
     async with following(api, watch_s=1.0) as told:
-        await until(lambda: api.count("watch nodes") == 1)
+        await until(lambda: api.count("watch nodes") >= 1)
         # But for bookmarks it would go on from a version that is forgotten.
         api.touch("gpu-2")
         api.forget_changes()
-        await until(lambda: api.count("watch nodes") == 3)
+        watches = api.count("watch nodes")
+        await until(lambda: api.count("watch nodes") >= watches + 2)
         api.cordon("gpu-1")
         machine = await told.wait(2)
 
@@ -111,9 +112,9 @@ async def test_a_version_that_is_forgotten_means_a_list_anew(
 ) -> None:
     api.behaviour.gone_as = gone_as
     async with following(api, watch_s=1.0) as told:
-        await until(lambda: api.count("watch nodes") == 1)
+        await until(lambda: api.count("watch nodes") >= 1)
         api.forget_changes()
-        await until(lambda: api.count("list nodes") == 2)
+        await until(lambda: api.count("list nodes") >= 2)
         api.cordon("gpu-1")
         machine = await told.wait(3)
 
@@ -123,7 +124,7 @@ async def test_a_version_that_is_forgotten_means_a_list_anew(
 
 async def test_a_stream_that_is_cut_off_is_a_failure(api: KubernetesApi) -> None:
     async with following(api) as told:
-        await until(lambda: api.count("watch nodes") == 1)
+        await until(lambda: api.count("watch nodes") >= 1)
         await asyncio.to_thread(api.cut)
         failure = await told.failure()
 
@@ -154,7 +155,8 @@ async def test_a_token_that_has_ended_is_read_again(api: KubernetesApi) -> None:
     async with following(api, watch_s=1.0) as told:
         await told.wait(1)
         await asyncio.to_thread(api.renew_token, "another")
-        await until(lambda: api.count("watch nodes") == 3)
+        watches = api.count("watch nodes")
+        await until(lambda: api.count("watch nodes") >= watches + 2)
         api.cordon("gpu-1")
         assert await told.wait(2) is not None
 

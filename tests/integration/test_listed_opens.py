@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 import penstock
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.processes import wait_until
@@ -12,14 +10,18 @@ from penstock_node.testbed.site import Site
 
 OBJECTS = 40
 TTL_S = 3.0
+LONG_TTL_S = 300.0
+DEADLINE_S = 30.0
 
 
-@pytest.fixture
-def site(tmp_path: Path, s3: S3Server, etcd: EtcdServer) -> Site:
-    return Site(tmp_path / "listed-opens", s3, etcd, settings={"open_ttl_s": TTL_S})
+def site_of(directory: Path, s3: S3Server, etcd: EtcdServer, *, open_ttl_s: float) -> Site:
+    return Site(directory / "listed-opens", s3, etcd, settings={"open_ttl_s": open_ttl_s})
 
 
-def test_objects_that_a_listing_told_are_opened_without_asking_for_each(site: Site) -> None:
+def test_objects_that_a_listing_told_are_opened_without_asking_for_each(
+    tmp_path: Path, s3: S3Server, etcd: EtcdServer
+) -> None:
+    site = site_of(tmp_path, s3, etcd, open_ttl_s=LONG_TTL_S)
     stored = [site.put(f"many/{at:03}", size=100) for at in range(OBJECTS)]
     with site, site.cluster.connect(site.cluster["n1"]) as cache:
         listed = {info.url: info.version for info in cache.list("penstock://models/many/")}
@@ -31,7 +33,10 @@ def test_objects_that_a_listing_told_are_opened_without_asking_for_each(site: Si
         assert [cache.read(each.url) for each in stored] == [each.data for each in stored]
 
 
-def test_an_object_that_was_overwritten_after_the_listing_is_seen_in_time(site: Site) -> None:
+def test_an_object_that_was_overwritten_after_the_listing_is_seen_in_time(
+    tmp_path: Path, s3: S3Server, etcd: EtcdServer
+) -> None:
+    site = site_of(tmp_path, s3, etcd, open_ttl_s=TTL_S)
     old = site.put("changing", size=1_000)
     with site, site.cluster.connect(site.cluster["n1"]) as cache:
         list(cache.list("penstock://models/"))
@@ -41,5 +46,5 @@ def test_an_object_that_was_overwritten_after_the_listing_is_seen_in_time(site: 
         assert cache.read(old.url, refresh=True) == new.data
         with penstock.connect(site.address) as other:
             wait_until(
-                lambda: other.read(old.url) == new.data, deadline_s=3 * TTL_S, what="it is seen"
+                lambda: other.read(old.url) == new.data, deadline_s=DEADLINE_S, what="it is seen"
             )

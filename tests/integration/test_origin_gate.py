@@ -152,7 +152,7 @@ async def test_one_object_that_fails_leaves_the_others_readable(
 async def test_an_origin_that_hangs_is_found_out_by_its_first_call(
     odd: OddOrigin, clock: HandClock
 ) -> None:
-    limits = replace(FAST, silence_timeout_s=0.2, attempts_s=0.3)
+    limits = replace(FAST, silence_timeout_s=1.0, attempts_s=30.0, attempts_max=2)
     with closing(Origins(limits=limits, clock=clock)) as impatient:
         web = impatient.get(Volume("web", odd.url))
         never = threading.Event()
@@ -168,9 +168,21 @@ async def test_an_origin_that_hangs_is_found_out_by_its_first_call(
         told = await fail(web, times=20)
         never.set()
 
-        assert asked == 2  # Neither attempt was answered, and a third was not worth the time.
+        assert asked == 2  # Neither attempt was answered.
         assert len(odd.requests) == asked
         assert "(no answer in time)" in told[-1]
+
+
+async def test_an_attempt_that_is_not_worth_the_time_is_not_made(odd: OddOrigin) -> None:
+    limits = replace(FAST, silence_timeout_s=0.2, attempts_s=0.3)
+    with closing(Origins(limits=limits)) as impatient:
+        never = threading.Event()
+        odd.put("model", OddObject(DATA, etag='"v1"', held_until=never))
+        with pytest.raises(OriginUnavailable):
+            await read(impatient.get(Volume("web", odd.url)))
+        never.set()
+
+    assert 1 <= len(odd.requests) <= 2 < FAST.attempts_max  # Two are longer than 0.3 s.
 
 
 async def test_a_slow_body_is_not_taken_for_silence(odd: OddOrigin) -> None:

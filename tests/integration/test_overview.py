@@ -31,6 +31,7 @@ from penstock_node.testbed.cluster import LocalCluster, NodeProcess, NodeSpec, T
 from penstock_node.testbed.etcd import EtcdServer
 from penstock_node.testbed.odd_origin import OddObject, OddOrigin
 from penstock_node.testbed.processes import wait_until
+from tests.integration.short_lease import restart_with_short_lease
 
 MIB = 1 << 20
 CHUNK = 64 * 1024
@@ -83,7 +84,7 @@ def cluster(
         nodes,
         etcd=etcd.endpoint,
         name="overview",
-        settings={"chunk_size": CHUNK, "lease_ttl_s": 2},
+        settings={"chunk_size": CHUNK, "lease_ttl_s": 30},
         volumes={
             "models": {"url": f"file://{origin}/"},
             "slow": {"url": f"file://{origin}/slow/", "limits": {"requests_per_s": 4}},
@@ -263,6 +264,11 @@ def test_a_warm_up_that_a_program_goes_through_is_told_while_it_lasts(
     odd.put("held.bin", OddObject(bytes(3 * CHUNK), etag='"w"', held_until=may_end))
     with operator.connect(cluster["n1"].address) as connected:
         connected.put_volume(Volume("web", odd.url, {"allow_http": True, "read_timeout": "45s"}))
+    wait_until(
+        lambda: all("web" in volumes_of(node) for node in cluster.running),
+        deadline_s=DEADLINE_S,
+        what="all nodes know of the volume",
+    )
 
     with ThreadPoolExecutor(1) as threads:
         urls = ["penstock://web/here.bin", "penstock://web/held.bin"]
@@ -282,6 +288,11 @@ def test_a_warm_up_that_a_program_goes_through_is_told_while_it_lasts(
     (warmup,) = of_programs(overview)
     assert (warmup["name"], warmup["chunks"]) == (f"{urls[0]} and 1 more", 5)
     reached(cluster["n1"], "it is over", lambda told: not of_programs(told))
+
+
+def volumes_of(node: NodeProcess) -> set[str]:
+    with operator.connect(node.address) as connected:
+        return {volume.name for volume in connected.volumes()}
 
 
 def of_programs(overview: Any) -> list[Any]:
@@ -432,10 +443,15 @@ def test_the_library_of_operators_tells_the_same(cluster: LocalCluster) -> None:
 
 
 def test_a_node_that_is_away_is_shown_with_what_it_told_last(cluster: LocalCluster) -> None:
-    before = {n["id"]: n for n in told(cluster["n1"])["nodes"]}["n2"]
-    assert before["cached_bytes"] > 0
+    lost = restart_with_short_lease(cluster, "n2")
+    all_told = reached(
+        cluster["n1"],
+        "n2 has told what it has",
+        lambda told: told["total"]["away"] == 0 and told["nodes"][1]["cached_bytes"] > 0,
+    )
+    before = all_told["nodes"][1]
 
-    cluster["n2"].kill()
+    lost.kill()
     try:
         overview = reached(
             cluster["n1"], "n2 is away", lambda told: told["nodes"][1]["state"] == "away"

@@ -146,29 +146,34 @@ def test_free_ports_are_different_and_out_of_the_way_of_connections() -> None:
 
 
 def test_ports_that_somebody_has_drawn_are_nobody_elses_until_they_end(tmp_path: Path) -> None:
-    """There are but two: whoever draws them has them, though nobody listens there."""
+    """There are but two: whoever draws them has them, though nobody listens there.
+
+    Each has a temporary directory of its own, which changes nothing.
+    """
     first_port, last_port = free_ports_apart(1)
     draws = (
-        "import sys; from penstock_node.testbed import processes\n"
+        "import sys; from pathlib import Path; from penstock_node.testbed import processes\n"
+        f"processes.REGISTERS = Path({str(tmp_path)!r})\n"  # Else they would be ours.
         f"processes._PORT_FIRST = {first_port}\n"
         f"processes._first_ephemeral_port = lambda: {last_port + 1}\n"
         "print(sorted(processes.free_ports(2)), flush=True)\n"
         "sys.stdin.read()"
     )
 
-    def start() -> subprocess.Popen[str]:
+    def start(name: str) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        env = os.environ | {"TMPDIR": str(tmp_path)}  # Else they would be ours.
+        (tmp_path / name).mkdir()
+        env = os.environ | {"TMPDIR": str(tmp_path / name)}
         command = [sys.executable, "-c", draws]
         return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
-    with start() as first:
+    with start("first") as first:
         assert first.stdout is not None
         drawn = first.stdout.readline()
-        with start() as second:
+        with start("second") as second:
             out, trouble = second.communicate(timeout=DEADLINE_S)
         first.communicate(timeout=DEADLINE_S)
-    with start() as third:
+    with start("third") as third:
         again, _ = third.communicate(timeout=DEADLINE_S)
 
     assert "found no more free ports" in trouble

@@ -407,8 +407,16 @@ def test_a_sender_that_ends_leaves_nothing(
 
 def carrier(cluster: LocalCluster, before: dict[str, float]) -> NodeProcess:
     """Return the node that what is put goes through."""
-    written = written_bytes(cluster)
-    (found,) = (node for node in cluster.running if written[node.id] > before[node.id])
+    carriers: list[NodeProcess] = []
+
+    def is_counted() -> bool:
+        written = written_bytes(cluster)
+        carriers[:] = [node for node in cluster.running if written[node.id] > before[node.id]]
+        return bool(carriers)
+
+    # The origin lists a part a moment before the node counts it.
+    wait_until(is_counted, deadline_s=30, what="a node counts what it wrote")
+    (found,) = carriers
     return found
 
 

@@ -225,7 +225,9 @@ def test_without_a_directory_it_goes_where_caches_lie(
 def test_of_weights_the_headers_are_brought_and_no_more(site: Site, tmp_path: Path) -> None:
     assert site.args("llama", "--dir", str(tmp_path)).exit_code == 0
 
-    for path in tmp_path.glob("*.safetensors"):
+    brought = list(tmp_path.glob("*.safetensors"))
+    assert len(brought) == 2
+    for path in brought:
         whole = (site.root / "llama" / path.name).read_bytes()
         assert whole.startswith(path.read_bytes())
         assert path.stat().st_size == 8 + int.from_bytes(whole[:8], "little")

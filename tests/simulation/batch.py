@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from tests.simulation.history import History
 
-NICE = 5
 SEEDS_AT_ONCE = 20
 """A process takes so many at a time."""
 
@@ -35,8 +34,7 @@ def live_through(seeds: Sequence[int]) -> Batch:
     whole = Batch()
     # Not by fork: the process that starts them may have threads.
     context = multiprocessing.get_context("spawn")
-    # Beside other tests: those have processes that wait for each other.
-    with context.Pool(os.cpu_count(), initializer=os.nice, initargs=(NICE,)) as pool:
+    with context.Pool(os.cpu_count()) as pool:
         for part in pool.imap_unordered(_live_through, parts):
             whole.add(part)
     return whole

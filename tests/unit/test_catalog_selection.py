@@ -105,8 +105,8 @@ def test_globs_mean_what_a_plain_matcher_says(tokens: list[str], letters: list[s
 
 def test_many_stars_do_not_take_for_ever() -> None:
     selection = Selection(include=["*a" * 200 + "b", "**a" * 100 + "b", "*a/" * 100 + "b"])
-    begins = time.monotonic()
+    begins = time.thread_time()
 
     assert not selection.covers("a" * 1_000 + "/" + "a/" * 10 + "c")
 
-    assert time.monotonic() - begins < 5
+    assert time.thread_time() - begins < 5

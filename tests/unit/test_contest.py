@@ -1,5 +1,6 @@
 """What a contest makes of its rounds. The contenders are functions that the test answers for."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -79,7 +80,8 @@ def test_a_program_that_is_not_installed_says_how_to_get_it(
 
 
 def test_processor_time_is_counted_for_this_process() -> None:
+    begun = time.process_time()
     sample = timed(lambda: sum(range(200_000)))
 
-    assert 0 < sample.client_cpu_s <= sample.seconds * 1.5
+    assert 0 < sample.client_cpu_s <= time.process_time() - begun
     assert sample.server_cpu_s == 0.0

@@ -38,6 +38,10 @@ def test_large_reads_and_whole_objects_are_loads_and_small_ones_are_not(
     assert is_a_load(size, object_bytes=object_bytes) == wanted
 
 
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [each for each in caplog.records if each.name.startswith("penstock")]
+
+
 def test_a_line_says_what_how_much_how_fast_and_from_where(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -45,7 +49,7 @@ def test_a_line_says_what_how_much_how_fast_and_from_where(
 
     say_load("read", URL, size_bytes=4_000_000, seconds=0.5, stats=counted().stats())
 
-    (record,) = caplog.records
+    (record,) = ours(caplog)
     assert record.levelno == logging.INFO
     assert record.name == "penstock"
     assert record.getMessage() == (
@@ -61,7 +65,7 @@ def test_a_line_has_its_values_for_programs(caplog: pytest.LogCaptureFixture) ->
     with tracing.at(tracing.within(trace)):
         say_load("read", URL, size_bytes=4_000_000, seconds=0.5, stats=counted().stats())
 
-    (record,) = caplog.records
+    (record,) = ours(caplog)
     values = record.__dict__["penstock_load"]
     assert (values["url"], values["bytes"], values["seconds"]) == (URL, 4_000_000, 0.5)
     assert values["stats"]["source"] == {"disk": 3_000_000, "origin": 1_000_000}
@@ -76,7 +80,7 @@ def test_where_nobody_listens_nothing_is_counted(caplog: pytest.LogCaptureFixtur
     loading.end(LOAD_BYTES_MIN)
 
     assert loading.counters is None
-    assert not caplog.records
+    assert not ours(caplog)
 
 
 def test_parts_of_a_load_have_no_line_of_their_own_and_count_for_it(
@@ -92,7 +96,7 @@ def test_parts_of_a_load_have_no_line_of_their_own_and_count_for_it(
         part.end(LOAD_BYTES_MIN)
     whole.end(LOAD_BYTES_MIN, detail="2 tensors")
 
-    (line,) = [record.getMessage() for record in caplog.records]
+    (line,) = [record.getMessage() for record in ours(caplog)]
     assert line.startswith(f"tensors of {URL}: 67.1 MB")
     assert ", 2 tensors; from disk 67.1 MB" in line
 
@@ -102,4 +106,4 @@ def test_small_reads_are_told_to_those_who_debug(caplog: pytest.LogCaptureFixtur
 
     begin_load("read", URL).end(100, object_bytes=MIB)
 
-    assert [record.levelno for record in caplog.records] == [logging.DEBUG]
+    assert [record.levelno for record in ours(caplog)] == [logging.DEBUG]

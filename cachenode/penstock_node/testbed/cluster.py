@@ -294,16 +294,20 @@ class LocalCluster:
     def wait_placed(self, count: int, *, deadline_s: float = START_DEADLINE_S) -> None:
         """Wait until every running node knows ``count`` live members, all on the ring.
 
-        But for those that run and own nothing: they never join it.
+        But for those that run and own nothing: they never join it. A node that was started again
+        is known by its new address: the member that it was before may not have ended yet.
         """
         owners = count - sum(not node.spec.owns for node in self.running)
 
         def all_placed() -> bool:
             return all(
-                len(view.placement.nodes) == owners and len(view.members) == count
+                len(view.placement.nodes) == owners
+                and len(view.members) == count
+                and addresses <= {member.grpc_address for member in view.members.values()}
                 for view in (self._view_of(node) for node in self.running)
             )
 
+        addresses = {node.address for node in self.running}
         wait_until(all_placed, deadline_s=deadline_s, what=f"{count} nodes are on the ring")
 
     def add(self, spec: NodeSpec) -> NodeProcess:

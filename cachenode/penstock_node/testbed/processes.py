@@ -15,7 +15,6 @@ import random
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +31,8 @@ STOP_TIMEOUT_S = 30.0
 """Longest a process may take to stop by itself; SeaweedFS takes up to this."""
 LOG_TAIL_BYTES = 4096
 
+REGISTERS = Path("/tmp")  # noqa: S108 - who has a temporary directory of its own shares the ports
+"""Where the ports that are drawn are registered, a file a user."""
 _PORT_FIRST = 15_000
 _PORT_DRAWS_MAX = 10_000
 _DRAWN: set[int] = set()
@@ -63,7 +64,7 @@ def _is_free(port: int) -> bool:
 @functools.cache
 def _draws() -> int:
     """Return the file of which whoever has drawn a port locks the byte at its number."""
-    path = Path(tempfile.gettempdir()) / f"penstock-ports-{os.getuid()}"
+    path = REGISTERS / f"penstock-ports-{os.getuid()}"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
