@@ -6,6 +6,7 @@ import os
 import pytest
 from hypothesis import settings
 
+from penstock_node.testbed.processes import look_seldom
 from penstock_node.testbed.template import fork_commands
 
 # Nobody here multiplies large matrices: readers and verbs do as nodes do by themselves.
@@ -13,6 +14,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # What starts hundreds of nodes does not load their modules hundreds of times.
 fork_commands()
+
+# No test times what it waits for.
+look_seldom()
 
 settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")
