@@ -41,7 +41,7 @@ CAPACITY_SHARE = 0.10
 """Of all bytes that a trace reads."""
 TRACE_READS = 600_000
 """Of each trace; the longest have three times as many."""
-QUICK_READS = 20_000
+QUICK_READS = 6_000
 QUICK_SIZES = 3
 READ_S = 0.001
 """From one read to the next."""

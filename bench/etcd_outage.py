@@ -68,7 +68,9 @@ def run(directory: Path, *, outage_s: int) -> Outcome:
         Site(directory / "etcd-outage", s3, etcd, settings=settings) as site,
     ):
         stored, before = site.put("read.bin"), site.epoch
-        with Readers(directory / "r", site.address, stored.url, processes=CLIENTS) as readers:
+        with Readers(
+            directory / "r", site.address, stored.url, processes=CLIENTS, pause_s=0
+        ) as readers:
             readers.release().wait_reads(1)
             back_s = outage(site, readers, seconds=outage_s)
             readers.wait_reads(1)

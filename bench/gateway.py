@@ -49,10 +49,11 @@ class Size:
     object_bytes: int
     part_bytes: int
     rounds: int
+    warms_up: bool = True
 
 
 FULL = Size(object_bytes=1024 * MIB, part_bytes=8 * MIB, rounds=5)
-QUICK = Size(object_bytes=8 * MIB, part_bytes=MIB, rounds=1)
+QUICK = Size(object_bytes=8 * MIB, part_bytes=MIB, rounds=1, warms_up=False)
 
 
 class Bench:
@@ -75,7 +76,7 @@ class Bench:
             server: partial(self._read, read, server) for server in (NGINX, NODE)
         }
         contest = Contest(contenders, work_bytes=len(self._destination.view), group=client)
-        contest.run(self._size.rounds, what=client)
+        contest.run(self._size.rounds, what=client, warms_up=self._size.warms_up)
         yield contest.speed(NGINX)
         yield contest.speed(NODE)
         yield contest.speed_ratio(NODE, NGINX, bound="≥", target=TARGET)

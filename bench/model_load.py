@@ -60,6 +60,7 @@ class Crowd:
     loaders: int
     rounds: int
     ways: tuple[str, ...]
+    warms_up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ FULL = Size(
 )
 QUICK = Size(
     shard_bytes=0,
-    crowds=(Crowd(REAL, 1, 1, (LOCAL, HOST, CLUSTER, DIRECT[0], GATEWAY)),),
+    crowds=(Crowd(REAL, 1, 1, (LOCAL, HOST, CLUSTER, DIRECT[0], GATEWAY), warms_up=False),),
     ranks=Crowd(REAL, 2, 1, (HOST,)),
 )
 
@@ -158,7 +159,7 @@ class Bench:
         group = f"{size / 1e6:.0f} MB, {crowd.loaders} loader{'s' * (crowd.loaders > 1)}"
         runs = {way: functools.partial(self._load, way, crowd) for way in crowd.ways}
         contest = Contest(runs, work_bytes=size * crowd.loaders, group=group)
-        contest.run(crowd.rounds, what=group)
+        contest.run(crowd.rounds, what=group, warms_up=crowd.warms_up)
         for way in crowd.ways:
             yield contest.seconds(way)
             yield contest.client_cpu(way)

@@ -49,7 +49,9 @@ def run(directory: Path, *, changes: int) -> list[list[float]]:
     ):
         stored = site.put("read.bin", size=OBJECT_BYTES)
         with (
-            Readers(directory / "r", site.address, stored.url, processes=CLIENTS) as readers,
+            Readers(
+                directory / "r", site.address, stored.url, processes=CLIENTS, pause_s=0
+            ) as readers,
             operator.connect(site.address) as connected,
         ):
             readers.release().wait_reads(1)

@@ -112,6 +112,8 @@ def sample_from_proto(message: reuse_pb2.SampleResponse) -> SampledReads:
 
 def _sample_of(message: reuse_pb2.SampleResponse) -> SampledReads:
     after_s = np.array(message.read_after_us, np.float64) / 1e6
+    with np.errstate(invalid="ignore"):  # A beginning that is no number is refused by `checked`.
+        read_times = message.begins_at + after_s
     return SampledReads(
         threshold=message.threshold,
         begins_at=message.begins_at,
@@ -122,7 +124,7 @@ def _sample_of(message: reuse_pb2.SampleResponse) -> SampledReads:
         chunk_objects=np.array(message.chunk_objects, np.uint32),
         chunk_indexes=np.array(message.chunk_indexes, np.uint32),
         read_chunks=np.array(message.read_chunks, np.uint32),
-        read_times=message.begins_at + after_s,
+        read_times=read_times,
         read_bytes=np.array(message.read_bytes, np.uint64),
         read_counts=np.array(message.read_counts, np.uint16),
         read_kinds=np.array(message.read_kinds, np.uint8),

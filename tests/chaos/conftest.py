@@ -11,13 +11,6 @@ from penstock_node.testbed.site import LEASE_TTL_S, Site
 DEADLINE_S = 30.0
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """The origin; nobody breaks it."""
-    with S3Server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
 def own_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
     """An etcd that the tests of one module may break."""

@@ -32,7 +32,6 @@ STEP_LONGEST_S = 30.0
 """On average, of histories that somebody asked for."""
 AROUND_S = 240.0
 """Longest for the start, and until all is well again at the end; it takes seconds."""
-READ_SELDOM_S = 0.05
 CHUNK_BYTES = 64 * 1024
 OBJECT_BYTES = (3 * MIB + 5, MIB, CHUNK_BYTES // 2)
 NODES = ("n1", "n2", "n3", "n4")
@@ -148,6 +147,5 @@ def test_an_etcd_that_is_gone_while_nodes_are_killed_costs_readers_nothing(
             outage(run.world, rng, how=how, is_over=is_over),
             seed=5,
             again=f"pytest {__file__} -k {how} --chaos-outage-s {outage_s:g}",
-            read_every_s=READ_SELDOM_S,
         )
         print(f"{readers.reads} reads, the slowest in {readers.slowest_s:.1f} s")

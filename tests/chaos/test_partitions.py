@@ -3,6 +3,7 @@
 Each test is the proof of a row of docs/failures.md.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pytest
 
 import penstock
 from penstock import operator
+from penstock.etcd import Etcd
+from penstock.membership.coordinator import Listing
 from penstock_node.node_file import read_node_file
 from penstock_node.testbed.checked_readers import CheckedReaders
 from penstock_node.testbed.cluster import NodeSpec, TierSpec
@@ -197,7 +200,16 @@ def test_copies_that_could_not_be_made_are_made_when_nodes_see_each_other_again(
 
 
 def has_no_member_in_etcd(rig: Rig) -> bool:
-    return not rig.site.etcd.keys(f"/penstock/v1/{rig.site.name}/members/")
+    """Told by etcd itself: nodes do not reach it."""
+
+    async def listed() -> Listing:
+        etcd = Etcd([rig.site.etcd.endpoint], prefix=f"/penstock/v1/{rig.site.name}/")
+        try:
+            return await etcd.list("members/")
+        finally:
+            await etcd.close()
+
+    return not asyncio.run(listed()).entries
 
 
 @pytest.mark.parametrize("mood", MOODS)

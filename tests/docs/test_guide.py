@@ -7,13 +7,14 @@ examples are run by the page that lists them.
 import json
 import os
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.docs.machines import HOME
+from tests.docs.machines import HOME, end_all_of
 from tests.docs.models import make_pipelines
 from tests.docs.pages import BrokenPage, read_page
 from tests.docs.running import Counts, PageRun
@@ -164,26 +165,43 @@ def httpfs(site: Site) -> None:
     site.fleet[GPU_MACHINES[0]].run(["python3", "-c", INSTALL_HTTPFS])
 
 
+State = Callable[[], dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def formed(site: Site, first: Counts | BrokenPage) -> dict[str, Any]:
+def state(site: Site) -> Iterator[State]:
+    """Tells what a page may change of the cluster; nothing is cached from then on."""
+    words = ["python3", str(STATE), "penstock://models/", "penstock://datasets/"]
+    machine, pipe = site.fleet[GPU_MACHINES[0]], subprocess.PIPE
+    child = machine.start(words, stdin=pipe, stdout=pipe)
+
+    def ask() -> dict[str, Any]:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        told = child.stdout.readline()
+        assert told.startswith(b"{"), (told + child.stdout.read()).decode()
+        found: dict[str, Any] = json.loads(told)
+        return found
+
+    yield ask
+    end_all_of(child)
+
+
+@pytest.fixture(scope="module")
+def formed(state: State, first: Counts | BrokenPage) -> dict[str, Any]:
     """What the cluster is that the first page made."""
     if isinstance(first, BrokenPage):
         pytest.fail(f"there is no cluster for this page, as the first is broken: {first}")
-    return state(site)
+    return state()
 
 
 @pytest.fixture
-def cluster(site: Site, formed: dict[str, Any]) -> Iterator[Site]:
+def cluster(site: Site, state: State, formed: dict[str, Any]) -> Iterator[Site]:
     """The cluster that the first page made, cold, and the same afterwards."""
     yield site
-    assert state(site) == formed, "the page should put back what it changed"
-
-
-def state(site: Site) -> dict[str, Any]:
-    """Return what a page may change of the cluster; nothing is cached from now on."""
-    command = ["python3", str(STATE), "penstock://models/", "penstock://datasets/"]
-    found: dict[str, Any] = json.loads(site.fleet[GPU_MACHINES[0]].run(command))
-    return found
+    assert state() == formed, "the page should put back what it changed"
 
 
 def test_the_first_page_makes_the_cluster_that_it_shows(first: Counts | BrokenPage) -> None:

@@ -1,8 +1,9 @@
-"""A program that reads shards as a training does: it may stop within an epoch, and go on.
+"""A program that reads shards as trainings do: each may stop within an epoch, and go on.
 
-    python data_reader.py '{"url": …, "address": …, "workers": 2, …}'
+    echo '{"url": …, "address": …, "workers": 2, …}' | python data_reader.py
 
-It prints the numbers of the samples that it got, as JSON. See `Job` for what it is told.
+It prints the numbers of the samples that it got, as JSON, a line for each job that it is told of
+by one. See `Job` for what that is.
 """
 
 import itertools
@@ -65,8 +66,7 @@ def batches(job: Job) -> Iterator[list[int]]:
         torch.save(loader.state_dict(), job.save)
 
 
-def main() -> None:
-    job = Job(**json.loads(sys.argv[1]))
+def run(job: Job) -> list[int]:
     if job.group:
         torch.distributed.init_process_group(
             "gloo",
@@ -74,9 +74,15 @@ def main() -> None:
             rank=job.rank,
             world_size=job.world_size,
         )
-    print(json.dumps(list(itertools.chain.from_iterable(batches(job)))))
+    numbers = list(itertools.chain.from_iterable(batches(job)))
     if job.group:
         torch.distributed.destroy_process_group()
+    return numbers
+
+
+def main() -> None:
+    for line in sys.stdin:
+        print(json.dumps(run(Job(**json.loads(line)))), flush=True)
 
 
 if __name__ == "__main__":

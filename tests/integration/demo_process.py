@@ -16,6 +16,7 @@ import psutil
 DEMO_TIMEOUT_S = 200
 """Two at once on a small machine that does other things too; alone it takes 25 s."""
 INTERRUPT_DEADLINE_S = 60
+OF_REGIONS = Path(__file__).with_name("demo_of_regions.py")
 # A shell's background jobs ignore interrupts, and so would a demo that they start.
 COMMAND = ["env", "--default-signal=INT", sys.executable, "-m", "penstock", "demo"]
 
@@ -29,6 +30,8 @@ class Finished:
     status: int
     output: str
     errors: str
+    figures_file: Path | None = None
+    """Where its figures are, if not in its output."""
 
     @property
     def logs(self) -> str:
@@ -38,13 +41,23 @@ class Finished:
     @property
     def figures(self) -> Any:
         assert self.status == 0, f"{self.errors}\n{self.logs}"
-        return json.loads(self.output)
+        return json.loads(self.figures_file.read_text() if self.figures_file else self.output)
 
 
 def start(home: Path, *options: str) -> subprocess.Popen[str]:
     home.mkdir()
+    return _started([*COMMAND, "--dir", str(home), *options])
+
+
+def start_of_regions(home: Path, figures_file: Path) -> subprocess.Popen[str]:
+    """Start one of two regions, whose tables are its output, and its figures in a file."""
+    home.mkdir()
+    return _started([sys.executable, str(OF_REGIONS), str(home), str(figures_file)])
+
+
+def _started(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, "--dir", str(home), *options],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -56,9 +69,9 @@ def start(home: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(home: Path, demo: subprocess.Popen[str]) -> Finished:
+def finish(home: Path, demo: subprocess.Popen[str], figures_file: Path | None = None) -> Finished:
     output, errors = demo.communicate(timeout=DEMO_TIMEOUT_S)
-    return Finished(home, demo.returncode, output, errors)
+    return Finished(home, demo.returncode, output, errors, figures_file)
 
 
 def processes_naming(directory: Path) -> list[psutil.Process]:

@@ -3,7 +3,6 @@
 import json
 import operator
 import pickle
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from penstock.data import Shards, ShardSampler, ShardStream
 from penstock_node.testbed.cluster import LocalCluster, NodeSpec, TierSpec
 from penstock_node.testbed.shards import write_row_shards, write_tar_shards
+from tests.integration.told_process import ToldProcess
 
 READER = Path(__file__).with_name("data_reader.py")
 MIB = 1 << 20
@@ -32,7 +32,6 @@ SHARDS = 10
 SAMPLES = 24
 COUNT = SHARDS * SAMPLES
 ALL = list(range(COUNT))
-READER_TIMEOUT_S = 50.0
 PLANES = ("host", "bulk")
 
 # The machine has fewer processors than the workers that are tried; and torchdata calls what torch
@@ -68,6 +67,15 @@ class Data:
 
 
 FIELDS = {"tar": "cls", "rows": "y", "parquet": "cls"}
+
+
+WORKERS = (0, 2, 8)
+EACH_PAIR = [
+    (kind, workers, PLANES[(row + column) % len(PLANES)])
+    for row, kind in enumerate(FIELDS)
+    for column, workers in enumerate(WORKERS)
+]
+"""Each kind with each number of workers; either with each plane."""
 
 
 def write_all(root: Path) -> None:
@@ -111,9 +119,7 @@ def numbers_of(loader: Any) -> list[int]:
 # Workers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plane", PLANES)
-@pytest.mark.parametrize("kind", FIELDS)
-@pytest.mark.parametrize("workers", [0, 2, 8])
+@pytest.mark.parametrize(("kind", "workers", "plane"), EACH_PAIR)
 def test_every_sample_of_an_epoch_comes_once(
     data: Data, kind: str, workers: int, plane: str
 ) -> None:
@@ -129,18 +135,21 @@ def test_every_sample_of_an_epoch_comes_once(
     assert first == second
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_workers_that_share_nothing_read_as_forked_ones_do(data: Data, method: str) -> None:
+@pytest.mark.parametrize(("method", "workers"), [("spawn", 2), ("forkserver", 1)])
+def test_workers_that_share_nothing_read_as_forked_ones_do(
+    data: Data, method: str, workers: int
+) -> None:
     samples = data.stream(shuffle=True, buffer_samples=20, seed=3)
-    wanted = numbers_of(DataLoader(samples, batch_size=8, num_workers=2))
+    wanted = numbers_of(DataLoader(samples, batch_size=8, num_workers=workers))
 
-    loader = DataLoader(samples, batch_size=8, num_workers=2, multiprocessing_context=method)
+    loader = DataLoader(samples, batch_size=8, num_workers=workers, multiprocessing_context=method)
 
     assert numbers_of(loader) == wanted
 
 
-@pytest.mark.parametrize("kind", FIELDS)
-@pytest.mark.parametrize("workers", [0, 2, 8])
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("tar", 0), ("tar", 2), ("rows", 2), ("parquet", 2), ("parquet", 8)]
+)
 def test_samples_by_number_come_in_the_order_of_the_sampler(
     data: Data, kind: str, workers: int
 ) -> None:
@@ -153,7 +162,7 @@ def test_samples_by_number_come_in_the_order_of_the_sampler(
 
 
 def test_spawned_workers_give_samples_by_number(data: Data) -> None:
-    loader = DataLoader(data.shards(), batch_size=8, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(data.shards(), batch_size=8, num_workers=1, multiprocessing_context="spawn")
 
     assert numbers_of(loader) == ALL
 
@@ -249,23 +258,33 @@ def test_ranks_and_their_workers_have_every_sample_once_together(
     assert Counter(number for part in parts for number in part) == Counter(ALL)
 
 
-def run_reader(**job: Any) -> list[int]:
-    """Run `data_reader` in a process of its own; return the numbers that it got."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", READER, json.dumps(job)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=READER_TIMEOUT_S,
-    )
-    assert done.returncode == 0, done.stderr
-    numbers: list[int] = json.loads(done.stdout)
+Readers = tuple[ToldProcess, ToldProcess]
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
+    """Two processes of `data_reader`, neither of which knows of what the other has read."""
+    directory = tmp_path_factory.mktemp("readers")
+    command = [sys.executable, "-W", "ignore", str(READER)]
+    with (
+        ToldProcess(command, log=directory / "one.log") as one,
+        ToldProcess(command, log=directory / "other.log") as other,
+    ):
+        yield one, other
+
+
+def run_in(reader: ToldProcess, **job: Any) -> list[int]:
+    """Return the numbers that a reader got."""
+    numbers: list[int] = json.loads(reader.tell(json.dumps(job)))
     return numbers
 
 
-def test_the_ranks_of_torchs_process_group_are_known(data: Data, tmp_path: Path) -> None:
+def test_the_ranks_of_torchs_process_group_are_known(
+    data: Data, readers: Readers, tmp_path: Path
+) -> None:
     def run(rank: int) -> list[int]:
-        return run_reader(
+        return run_in(
+            readers[rank],
             url="penstock://data/tar/",
             address=data.addresses["host"],
             workers=2,
@@ -287,8 +306,9 @@ def test_the_ranks_of_torchs_process_group_are_known(data: Data, tmp_path: Path)
 @pytest.mark.parametrize("by_number", [False, True])
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_training_that_stopped_goes_on_in_another_process(
-    data: Data, tmp_path: Path, workers: int, by_number: bool
+    data: Data, readers: Readers, tmp_path: Path, workers: int, by_number: bool
 ) -> None:
+    one, other = readers
     options = {"window": 2} if by_number else {"shuffle": True, "buffer_samples": 30}
     job = {
         "url": "penstock://data/tar/",
@@ -299,10 +319,10 @@ def test_a_training_that_stopped_goes_on_in_another_process(
         "options": {**options, "seed": 5},
     }
     position = str(tmp_path / "position.pt")
-    whole = run_reader(**job)
+    whole = run_in(one, **job)
 
-    begun = run_reader(**job, take=17, save=position)
-    rest = run_reader(**job, load=position)
+    begun = run_in(one, **job, take=17, save=position)
+    rest = run_in(other, **job, load=position)
 
     assert sorted(whole) == ALL
     assert begun + rest == whole

@@ -29,11 +29,11 @@ FAST = {"handoff_bytes_per_s": 1_000_000_000}
 
 
 class Cached:
-    """A site of four nodes, and one object that is cached."""
+    """A site of four nodes, and one object of a test's own that is cached."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, name: str) -> None:
         self.site = site
-        self.stored: StoredObject = site.put("model.bin", size=OBJECT_BYTES)
+        self.stored: StoredObject = site.put(f"{name}.bin", size=OBJECT_BYTES)
         self.check()
 
     def penstock(self, *words: str) -> Result:
@@ -63,14 +63,39 @@ class Cached:
         with self.site.cluster.connect() as cache:
             assert cache.read(self.stored.url) == self.stored.data
 
+    def put_back(self) -> None:
+        """Have all nodes run, own chunks by their capacity, and hand over at once what they owe."""
+        for node in self.site.cluster.nodes.values():
+            if not node.process.running:
+                node.start()
+        self.move(FAST)
+        with operator.connect(self.site.address) as connected:
+            for told in connected.status().nodes:
+                if told.state != "alive":
+                    connected.uncordon(told.id)
+            connected.set_weights(dict.fromkeys(self.site.cluster.nodes))
+            connected.evict(["penstock://models/"])
+        self.site.cluster.wait_settled(deadline_s=DEADLINE_S)
 
-@pytest.fixture
-def cached(tmp_path: Path, s3: S3Server, etcd: EtcdServer) -> Iterator[Cached]:
-    directory = tmp_path / f"drain-{tmp_path.name}"
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, s3: S3Server, etcd: EtcdServer
+) -> Iterator[Site]:
+    """Four nodes for all tests; use `cached`."""
+    directory = tmp_path_factory.mktemp("drain")
     # A lease that ends has others stand in, and their chunks would count as moved.
     settings = {"chunk_size": CHUNK_BYTES, "lease_ttl_s": 30.0, **FAST}
-    with Site(directory, s3, etcd, nodes=NODES, settings=settings) as site:
-        yield Cached(site)
+    with Site(directory, s3, etcd, nodes=NODES, settings=settings) as made:
+        yield made
+
+
+@pytest.fixture
+def cached(site: Site, request: pytest.FixtureRequest) -> Iterator[Cached]:
+    """Four nodes that all own chunks, before each test and after it."""
+    made = Cached(site, request.node.name)
+    yield made
+    made.put_back()
 
 
 def test_a_drained_node_is_stopped_under_load_and_nobody_notices(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -34,9 +35,23 @@ def says(process: Process, word: str) -> None:
     process.wait_until(lambda: word in process.log_tail(), deadline_s=DEADLINE_S, what=word)
 
 
+def test_whoever_waits_long_looks_seldom() -> None:
+    looks, over_at = 0, time.monotonic() + 0.5
+
+    def is_over() -> bool:
+        nonlocal looks
+        looks += 1
+        return time.monotonic() > over_at
+
+    wait_until(is_over, deadline_s=DEADLINE_S, what="the time is over")
+
+    assert looks <= 30, "as often as once in 10 ms"
+
+
 def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
     parent_code = f"""
 import sys
+import time
 from pathlib import Path
 from penstock_node.testbed.processes import Process
 child = Process(["sh", "-c", "echo tied; exec sleep 1000"], log=Path({str(tmp_path / "log")!r}))

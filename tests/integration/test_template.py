@@ -13,7 +13,7 @@ import pytest
 from penstock_node.node_file import read_node_file
 from penstock_node.testbed.cluster import NodeProcess, NodeSpec
 from penstock_node.testbed.processes import PartFailed, Process, wait_until
-from penstock_node.testbed.template import Forked
+from penstock_node.testbed.template import Forked, fork_commands
 
 PENSTOCK = [sys.executable, "-m", "penstock"]
 DEADLINE_S = 20.0
@@ -60,6 +60,20 @@ def test_a_fork_does_says_and_ends_as_the_command_in_a_process_of_its_own(tmp_pa
     assert is_forked(forked)
     assert told.returncode
     assert (forked.exit_status, forked.log_tail()) == (told.returncode, told.stdout + told.stderr)
+
+
+def test_whoever_wants_forks_again_goes_on_with_the_templates_that_there_are(
+    tmp_path: Path,
+) -> None:
+    words = ["config", "check", "--config", "nowhere.toml"]
+    first = ended(words, log=tmp_path / "log")._child
+
+    fork_commands()
+
+    second = ended(words, log=tmp_path / "log")._child
+    assert isinstance(first, Forked)
+    assert isinstance(second, Forked)
+    assert first._template is second._template
 
 
 def test_a_fork_has_the_environment_the_directory_and_a_session_of_its_own(tmp_path: Path) -> None:

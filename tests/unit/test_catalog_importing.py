@@ -23,6 +23,7 @@ from penstock_node.catalog.key_order import BYTES, TREE, Order
 from penstock_node.catalog.records import Difference, Span
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
+from tests.commit import seeds_of_commit
 
 URL = "s3://bucket/"
 
@@ -319,7 +320,7 @@ def random_path(chance: random.Random) -> str:
     return "/".join(names)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", seeds_of_commit(12))
 async def test_the_catalog_becomes_what_the_origin_has(
     place: Place, lake: VolumeFiles, files: Files, importing: Importing, seed: int
 ) -> None:

@@ -37,6 +37,16 @@ def test_contenders_take_turns_and_nobody_is_always_the_second() -> None:
     assert third == ["ours", "rival"]
 
 
+def test_a_contest_that_need_not_warm_up_counts_its_first_round() -> None:
+    log: list[str] = []
+    contest = Contest({"ours": answering("ours", [Sample(1.0)], log)}, work_bytes=1)
+
+    contest.run(1, what="turns", warms_up=False)
+
+    assert log == ["ours"]
+    assert contest.samples["ours"] == [Sample(1.0)]
+
+
 def test_a_ratio_compares_within_a_round_so_that_a_slow_moment_cancels_out() -> None:
     log: list[str] = []
     seconds = [9.0, 1.0, 10.0, 1.0]  # The first is the warm-up's.

@@ -11,6 +11,7 @@ from penstock.objects import ObjectId
 from penstock_node.store.eviction import EvictionOrder, Reason
 from penstock_node.store.listed import Listed, split_ids
 from penstock_node.testbed.model_traces import NAMES, trace
+from tests.commit import seeds_of_commit
 
 CAPACITY_CHUNKS = 1000
 CHUNK_BYTES = 65536 + 4096
@@ -282,7 +283,7 @@ def test_more_is_found_than_in_the_order_of_last_use(name: str) -> None:
     assert hits > 1.05 * hits_by_last_use > 0
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds_of_commit(15))
 def test_any_history_accounts_for_every_byte(seed: int) -> None:
     rng = random.Random(seed)
     order, kept, in_use = EvictionOrder(capacity_bytes=1000), dict[bytes, int](), set[bytes]()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from uhashring import HashRing
 
@@ -85,6 +85,8 @@ def node_lists(draw: st.DrawFn, least: int = 0) -> list[PlacedNode]:
     return nodes
 
 
+FEWER = 40
+"""Examples, where each takes the naive ring a tenth of a second."""
 CHUNK_IDS = st.binary(min_size=16, max_size=16)
 PER_100 = st.sampled_from((16, 33, 64))
 
@@ -271,6 +273,7 @@ def test_a_tiny_node_in_a_zone_of_its_own_is_always_the_second_owner() -> None:
     assert all("tiny" in owners[:2] for owners in many)
 
 
+@settings(max_examples=FEWER)
 @given(nodes=node_lists(), per_100=PER_100)
 def test_shares_are_the_arcs_between_points(nodes: list[PlacedNode], per_100: int) -> None:
     ring, naive = Ring.build(nodes, per_100), NaiveRing(nodes, per_100)
@@ -303,6 +306,7 @@ def naive_moves(old: NaiveRing, new: NaiveRing, replicas: int) -> dict[tuple[int
     return moves
 
 
+@settings(max_examples=FEWER)
 @given(old=node_lists(), new=node_lists(), replicas=st.integers(1, 3))
 def test_a_diff_is_what_comparing_every_arc_gives(
     old: list[PlacedNode], new: list[PlacedNode], replicas: int

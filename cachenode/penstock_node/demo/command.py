@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias
 
@@ -34,6 +34,8 @@ from penstock_node.testbed.model import model_path
 from penstock_node.testbed.processes import PartFailed
 
 Measured: TypeAlias = figures.Figures | region_figures.Figures
+Tell: TypeAlias = Callable[[dict[str, Any]], object]
+"""Is given the figures, to be written as JSON."""
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -73,7 +75,7 @@ def demo(
         else:
             _refuse_both(keep=keep, mirror=mirror)
             parent = directory or Path(tempfile.gettempdir())
-            _run(parent, stage, keep=keep, mirror=mirror, as_json=as_json)
+            run(parent, stage, keep=keep, mirror=mirror, tell=say_json if as_json else None)
     except PartFailed as failed:
         note(str(failed))
         raise typer.Exit(1) from None
@@ -92,7 +94,13 @@ def _stop(directory: Path, stage: Stage, *, as_json: bool) -> None:
     stage.show(Text(f"ended {ended} processes and deleted {directory}"))
 
 
-def _run(parent: Path, stage: Stage, *, keep: bool, mirror: bool, as_json: bool) -> None:
+def run(parent: Path, stage: Stage, *, keep: bool, mirror: bool, tell: Tell | None) -> None:
+    """Play a demo on a stage, in a directory of its own below ``parent``.
+
+    Raises:
+        Exit: A claim was not kept; it is told which one.
+        PartFailed: A part of it did not start, or did not get where it had to.
+    """
     begun = time.monotonic()
     with _interruptible_once(), contextlib.ExitStack() as stack:
         scene = _set_up(stack, parent, keep=keep, mirror=mirror)
@@ -102,8 +110,8 @@ def _run(parent: Path, stage: Stage, *, keep: bool, mirror: bool, as_json: bool)
         logs = save_logs(scene) if broken else None
         lines = _keep(stack, scene, stage) if keep and isinstance(scene, Scene) else []
     seconds = time.monotonic() - begun
-    if as_json:
-        say_json(_to_json(measured, judged, seconds, scene, lines))
+    if tell is not None:
+        tell(_to_json(measured, judged, seconds, scene, lines))
     stage.show(tables.ending(seconds, scene.directory, lines))
     for claim in broken:
         note(f"not so: {claim.text} (measured: {claim.measured})")

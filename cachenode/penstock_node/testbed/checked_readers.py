@@ -20,7 +20,7 @@ from penstock_node.testbed.site import StoredObject
 
 READ_DEADLINE_S = 50.0
 """Longest that anyone waits for readers to get on."""
-PAUSE_S = 0.01
+PAUSE_S = 0.05
 """Between two reads of one reader: leaves the processors to whoever is watched."""
 READS_A_CONNECTION = 40
 RANGE_CHUNKS_MAX = 3
@@ -38,7 +38,6 @@ class CheckedReaders:
         *,
         seed: int,
         count: int = 3,
-        pause_s: float = PAUSE_S,
     ) -> None:
         """Describe readers; nothing is read yet.
 
@@ -47,10 +46,8 @@ class CheckedReaders:
             objects: What they read; each must stay as it is.
             seed: Of what they read, in which order.
             count: How many.
-            pause_s: Between two reads of each.
         """
         self._address = address
-        self._pause_s = pause_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.failures: list[str] = []
@@ -109,7 +106,7 @@ class CheckedReaders:
 
     def is_over(self) -> bool:
         """Wait for a moment; tell whether to end."""
-        return self._stop.wait(self._pause_s)
+        return self._stop.wait(PAUSE_S)
 
     def fail(self, text: str) -> None:
         """Take note of a read that went wrong."""

@@ -69,9 +69,16 @@ class Contest:
         self._absent: dict[str, str] = {}
         self.samples: dict[str, list[Sample]] = {name: [] for name in contenders}
 
-    def run(self, count: int, *, what: str) -> None:
-        """Run one round that is not counted, to warm up, and then ``count`` that are."""
-        self._round(list(self._contenders))
+    def run(self, count: int, *, what: str, warms_up: bool = True) -> None:
+        """Run one round that is not counted, to warm up, and then ``count`` that are.
+
+        Args:
+            count: Of rounds.
+            what: For whoever waits for them.
+            warms_up: False where a quick run only shows that all contenders work.
+        """
+        if warms_up:
+            self._round(list(self._contenders))
         for samples in self.samples.values():
             samples.clear()
         chance = random.Random(ORDER_SEED)  # noqa: S311 - an order, no secret

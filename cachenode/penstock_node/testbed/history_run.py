@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from penstock import PenstockError, operator
 from penstock.errors import ClusterUnavailable, Conflict
 from penstock_node.testbed.budgets import Budgets
-from penstock_node.testbed.checked_readers import PAUSE_S, CheckedReaders
+from penstock_node.testbed.checked_readers import CheckedReaders
 from penstock_node.testbed.history import Action, World
 from penstock_node.testbed.linked_site import ETCD, ORIGIN, LinkedSite
 from penstock_node.testbed.links import OUTSIDE, Mood
@@ -73,16 +73,13 @@ class HistoryRun:
         self._wait_copied()
         self._sent_before = self.site.s3.counters().sent_bytes
 
-    def run(
-        self, actions: Iterable[Action], *, seed: int, again: str, read_every_s: float = PAUSE_S
-    ) -> CheckedReaders:
+    def run(self, actions: Iterable[Action], *, seed: int, again: str) -> CheckedReaders:
         """Carry ``actions`` out, one after another, mend everything, and see that it is whole.
 
         Args:
             actions: Each is asked for when the one before has been carried out.
             seed: Of what readers read.
             again: The command that does all this again, for people.
-            read_every_s: How long each reader waits between two reads.
 
         Returns:
             The readers, who have ended.
@@ -92,9 +89,7 @@ class HistoryRun:
         """
         with (
             Budgets(self.site.cluster) as budgets,
-            CheckedReaders(
-                self.site.addresses, self.objects, seed=seed, pause_s=read_every_s
-            ) as readers,
+            CheckedReaders(self.site.addresses, self.objects, seed=seed) as readers,
         ):
             try:
                 readers.wait_reads()

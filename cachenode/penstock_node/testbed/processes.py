@@ -26,6 +26,10 @@ from typing import Self
 from penstock_node.testbed.template import Forked, template_for
 
 POLL_S = 0.01
+SELDOM_S = 0.1
+"""At most, between two looks of whoever times nothing by them."""
+SELDOM_SHARE = 0.1
+"""Of the time that is waited already, for a wait of which nobody notices the end."""
 PAUSE_DEADLINE_S = 10.0
 STOP_TIMEOUT_S = 30.0
 """Longest a process may take to stop by itself; SeaweedFS takes up to this."""
@@ -124,17 +128,34 @@ def free_ports_apart(distance: int) -> tuple[int, int]:
     raise AssertionError("draws without end, or raises")
 
 
+_looks_seldom = False
+
+
+def look_seldom() -> None:
+    """Let this process wait for states with fewer looks, the longer it has waited.
+
+    A look at a cluster costs each node some milliseconds of a processor. For tests, which time
+    nothing: benchmarks and the demo tell how long it took until a state was seen.
+    """
+    global _looks_seldom
+    _looks_seldom = True
+
+
+def _until_next_look_s(waited_s: float) -> float:
+    return min(SELDOM_S, max(POLL_S, SELDOM_SHARE * waited_s)) if _looks_seldom else POLL_S
+
+
 def wait_until(predicate: Callable[[], bool], *, deadline_s: float, what: str) -> None:
-    """Return as soon as ``predicate`` holds, looking every few milliseconds.
+    """Return soon after ``predicate`` holds: `POLL_S` later at most, or see `look_seldom`.
 
     Raises:
         PartFailed: It did not within ``deadline_s``.
     """
-    deadline = time.monotonic() + deadline_s
+    begun = time.monotonic()
     while not predicate():
-        if time.monotonic() > deadline:
+        if (waited_s := time.monotonic() - begun) > deadline_s:
             raise PartFailed(f"not within {deadline_s} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(_until_next_look_s(waited_s))
 
 
 async def eventually(predicate: Callable[[], bool], *, deadline_s: float, what: str) -> None:
@@ -143,11 +164,11 @@ async def eventually(predicate: Callable[[], bool], *, deadline_s: float, what: 
     Raises:
         PartFailed: ``predicate`` did not hold within ``deadline_s``.
     """
-    deadline = time.monotonic() + deadline_s
+    begun = time.monotonic()
     while not predicate():
-        if time.monotonic() > deadline:
+        if (waited_s := time.monotonic() - begun) > deadline_s:
             raise PartFailed(f"not within {deadline_s} s: {what}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(_until_next_look_s(waited_s))
 
 
 class Process:

@@ -23,6 +23,8 @@ from penstock_node.testbed.processes import POLL_S, Process, wait_until
 READY_DEADLINE_S = 30.0
 READ_DEADLINE_S = 50.0
 """Longest that a test waits for readers to finish, or to make progress."""
+PAUSE_S = 0.05
+"""Between two reads of a reader in a loop: leaves the processors to whoever is watched."""
 ERRORS_KEPT_MAX = 20
 
 
@@ -65,6 +67,7 @@ class Readers:
         *,
         processes: int,
         reads_max: int | None = None,
+        pause_s: float = PAUSE_S,
     ) -> None:
         """Describe readers; nothing starts yet.
 
@@ -74,6 +77,7 @@ class Readers:
             url: What all of them read, whole.
             processes: How many.
             reads_max: How often each reads; None goes on until `finish`.
+            pause_s: Between two reads of each that goes on.
         """
         directory.mkdir(parents=True)
         self._directory = directory
@@ -84,6 +88,7 @@ class Readers:
             "url": url,
             "processes": processes,
             "reads_max": reads_max,
+            "pause_s": pause_s,
         }
         self._process = Process(
             [sys.executable, "-m", "penstock_node.testbed.readers", json.dumps(spec)],
@@ -177,6 +182,7 @@ class _Spec:
     url: str
     processes: int
     reads_max: int | None
+    pause_s: float
 
 
 class _Reader:
@@ -201,6 +207,8 @@ class _Reader:
                 self._check_parent()
                 self._read(cache)
                 self._tell()
+                if self._spec.reads_max is None:
+                    time.sleep(self._spec.pause_s)
         self._report.is_done = True
         self._tell()
 

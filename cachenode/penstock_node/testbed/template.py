@@ -44,7 +44,8 @@ _templates: dict[str, "Template"] | None = None
 def fork_commands() -> None:
     """Let this process start `penstock` as forks of templates, where that is as good."""
     global _templates
-    _templates = {}
+    if _templates is None:
+        _templates = {}
 
 
 def template_for(command: Sequence[str], environment: Mapping[str, str]) -> "Template | None":
