@@ -18,10 +18,11 @@ install: ## Make .venv with everything, from the lock file; does nothing when it
 demo: install ## A whole cluster on this machine, shown at work; ARGS=--keep leaves it up.
 	@$(BIN)/penstock demo $(ARGS)
 
-# One half waits for the network, the other one computes. Long files are begun first: tests/conftest.py.
+# Two at once leave a third of two processors idle, as tests wait for processes and disks: one more.
+# Long files are begun first: tests/conftest.py.
 test: install ## Everything CI runs; ARGS are pytest's.
 	@$(MAKE) --jobs=2 lint others
-	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest --numprocesses=$$(($$(nproc) + 1)) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 others: install
 	@$(BIN)/python tools/check_resolve.py
