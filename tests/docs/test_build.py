@@ -14,6 +14,8 @@ import pytest
 import penstock
 from penstock.cli.outside import outside_verbs
 
+pytestmark = pytest.mark.timeout(180)  # The first of them builds the site.
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 BUILD = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
