@@ -6,6 +6,7 @@ it is; masking what libraries may tell; leaving out what repeats; the same for l
 Not responsible for: what is said.
 """
 
+import contextlib
 import functools
 import logging
 import sys
@@ -75,9 +76,13 @@ class _Writer:
         self.name = name
 
     def msg(self, line: str) -> None:
-        """Write a line, in one piece: many threads do."""
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        """Write a line, in one piece: many threads do. One that cannot be written is left out.
+
+        It is kept all the same; whoever has said it must not fail by a full disk or an ended pipe.
+        """
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed.
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
 
     debug = info = warning = error = critical = exception = log = msg
 

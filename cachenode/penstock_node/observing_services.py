@@ -71,7 +71,8 @@ def _support(node: Services) -> SupportService:
     config = node.config
 
     def status() -> str:
-        told = node.operations.node_status()
+        store = node.store
+        told = node.operations.node_status_with(store.cached_bytes, store.cached_chunks)
         return as_json(MessageToDict(told, preserving_proto_field_name=True))
 
     gathering = Gathering(

@@ -100,13 +100,25 @@ class Operations:
         )
         return {member.id: answer for member, answer in zip(members, answers, strict=True)}
 
-    def node_status(self) -> operator_pb2.NodeStatusResponse:
+    async def node_status(self) -> operator_pb2.NodeStatusResponse:
         """Return what this node tells of itself."""
+        # Goes through all of memory's chunks. Not in the threads that may all be asking nodes, this
+        # one among them.
+        cached = await asyncio.to_thread(self._cached)
+        return self.node_status_with(*cached)
+
+    def _cached(self) -> tuple[int, int]:
+        return self._store.cached_bytes, self._store.cached_chunks
+
+    def node_status_with(
+        self, cached_bytes: int, cached_chunks: int
+    ) -> operator_pb2.NodeStatusResponse:
+        """Return the same, with what is cached counted by the caller."""
         return operator_pb2.NodeStatusResponse(
             id=self._cluster.node_id,
             owned_capacity_bytes=self._store.owned_capacity_bytes,
-            cached_bytes=self._store.cached_bytes,
-            cached_chunks=self._store.cached_chunks,
+            cached_bytes=cached_bytes,
+            cached_chunks=cached_chunks,
             version=self._version,
             epoch=self._cluster.epoch,
             counters=self._metrics.totals(),
@@ -128,7 +140,7 @@ class Operations:
         answers = await self.ask_all(
             rpc.NODE_STATUS, operator_pb2.NodeStatusRequest(), timeout_s=ASK_TIMEOUT_S
         )
-        shares = self._cluster.ring.shares()
+        shares = await asyncio.to_thread(self._cluster.ring.shares)
         placed = {node.id: node for node in view.placement.nodes}
         counters: Counter[str] = Counter()
         nodes = []

@@ -88,6 +88,11 @@ class Certificates:
         """Looks in vain since the files have changed."""
 
     @property
+    def is_due(self) -> bool:
+        """Whether who asks next looks at the files, on a disk that may hang."""
+        return time.monotonic() >= self._look_at
+
+    @property
     def pem(self) -> Pem:
         """The files' contents, for gRPC. Another object means: make new connections with it."""
         return self._current().pem

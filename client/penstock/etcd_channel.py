@@ -4,6 +4,8 @@ Responsible for: gRPC's own types and options. `penstock.etcd_rpc` chooses among
 """
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,10 @@ from penstock.errors import InvalidConfiguration
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Largest listing that is accepted; 1,000 nodes need a few megabytes."""
+
+LOOK_WAIT_S = 0.5
+"""A look at the files of certificates that takes longer goes on by itself: their disk may hang, and
+leases have to be renewed."""
 
 _CONNECT_POLL_S = 0.005
 _OPTIONS = (
@@ -97,6 +103,8 @@ class Endpoint:
         self.url = url
         self._address = parts.netloc
         self._credentials = (tls or EtcdTls()).credentials() if parts.scheme == "https" else None
+        self._pem = self._credentials.pem if self._credentials else None
+        self._looking: threading.Thread | None = None
         self._channel: _Channel | None = None
         self._replaced: list[_Channel] = []
         """Channels of earlier certificates that have calls in flight."""
@@ -106,7 +114,7 @@ class Endpoint:
 
         With new certificates it is another one; what is in flight ends where it began.
         """
-        pem = self._credentials.pem if self._credentials else None
+        pem = self._pem
         if self._channel is None or self._channel.pem is not pem:
             if self._channel is not None:
                 self._replaced.append(self._channel)
@@ -119,6 +127,26 @@ class Endpoint:
         credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
         return grpc.aio.secure_channel(self._address, credentials, options=_OPTIONS)
 
+    async def _look(self, credentials: Certificates) -> None:
+        """Take new certificates, if there are any; of a look that hangs nobody waits twice."""
+        if not credentials.is_due or (self._looking and self._looking.is_alive()):
+            return
+        loop, looked = asyncio.get_running_loop(), asyncio.Event()
+
+        def look() -> None:
+            try:
+                self._pem = credentials.pem
+            finally:
+                with contextlib.suppress(RuntimeError):  # The loop may have ended meanwhile.
+                    loop.call_soon_threadsafe(looked.set)
+
+        # Of no pool: one that hangs must not hold up the process's end.
+        self._looking = threading.Thread(target=look, name="penstock-certificates", daemon=True)
+        with contextlib.suppress(TimeoutError, RuntimeError):  # Or no more threads may begin.
+            self._looking.start()
+            async with asyncio.timeout(LOOK_WAIT_S):
+                await looked.wait()
+
     async def _close_replaced(self) -> None:
         done = [channel for channel in self._replaced if channel.calls == 0]
         self._replaced = [channel for channel in self._replaced if channel.calls]
@@ -128,6 +156,8 @@ class Endpoint:
     async def connects(self, *, deadline: float) -> bool:
         """Return whether a connection stands, or comes to stand by ``deadline``."""
         await self._close_replaced()
+        if self._credentials is not None:
+            await self._look(self._credentials)
         # Looked at again and again: gRPC's own waiting for a state leaks when it is cancelled.
         while time.monotonic() < deadline:
             state = self._current().grpc.get_state(try_to_connect=True)

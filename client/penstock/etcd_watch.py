@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import grpc.aio
@@ -53,10 +53,17 @@ class KeySpace:
         """Return etcd's key of ``name``."""
         return self._prefix + name.encode()
 
-    def name(self, key: bytes) -> str:
-        """Return the relative name of etcd's ``key``."""
+    def name(self, key: bytes) -> str | None:
+        """Return the relative name of etcd's ``key``; None if it is no UTF-8, as all of ours are.
+
+        Such a key somebody has put by hand: it must not end whoever reads those beside it.
+        """
         assert key.startswith(self._prefix), f"{key!r} is not ours"
-        return key[len(self._prefix) :].decode()
+        try:
+            return key[len(self._prefix) :].decode()
+        except UnicodeDecodeError:
+            _log.warning("a key of etcd is left out, as it is no UTF-8: %.200r; delete it", key)
+            return None
 
     def below(self, prefix: str) -> tuple[bytes, bytes]:
         """Return the first key below ``prefix``, and the first one after them all."""
@@ -66,18 +73,26 @@ class KeySpace:
 
     def listing(self, reply: etcd_pb2.RangeResponse) -> Listing:
         """Return what etcd listed."""
-        entries = {self.name(kv.key): Entry(kv.value, kv.mod_revision) for kv in reply.kvs}
+        entries = {name: Entry(kv.value, kv.mod_revision) for name, kv in self.named(reply)}
         return Listing(entries, reply.header.revision, reply.header.cluster_id)
 
+    def named(self, reply: etcd_pb2.RangeResponse) -> Iterator[tuple[str, etcd_pb2.KeyValue]]:
+        """Yield what etcd listed, by relative names."""
+        for kv in reply.kvs:
+            name = self.name(kv.key)
+            if name is not None:
+                yield name, kv
+
     def changes(self, events: list[etcd_pb2.Event]) -> Changes:
-        """Return what etcd told."""
+        """Return what etcd told; it may be nothing but that the revision is another."""
         deleted = etcd_pb2.Event.DELETE
         told = tuple(
             (
-                self.name(event.kv.key),
+                name,
                 None if event.type == deleted else Entry(event.kv.value, event.kv.mod_revision),
             )
             for event in events
+            if (name := self.name(event.kv.key)) is not None
         )
         return Changes(told, max(event.kv.mod_revision for event in events))
 
@@ -243,7 +258,7 @@ class EtcdWatch:
             reply = await self._rpc.read(RANGE, request, etcd_pb2.RangeResponse)
         except InvalidRequest:
             return False  # That revision is compacted, or in the future of a wiped store.
-        known = {self._keys.name(kv.key): kv.mod_revision for kv in reply.kvs}
+        known = {name: kv.mod_revision for name, kv in self._keys.named(reply)}
         return reply.header.cluster_id == self._store_id and known == self._known
 
     async def _next_changes(self, stream: _Stream) -> Changes | None:

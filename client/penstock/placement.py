@@ -211,7 +211,11 @@ def place_nodes(inputs: Inputs, previous: Placement | None) -> tuple[PlacedNode,
             id=node_id,
             host=record.host,
             zone=record.zone,
-            weight=inputs.overrides.get(node_id, auto_weight(record.owned_capacity_bytes, unit)),
+            weight=(
+                inputs.overrides[node_id]
+                if node_id in inputs.overrides
+                else auto_weight(record.owned_capacity_bytes, unit)
+            ),
         )
         for node_id, record in sorted(inputs.nodes.items())
         if node_id in staying and record.owned_capacity_bytes > 0

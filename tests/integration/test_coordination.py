@@ -246,6 +246,28 @@ async def test_a_cluster_of_readers_decides_its_unit_with_the_first_owned_capaci
     assert weights(state) == {"owner": 100}
 
 
+async def test_a_weight_unit_that_was_lost_while_no_node_with_capacity_is_here_ends_no_reader(
+    site: Site,
+) -> None:
+    async with site.running("owner", capacity=5 * TB):
+        pass
+    async with site.running("reader", capacity=0) as reader:
+        before = await until(reader, lambda state: set(state.members) == {"reader"})
+        coordinator = site.etcd()
+        await coordinator.commit(deletes=["settings"])
+        await coordinator.close()
+        await until(reader, lambda state: state.settings is None)
+
+        async with site.running("later", capacity=0), site.running("owner", capacity=10 * TB):
+            state = await until(
+                reader, lambda state: state.settings is not None and len(state.members) == 3
+            )
+
+    assert weights(before) == weights(state) == {"owner": 100}
+    assert state.settings is not None
+    assert state.settings.weight_unit_bytes == 10 * TB
+
+
 async def test_an_elastic_machine_joins_the_ring_only_when_its_time_has_passed(
     site: Site,
 ) -> None:

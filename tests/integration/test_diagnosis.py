@@ -140,6 +140,41 @@ def test_a_file_system_is_told_by_its_device() -> None:
     assert file_system_of(os.makedev(9, 9), mounts) == ""
 
 
+def odd_mounts(directory: Path) -> Path:
+    """A table of mounts: one whose path is no UTF-8, and that of ``directory``."""
+    device = directory.stat().st_dev
+    table = directory / "mountinfo"
+    table.write_bytes(
+        b"30 22 9:9 / /mnt/donn\xe9es rw - ext4 /dev/sdb1 rw\n"
+        + f"22 1 {os.major(device)}:{os.minor(device)} / / rw - xfs /dev/sda1 rw\n".encode()
+    )
+    return table
+
+
+async def test_a_mount_whose_path_is_no_utf_8_costs_no_disk_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks_module, "MOUNTS", odd_mounts(tmp_path))
+    tier = Tier(tmp_path / "tier", 16 * MIB, "owned")
+
+    (told,) = await Disks([tier], floors={}).examine(measures=False, only=())
+
+    assert (told.failure, told.file_system) == ("", "xfs")
+    tier.close()
+
+
+async def test_an_error_that_nobody_thought_of_is_told_and_does_not_look_like_a_hanging_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks_module, "MOUNTS", Path("no path\0"))
+    tier = Tier(tmp_path / "tier", 16 * MIB, "owned")
+
+    (told,) = await Disks([tier], floors={}).examine(measures=False, only=())
+
+    assert told.failure == "ValueError: embedded null byte"
+    tier.close()
+
+
 def test_limits_are_those_of_this_process() -> None:
     told = process_limits()
 

@@ -102,6 +102,16 @@ async def compact(server: EtcdServer, revision: int) -> None:
         )(request, timeout=10)
 
 
+async def put_raw(server: EtcdServer, key: bytes) -> None:
+    """Put a key as any program may that writes to this etcd."""
+    async with grpc.aio.insecure_channel(server.endpoint.removeprefix("http://")) as channel:
+        await channel.unary_unary(
+            "/etcdserverpb.KV/Put",
+            request_serializer=etcd_pb2.PutRequest.SerializeToString,
+            response_deserializer=etcd_pb2.PutResponse.FromString,
+        )(etcd_pb2.PutRequest(key=key, value=b"{}"), timeout=10)
+
+
 async def next_item(watch: AsyncGenerator[Listing | Changes, None]) -> Listing | Changes:
     async with asyncio.timeout(RETURN_S):
         return await anext(watch)
@@ -153,6 +163,26 @@ async def test_a_watch_tells_what_happened_while_its_reader_was_busy_and_etcd_re
         await put_again(client, "b", b"2")
 
         assert await next_names(watch, count=2) == ["a", "b"]
+
+
+async def test_keys_that_are_no_utf_8_hold_up_neither_a_listing_nor_a_watch(
+    server: EtcdServer, client: Etcd
+) -> None:
+    await client.commit(puts={"volumes/a": b""})
+    await put_raw(server, f"{PREFIX}volumes/".encode() + b"mod\xe8les")
+    follower = Follower(client)
+    await follower.has_listed(1)
+
+    await put_raw(server, f"{PREFIX}volumes/".encode() + b"donn\xe9es")
+    await client.commit(puts={"volumes/b": b""})
+    await follower.knows("volumes/b")
+    await asyncio.to_thread(server.restart)
+    await put_again(client, "volumes/c")
+    await follower.knows("volumes/c")
+    await follower.stop()
+
+    assert list(follower.keys) == ["volumes/a", "volumes/b", "volumes/c"]
+    assert len(follower.listings) == 1, "with such keys its history is known as without"
 
 
 async def test_a_watch_lists_again_when_its_place_was_compacted(

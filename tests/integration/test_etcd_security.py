@@ -1,6 +1,8 @@
 """etcd behind TLS and behind passwords."""
 
 import asyncio
+import errno
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -224,6 +226,39 @@ async def test_a_client_follows_its_files_to_another_authority(
 
     await use_everything(client)
     await client.close()
+
+
+async def test_files_on_a_disk_that_hangs_hold_up_no_call(
+    authority: Authority, tls_server: EtcdServer, tmp_path: Path
+) -> None:
+    cert, key = authority.issue("client")
+    ca, pipe = tmp_path / "ca", tmp_path / "pipe"
+    shutil.copy(authority.ca, ca)
+    tls = EtcdTls(ca=ca, cert=cert, key=key)
+    client = Etcd([tls_server.endpoint], prefix=PREFIX, tls=tls, deadline_s=30.0)
+    await use_everything(client)
+    os.mkfifo(pipe)
+    pipe.rename(ca)  # Who reads it waits for somebody who writes.
+
+    async with asyncio.timeout(ANSWER_S):
+        while (writer := writer_where_somebody_reads(ca)) is None:
+            await client.list("")
+        await use_everything(client)
+
+    shutil.copy(authority.ca, pipe)
+    pipe.rename(ca)
+    os.close(writer)
+    await client.close()
+
+
+def writer_where_somebody_reads(pipe: Path) -> int | None:
+    """Open a pipe for writing; None while nobody reads it."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
 
 
 @pytest.mark.parametrize("tls_of", ["nobody", "a stranger", "the system"])

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 BEGIN = """
 import logging, threading, warnings
 import structlog
@@ -14,16 +16,20 @@ from penstock_node.logs import configure_logs
 """
 
 
-def said(program: str) -> str:
-    """Return what a program writes to standard error, which is no terminal."""
-    done = subprocess.run(
+def ended(program: str) -> "subprocess.CompletedProcess[str]":
+    """Return what a program did that ended well. Its standard error is no terminal."""
+    return subprocess.run(
         [sys.executable, "-c", BEGIN + program],
         capture_output=True,
         text=True,
         timeout=30,
         check=True,
     )
-    return done.stderr
+
+
+def said(program: str) -> str:
+    """Return what a program writes to standard error."""
+    return ended(program).stderr
 
 
 def lines(program: str) -> list[dict[str, Any]]:
@@ -134,3 +140,23 @@ except OSError as error:
 
     assert len(text.splitlines()) == 3
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("ending", ["sys.stderr.close()", "os.dup2(FULL, 2)", "os.dup2(PIPE, 2)"])
+def test_a_log_that_cannot_be_written_fails_nobody_and_its_lines_are_kept(ending: str) -> None:
+    done = ended(f"""
+import json, os, sys
+FULL = os.open("/dev/full", os.O_WRONLY)
+reader, PIPE = os.pipe()
+os.close(reader)
+kept = configure_logs()
+{ending}
+structlog.get_logger("penstock").warning("ours")
+logging.getLogger("x").error("a library's")
+structlog.get_logger("penstock").error("again", exc_info=OSError("odd"))
+print([json.loads(line)["event"] for line in kept.newest(9)])
+sys.stdout.flush()
+os._exit(0)  # Without the last flush of a stream that takes nothing.
+""")
+
+    assert (done.stdout, done.stderr) == ("""['ours', "a library's", 'again']\n""", "")

@@ -165,6 +165,12 @@ def test_an_override_wins_and_0_keeps_the_node_on_the_ring_without_a_share() -> 
     assert weights(placement) == {"a": 0, "b": 200, "c": 7}
 
 
+def test_where_every_weight_is_set_by_hand_no_unit_is_needed() -> None:
+    inputs = inputs_of(THREE, settings=ClusterSettings(), overrides=dict.fromkeys(THREE, 70))
+
+    assert weights(next_placement(inputs, empty_placement())) == dict.fromkeys(THREE, 70)
+
+
 def test_a_node_s_place_carries_its_host_and_zone() -> None:
     placement = next_placement(inputs_of({"a": record(8, host="h", zone="z")}), empty_placement())
 

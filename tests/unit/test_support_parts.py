@@ -64,6 +64,21 @@ async def test_no_more_threads_hang_than_there_may_be(
         await gathering.gather()
 
 
+async def test_gatherings_that_got_no_thread_take_no_place_from_later_ones() -> None:
+    gathering = Gathering(here={}, elsewhere={"a": lambda: "one"})
+    usual_bytes = threading.stack_size(1 << 46)  # More than any process may have.
+    try:
+        for _ in range(GATHERS_MAX):
+            with pytest.raises(Overloaded, match="no more threads"):
+                await gathering.gather()
+    finally:
+        threading.stack_size(usual_bytes)
+
+    (part,) = await gathering.gather()
+
+    assert part.text == "one"
+
+
 async def test_a_part_that_is_too_long_is_cut_and_says_so() -> None:
     gathering = Gathering(here={"a": lambda: "x" * (PART_CHARACTERS_MAX + 1)}, elsewhere={})
 

@@ -252,12 +252,30 @@ def test_names_that_are_no_chunks_are_left_alone(tier: Tier) -> None:
     (other / "README").write_text("not ours")
     (other / path_of(tier, 2).name).write_text("in the wrong directory")
     (tier.path / "chunks" / "file").write_text("not a directory")
+    for name in ("bak", "tmp", "FFF", "a_b", "+1f", "aéa"):
+        (tier.path / "chunks" / name).mkdir()
 
     tier = restart(tier)
     tier.scan()
 
+    assert tier.is_scanned
     assert tier.chunk_count == 1
     assert (other / "README").exists()
+
+
+def test_a_scan_that_an_error_ends_has_ended(tier: Tier) -> None:
+    put(tier, 1)
+    tier = restart(tier)
+    usual_bytes = threading.stack_size(1 << 46)  # More than any process may have.
+    try:
+        with pytest.raises(RuntimeError, match="start new thread"):
+            tier.scan()
+    finally:
+        threading.stack_size(usual_bytes)
+
+    assert tier.scan_has_ended
+    assert not tier.is_scanned
+    assert payload_in(tier, 1) == payload_of(1)
 
 
 @pytest.mark.parametrize("at", [0, SIZE_BYTES - 1, SIZE_BYTES + 20, chunk_of(1).file_bytes - 1])

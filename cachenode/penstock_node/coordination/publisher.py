@@ -138,7 +138,10 @@ class Publisher:
             await self._form(stored)
         elif stored.placement is not None:
             self._formation.reset()
-            await self._publish(stored)
+            if self._lacks_unit(stored):
+                self._due_at = None
+            else:
+                await self._publish(stored)
             await self._tend_keys(stored)
 
     async def _restore(self, stored: ClusterState, known: ClusterState) -> None:
@@ -160,6 +163,14 @@ class Publisher:
         if state.placement is None:
             return records.PLACEMENT not in state.entries
         return self._settings(state).weight_unit_bytes == 0 and bool(self._founders(state))
+
+    def _lacks_unit(self, state: ClusterState) -> bool:
+        """Tell whether weights would follow from a unit that was lost, as by a key deleted by hand.
+
+        The placement stays as it is until a node with capacity answers, which decides the unit.
+        """
+        has_capacity = any(node.owned_capacity_bytes for node in state.nodes.values())
+        return self._settings(state).weight_unit_bytes == 0 and has_capacity
 
     def _founders(self, state: ClusterState) -> frozenset[str]:
         """Return the nodes to wait for: all that live; of a formed cluster those with capacity."""

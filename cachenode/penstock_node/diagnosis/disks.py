@@ -127,6 +127,8 @@ class _Look:
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             told.failure = "no room for a file of 4 MiB" if is_full else str(error)
+        except Exception as error:  # noqa: BLE001 - said; without an answer it would seem to hang
+            told.failure = f"{type(error).__name__}: {error}"
         return told
 
     def _ask_space(self, told: diagnosis_pb2.ExaminedDisk) -> None:
@@ -136,7 +138,8 @@ class _Look:
         share = min(told.total_bytes // FLOOR_SHARE, FLOOR_BYTES_MAX)
         told.floor_bytes = share if self._floor_bytes is None else self._floor_bytes
         told.device = device
-        told.file_system = file_system_of(device, MOUNTS.read_text(encoding="utf-8"))
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")  # Paths may be no text.
+        told.file_system = file_system_of(device, mounts)
 
 
 def file_system_of(device: int, mounts: str) -> str:

@@ -1,5 +1,6 @@
 """The cluster as this node knows it: who is in it, with what weight, and what was set by hand."""
 
+import asyncio
 import json
 
 from penstock.membership.view import Member
@@ -11,7 +12,7 @@ from penstock_node.coordination.maintenance import state_of
 from penstock_node.coordination.records import WeightOverride
 
 
-def known_cluster(
+async def known_cluster(
     cluster: Cluster, coordination: Coordination, *, catalog_address: str
 ) -> diagnosis_pb2.KnownResponse:
     """Return it.
@@ -19,8 +20,8 @@ def known_cluster(
     Raises:
         NodeUnavailable: This node is starting.
     """
+    shares = await asyncio.to_thread(cluster.ring.shares)  # A thousand nodes' take a moment.
     state, placement = coordination.state, cluster.view.placement
-    shares = cluster.ring.shares()
     placed = {node.id: node for node in placement.nodes}
     nodes = placed.keys() | state.members.keys() | state.nodes.keys()
     return diagnosis_pb2.KnownResponse(

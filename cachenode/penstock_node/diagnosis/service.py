@@ -39,7 +39,7 @@ class DiagnosisService(diagnosis_pb2_grpc.DiagnosisServicer):
         self, request: diagnosis_pb2.KnownRequest, context: Context
     ) -> diagnosis_pb2.KnownResponse:
         """Answer with the cluster as this node knows it."""
-        return known_cluster(
+        return await known_cluster(
             self._cluster, self._coordination, catalog_address=self._catalog_address()
         )
 

@@ -52,7 +52,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.NodeStatusRequest, context: Context
     ) -> operator_pb2.NodeStatusResponse:
         """Answer with this node alone."""
-        return self._operations.node_status()
+        return await self._operations.node_status()
 
     @answers
     async def SetWeights(  # noqa: N802 - gRPC's name

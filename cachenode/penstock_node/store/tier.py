@@ -76,7 +76,7 @@ class Tier:
         self._opened: OpenTier | None = None
         self._scan_thread: threading.Thread | None = None
         self.scan_has_ended = False
-        """Whether the scan is over, if only because the disk cannot be listed."""
+        """Whether the scan is over, if only as the disk cannot be listed, or by an error."""
         if is_open:
             try:
                 self.open()
@@ -244,9 +244,7 @@ class Tier:
             return None  # Known without the disk.
         with self.disk.use():
             opened = self._usable
-            if opened is None:
-                return None
-            return opened.get(chunk, is_use=is_use, must_verify=must_verify)
+            return opened.get(chunk, is_use=is_use, must_verify=must_verify) if opened else None
 
     def describe(self, chunk_id: bytes) -> Described | None:
         """Return what a chunk that it holds is; see `OpenTier.describe`.
@@ -363,11 +361,13 @@ class Tier:
 
     def scan(self) -> None:
         """Index every chunk in the directory; see `OpenTier.scan`."""
-        with self.disk.busy():
-            opened = self._usable
-            if opened is not None and not self._closing.is_set():
-                opened.scan(should_stop=self._should_stop)
-        self.scan_has_ended = True
+        try:
+            with self.disk.busy():
+                opened = self._usable
+                if opened is not None and not self._closing.is_set():
+                    opened.scan(should_stop=self._should_stop)
+        finally:
+            self.scan_has_ended = True
 
     def _should_stop(self) -> bool:
         return self._closing.is_set() or not self.disk.is_healthy

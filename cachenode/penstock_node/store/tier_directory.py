@@ -39,6 +39,7 @@ DIRECTORY_MODE = 0o700
 LOCK_FILE = ".penstock-lock"
 PROBE_FILE = ".penstock-probe"
 _NAME_BYTES = 32
+_DIGITS = frozenset("0123456789abcdef")
 
 
 class Identity(NamedTuple):
@@ -214,7 +215,12 @@ class TierDirectory:
         """Return the directories that chunks lie in, in the order of their names."""
         with os.scandir(self._chunks) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return [self._chunks / name for name in sorted(names) if len(name) == PREFIX_DIGITS]
+        return [self._chunks / name for name in sorted(names) if _is_prefix(name)]
+
+
+def _is_prefix(name: str) -> bool:
+    """Tell whether it names a directory of chunks: people put others beside them."""
+    return len(name) == PREFIX_DIGITS and set(name) <= _DIGITS
 
 
 def probe(path: Path) -> None:

@@ -98,7 +98,8 @@ def limits() -> dict[str, Any]:
 
 def disks(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Return how full the file systems at ``paths`` are, and of which kind. A disk may hang."""
-    return [{"path": str(path), **_mount_of(path), **_space_of(path)} for path in paths]
+    mounts = _read("/proc/self/mountinfo", limit=1024 * 1024)
+    return [{"path": str(path), **mount_of(path, mounts), **_space_of(path)} for path in paths]
 
 
 def _space_of(path: Path) -> dict[str, Any]:
@@ -114,21 +115,27 @@ def _space_of(path: Path) -> dict[str, Any]:
     }
 
 
-def _mount_of(path: Path) -> dict[str, Any]:
-    """Return the mount that a path lies on, as the kernel's table of mounts has it."""
+def mount_of(path: Path, mounts: str) -> dict[str, Any]:
+    """Return the mount that a path lies on, as ``/proc/self/mountinfo`` has it."""
     best: dict[str, Any] = {}
-    for line in _read("/proc/self/mountinfo", limit=1024 * 1024).splitlines():
+    for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         words, more = before.split(), after.split()
         if len(words) < 6 or len(more) < 3:
             continue
-        point = Path(words[4].encode().decode("unicode_escape"))
+        point = _unescaped(words[4])
         is_below = path == point or point in path.parents
         if is_below and len(str(point)) >= len(best.get("mount", "")):
             options = [*words[5].split(","), *more[2].split(",")]
             told = [each for each in options if each.startswith(MOUNT_OPTIONS)]
             best = {"mount": str(point), "type": more[0], "options": sorted(set(told))}
     return best
+
+
+def _unescaped(point: str) -> Path:
+    """Return a mount's path: the kernel writes blanks and backslashes as octal numbers of bytes."""
+    octets = point.encode().decode("unicode_escape").encode("latin-1")
+    return Path(octets.decode(errors="replace"))
 
 
 def _words() -> list[str]:

@@ -57,7 +57,8 @@ class Gathering:
         """Return all parts.
 
         Raises:
-            Overloaded: As many gatherings as there may be are running, or hang.
+            Overloaded: As many gatherings as there may be are running, or hang; or the process
+                may have no more threads.
         """
         if self._running >= GATHERS_MAX:
             raise Overloaded(
@@ -67,14 +68,7 @@ class Gathering:
         made: queue.SimpleQueue[Part] = queue.SimpleQueue()
         ended = asyncio.Event()
         end = partial(self._end_on, asyncio.get_running_loop(), ended)
-        self._running += 1
-        # Of no pool: one that hangs must not hold up the process's end.
-        threading.Thread(
-            target=self._make_elsewhere,
-            args=(made, end),
-            name="penstock-support",
-            daemon=True,
-        ).start()
+        self._begin(made, end)
         parts = [make_part(name, make) for name, make in self._here.items()]
         try:
             async with asyncio.timeout(GATHER_TIMEOUT_S):
@@ -86,6 +80,20 @@ class Gathering:
         missing = [*self._elsewhere][len(parts) - len(self._here) :]
         late = f"not within {GATHER_TIMEOUT_S:.0f} s"
         return [*parts, *(Part(name, "", trouble=late) for name in missing)]
+
+    def _begin(self, made: "queue.SimpleQueue[Part]", end: Callable[[], object]) -> None:
+        # Of no pool: one that hangs must not hold up the process's end.
+        thread = threading.Thread(
+            target=self._make_elsewhere, args=(made, end), name="penstock-support", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise Overloaded(
+                "this process may have no more threads; come back later",
+                retry_after_s=RETRY_AFTER_S,
+            ) from error
+        self._running += 1  # Its end is counted on this loop: never before.
 
     def _make_elsewhere(self, made: "queue.SimpleQueue[Part]", end: Callable[[], object]) -> None:
         try:
