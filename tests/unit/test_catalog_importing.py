@@ -242,6 +242,24 @@ async def test_only_what_comes_from_there_is_removed(
     assert paths(lake) == sorted(others)
 
 
+async def test_what_an_import_to_another_place_brought_is_not_removed(
+    place: Place, lake: VolumeFiles, importing: Importing
+) -> None:
+    """It comes from below there, and yet is not where this import would ask for it."""
+    place.put("a/x", "a/y", "b")
+    await importing(prunes=True).run()
+    await importing(prefix="a", to="c", prunes=True).run()
+
+    await importing(prunes=True).run()
+    assert paths(lake) == ["a/x", "a/y", "b", "c/x", "c/y"]
+    del place.objects["a/x"]
+    await importing(prunes=True).run()
+    assert paths(lake) == ["a/y", "b", "c/x", "c/y"]
+    await importing(prefix="a", to="c", prunes=True).run()
+
+    assert paths(lake) == ["a/y", "b", "c/y"]
+
+
 async def test_what_is_not_meant_is_left_alone(
     place: Place, lake: VolumeFiles, importing: Importing
 ) -> None:

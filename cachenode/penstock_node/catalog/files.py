@@ -205,7 +205,7 @@ class VolumeFiles:
         seen: Sequence[CatalogFile],
         *,
         prunes: bool,
-        source: str = "",
+        source: str | None = None,
     ) -> tuple[Difference, Span | None]:
         """Compare what a listing has shown between two paths with what is known; write nothing.
 
@@ -213,8 +213,8 @@ class VolumeFiles:
             prefix: What was listed.
             span: Of the paths that this part of the listing tells all of.
             seen: Files in any order; those outside the span are passed by.
-            prunes: Whether others would be removed, whose bytes are below ``source``.
-            source: See there.
+            prunes: Whether others would be removed.
+            source: Of those only files whose bytes are where a file of this listing would be.
 
         Returns:
             The difference, and what is left of the span where there was too much for one look.
@@ -226,7 +226,7 @@ class VolumeFiles:
             last = next(reversed(known))
             span, rest = Span(span.after, last), Span(last, span.last)
         inside, _ = span.parted(seen)
-        found = difference(known, inside, prunes=prunes, source=source)
+        found = difference(known, inside, prunes=prunes, prefix=prefix, source=source)
         found.within = (prefix, span)
         return found, rest
 

@@ -66,7 +66,12 @@ class Difference:
 
 
 def difference(
-    known: Mapping[str, Known], seen: Iterable[CatalogFile], *, prunes: bool, source: str = ""
+    known: Mapping[str, Known],
+    seen: Iterable[CatalogFile],
+    *,
+    prunes: bool,
+    prefix: str = "",
+    source: str | None = None,
 ) -> Difference:
     """Return what has to be written so that ``known`` becomes ``seen``.
 
@@ -74,7 +79,9 @@ def difference(
         known: What there is, by path.
         seen: What there is to be, each path once.
         prunes: Whether what is not among it is to be removed.
-        source: Of that only what has its bytes at a url that begins so.
+        prefix: What all paths of ``known`` begin with.
+        source: Of what is not among it only files whose bytes are at this url and the rest of
+            their path; None: any.
     """
     found, paths = Difference(), set[str]()
     for file in seen:
@@ -91,7 +98,8 @@ def difference(
         found.removed = [
             (before.seq, path)
             for path, before in known.items()
-            if path not in paths and before.source_url.startswith(source)
+            if path not in paths
+            and (source is None or before.source_url == source + path[len(prefix) :])
         ]
     return found
 
