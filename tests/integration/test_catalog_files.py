@@ -204,6 +204,22 @@ def test_a_part_of_a_listing_is_compared_with_what_lies_in_it_and_nothing_else(
     assert [each.path for each in lake.page("p/")] == ["p/a", "p/b", "p/c"]
 
 
+def test_what_was_removed_behind_an_entry_is_told_of_a_volumes_own_paths(
+    files: Files, lake: VolumeFiles
+) -> None:
+    lake.put([file("a"), file("b"), file("c"), file("d")])
+    files.volume("other").put([file("c")])
+    lake.remove(["a"])
+    seq = lake.newest()
+    files.volume("other").remove(["c"])
+    lake.remove(["b", "d"])
+    lake.put([file("b", "2"), file("c", "2")])
+
+    assert lake.removed_since(seq, ["a", "b", "c", "never"]) == ({"b"}, seq + 5)
+    assert lake.removed_since(0, ["a", "b", "c", "d"])[0] == {"a", "b", "d"}
+    assert lake.removed_since(seq, []) == (set(), seq + 5)
+
+
 def test_two_writers_and_a_follower_who_misses_nothing(url: str, database: Database) -> None:
     """Numbers are given in the order of commits: else a follower would pass one by."""
     count, others = 60, Database(url)

@@ -421,6 +421,54 @@ async def test_what_another_has_noted_since_is_not_put_back(
     assert len(lake.versions("b")) == 2
 
 
+@pytest.mark.parametrize("is_back", [False, True])
+async def test_what_another_has_noted_as_removed_since_is_asked_for_and_not_put_back(
+    place: Place, lake: VolumeFiles, importing: Importing, is_back: bool
+) -> None:
+    place.put("a", "b")
+    await importing().run()
+
+    def is_removed_and_told() -> None:
+        if lake.stat("b") == before:
+            lake.remove(["b"])
+            if not is_back:
+                del place.objects["b"]
+
+    before, place.answered = lake.stat("b"), is_removed_and_told
+    made = importing()
+    await made.run()
+
+    assert paths(lake) == sorted(place.objects)
+    assert counts(made)[0] == is_back
+    assert place.heads == 1
+
+
+async def test_what_another_removes_between_a_look_and_a_write_is_looked_at_again(
+    place: Place,
+    lake: VolumeFiles,
+    files: Files,
+    importing: Importing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place.put("a", "b", "c")
+    write, others = lake.write, files.volume("lake")
+
+    def written_after_another(found: Difference) -> Difference:
+        monkeypatch.setattr(lake, "write", write)
+        others.put([file for file in found.new if file.path != "c"])
+        others.remove(["a", "b"])
+        del place.objects["a"]
+        return write(found)
+
+    monkeypatch.setattr(lake, "write", written_after_another)
+    made = importing()
+    await made.run()
+
+    assert paths(lake) == ["b", "c"]
+    assert counts(made) == (2, 0, 0, 1)
+    assert place.heads == 2
+
+
 async def test_what_another_has_written_since_is_not_removed(lake: VolumeFiles) -> None:
     gone = CatalogFile("a", "1", 1, 0, "s3://bucket/a", "1")
     lake.put([gone])
