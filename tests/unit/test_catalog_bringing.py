@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from penstock.catalog_file import CatalogFile
 from penstock.errors import ClusterUnavailable, Conflict, InvalidRequest
@@ -298,3 +299,23 @@ async def test_volumes_are_recalled_while_the_coordinator_is_away(world: World) 
     with pytest.raises(ClusterUnavailable):
         await places.origin("lake")
     await within.close()
+
+
+async def test_a_volume_that_this_version_does_not_know_keeps_no_other_from_being_served(
+    world: World,
+) -> None:
+    lake = Volume("lake", uid=new_uid(), origins=(Volume("lake", f"file://{world.own}/"),))
+    coordinator = Standalone()
+    newer = b'{"catalogued": true, "kind": "of tomorrow"}'
+    await coordinator.commit(puts={f"{VOLUMES}lake": lake.to_json(), f"{VOLUMES}newer": newer})
+    places = Places(world.origins, coordinator=coordinator, configured={})
+
+    with capture_logs() as lines:
+        assert (await places.origin("lake")).places == lake.origins
+        assert await places.recall("lake") is not None
+        await places.check("lake")
+        with pytest.raises(InvalidRequest, match="volume 'newer'"):
+            await places.check("newer")
+
+    assert [line["volume"] for line in lines] == ["newer"], "told once"
+    await coordinator.close()
