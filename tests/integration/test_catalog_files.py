@@ -366,3 +366,33 @@ def test_a_full_database_is_told_and_keeps_what_it_has(tmp_path: Path) -> None:
     assert [each.path for each in lake.page("")] == ["a"]
     assert lake.put([file("a")]).unchanged == 1
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "told"),
+    [
+        ("disk_full", "could not extend file: No space left on device", NoSpace),
+        ("query_canceled", "canceling statement due to statement timeout", CatalogUnavailable),
+    ],
+)
+def test_what_postgresql_refuses_while_rows_are_copied_into_it_is_told(
+    postgres: PostgresServer, code: str, reason: str, told: type[Exception]
+) -> None:
+    database = Database(postgres.create_database(f"refuses_{code}"))
+    database.upgrade()
+    lake = Files(database).volume("lake")
+    lake.put([file("a")])
+    with database.engine.begin() as connection:
+        body = f"BEGIN RAISE EXCEPTION '{reason}' USING ERRCODE = '{code}'; END"
+        connection.exec_driver_sql(
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $${body}$$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuses BEFORE INSERT ON entries EXECUTE FUNCTION refuse()"
+        )
+
+    with pytest.raises(told, match=reason):
+        lake.put([file("b")])
+
+    assert [each.path for each in lake.page("")] == ["a"]
+    database.close()
