@@ -1,7 +1,7 @@
 """Tasks that run until they are told to stop, and work that is done in threads."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -45,3 +45,12 @@ async def in_thread_to_its_end(threads: Executor, work: Callable[[], T]) -> T:
             await asyncio.wait([future])
             future.cancelled() or future.exception()
         raise
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors of which a group of tasks' error consists, or the one that is no group."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for inner in error.exceptions:
+        yield from leaves_of(inner)

@@ -204,6 +204,22 @@ def test_a_part_of_a_listing_is_compared_with_what_lies_in_it_and_nothing_else(
     assert [each.path for each in lake.page("p/")] == ["p/a", "p/b", "p/c"]
 
 
+def test_what_was_removed_behind_an_entry_is_told_of_a_volumes_own_paths(
+    files: Files, lake: VolumeFiles
+) -> None:
+    lake.put([file("a"), file("b"), file("c"), file("d")])
+    files.volume("other").put([file("c")])
+    lake.remove(["a"])
+    seq = lake.newest()
+    files.volume("other").remove(["c"])
+    lake.remove(["b", "d"])
+    lake.put([file("b", "2"), file("c", "2")])
+
+    assert lake.removed_since(seq, ["a", "b", "c", "never"]) == ({"b"}, seq + 5)
+    assert lake.removed_since(0, ["a", "b", "c", "d"])[0] == {"a", "b", "d"}
+    assert lake.removed_since(seq, []) == (set(), seq + 5)
+
+
 def test_two_writers_and_a_follower_who_misses_nothing(url: str, database: Database) -> None:
     """Numbers are given in the order of commits: else a follower would pass one by."""
     count, others = 60, Database(url)
@@ -349,4 +365,34 @@ def test_a_full_database_is_told_and_keeps_what_it_has(tmp_path: Path) -> None:
 
     assert [each.path for each in lake.page("")] == ["a"]
     assert lake.put([file("a")]).unchanged == 1
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "told"),
+    [
+        ("disk_full", "could not extend file: No space left on device", NoSpace),
+        ("query_canceled", "canceling statement due to statement timeout", CatalogUnavailable),
+    ],
+)
+def test_what_postgresql_refuses_while_rows_are_copied_into_it_is_told(
+    postgres: PostgresServer, code: str, reason: str, told: type[Exception]
+) -> None:
+    database = Database(postgres.create_database(f"refuses_{code}"))
+    database.upgrade()
+    lake = Files(database).volume("lake")
+    lake.put([file("a")])
+    with database.engine.begin() as connection:
+        body = f"BEGIN RAISE EXCEPTION '{reason}' USING ERRCODE = '{code}'; END"
+        connection.exec_driver_sql(
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $${body}$$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuses BEFORE INSERT ON entries EXECUTE FUNCTION refuse()"
+        )
+
+    with pytest.raises(told, match=reason):
+        lake.put([file("b")])
+
+    assert [each.path for each in lake.page("")] == ["a"]
     database.close()

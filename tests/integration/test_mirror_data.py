@@ -30,6 +30,8 @@ SIZE = 6 * CHUNK_BYTES - 1000
 DEADLINE_S = 60.0
 SETTINGS = {"chunk_size": CHUNK_BYTES, "open_ttl_s": 0, "list_ttl_s": 0, "not_found_ttl_s": 0}
 BUCKET = "lake"
+OTHER_BUCKET = "not-there"
+"""One of the near region alone: what lies in it cannot be read in the far one."""
 
 
 @dataclass
@@ -146,7 +148,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, etcd: EtcdServer) -> Iterato
         own.create_bucket("copy")
         at_source = {"url": f"s3://{BUCKET}/", "options": source.options}
         copy = {"url": "s3://copy/", "options": own.options}
-        near = region(directory / "near", etcd, source, [at_source])
+        source.create_bucket(OTHER_BUCKET)
+        not_there = {"url": f"s3://{OTHER_BUCKET}/", "options": source.options}
+        near = region(directory / "near", etcd, source, [at_source, not_there])
         with near.cluster, near.catalog:
             far = region(
                 directory / "far", etcd, own, [copy, at_source], mirror_of=near.catalog.address
@@ -302,6 +306,24 @@ def test_what_cannot_be_warmed_is_told_and_warmed_when_it_can(world: World) -> N
 
     read, source, _ = world.read("later/x")
     assert (read, source.sent_bytes) == (data, 0)
+
+
+def test_what_the_region_may_not_read_keeps_nothing_else_from_its_cache(world: World) -> None:
+    world.near.s3.put(OTHER_BUCKET, "x", b"x")
+    with operator.connect(world.near.address) as operators:
+        operators.catalog.run_import(ImportWanted("lake", f"s3://{OTHER_BUCKET}", "mixed"))
+    data = world.put("mixed/y")
+    world.publish("mixed")
+
+    with operator.connect(world.far.address) as operators:
+        operators.catalog.set_mirror_rules("lake", MirrorRules(warmed=("mixed/**",)))
+    wait_until(world.is_troubled, deadline_s=DEADLINE_S, what="it is told")
+
+    read, source, _ = world.read("mixed/y")
+    assert (read, source.sent_bytes) == (data, 0)
+    brought = world.brought()
+    assert brought is not None
+    assert "minute: 1; the first is mixed/x: " in brought.trouble
 
 
 def test_who_falls_back_to_the_origin_goes_on_from_a_copy_to_the_source(world: World) -> None:

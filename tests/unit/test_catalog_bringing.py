@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from penstock.catalog_file import CatalogFile
-from penstock.errors import ClusterUnavailable, Conflict, InvalidRequest
+from penstock.errors import (
+    ClusterUnavailable,
+    Conflict,
+    InvalidRequest,
+    NotPermitted,
+    PenstockError,
+)
 from penstock.membership.coordinator import Coordinator
 from penstock.membership.standalone import Standalone
 from penstock.mirror_rules import MirrorRules
@@ -17,15 +24,22 @@ from penstock.volumes import Volume, new_uid
 from penstock_node.catalog.copies import Copied, Copies
 from penstock_node.catalog.database import Database
 from penstock_node.catalog.files import Files
-from penstock_node.catalog_server import bringing_volume
+from penstock_node.catalog_server import bringing_volume, passed_by
+from penstock_node.catalog_server.bringing import Bringing
 from penstock_node.catalog_server.bringing_volume import Region, VolumeBringing
 from penstock_node.catalog_server.mirrored import Mirrored
 from penstock_node.catalog_server.mirroring import Mirror
 from penstock_node.catalog_server.nearby import Nearby
+from penstock_node.catalog_server.passed_by import AGAIN_S
 from penstock_node.catalog_server.places import RECALLED_S, Places
 from penstock_node.catalog_server.registration import Registration
 from penstock_node.catalog_server.warming import Warmer
-from penstock_node.coordination.records import VOLUMES, CatalogRecord
+from penstock_node.coordination.records import (
+    MIRRORS,
+    VOLUMES,
+    CatalogRecord,
+    mirror_rules_to_json,
+)
 from penstock_node.origin import Origins
 
 DEADLINE_S = 20.0
@@ -33,13 +47,16 @@ TOKEN = 7
 
 
 class RecordingWarmer:
-    """Knows what it was asked to warm."""
+    """Knows what it was asked to warm, but for what it refuses."""
 
     def __init__(self) -> None:
         self.warmed: list[str] = []
+        self.refused: dict[str, PenstockError] = {}
 
-    async def warm(self, volume: str, files: Sequence[CatalogFile]) -> None:
-        self.warmed += [file.path for file in files]
+    async def warm(self, volume: str, files: Sequence[CatalogFile]) -> dict[str, PenstockError]:
+        asked = {file.path for file in files}
+        self.warmed += [file.path for file in files if file.path not in self.refused]
+        return {path: error for path, error in self.refused.items() if path in asked}
 
 
 class World:
@@ -59,7 +76,7 @@ class World:
         volume = Volume("lake", uid=new_uid(), origins=tuple(places))
         self.places = Places(self.origins, coordinator=None, configured={"lake": volume})
         self.nearby = Nearby(self.places, self.copies, threads=threads)
-        self.warmer = RecordingWarmer()
+        self.warmer, self.now = RecordingWarmer(), 100.0
         self.region = Region(
             self.files,
             self.copies,
@@ -80,12 +97,17 @@ class World:
         self.lake.put([file])
 
     def bringing(self, rules: MirrorRules, *, token: int = TOKEN) -> VolumeBringing:
-        return VolumeBringing("lake", rules, token, region=self.region)
+        return VolumeBringing("lake", rules, token, region=self.region, clock=lambda: self.now)
 
-    async def bring(self, rules: MirrorRules) -> None:
+    async def bring(self, rules: MirrorRules) -> VolumeBringing:
         work = self.bringing(rules)
         while await work.settle_page():
             pass
+        return work
+
+    def settled(self, rules: MirrorRules) -> int:
+        """Return up to which entry another process would find all settled."""
+        return self.copies.brought("lake", rules=rules.selection_key)
 
     def copied(self) -> dict[str, bytes]:
         """Return what has a copy in the catalog, by path."""
@@ -185,6 +207,105 @@ async def test_a_page_is_settled_only_by_whose_turn_it_is(world: World) -> None:
 
     assert world.copied() == {}
     assert world.copies.brought("lake", rules=MirrorRules(("*",)).selection_key) == 0
+
+
+# What does not come.
+
+
+async def test_a_file_that_cannot_be_copied_is_passed_by_told_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringing_volume, "PAGE_MAX", 1)
+    rules = MirrorRules(("*",), ("*",))
+    for name in ("x", "y", "z"):
+        await world.put(name, name.encode())
+    (world.own / "y").mkdir()  # Where a directory is no file can be put.
+
+    work = await world.bring(rules)
+
+    assert world.copied() == {"x": b"x", "z": b"z"}
+    assert world.warmer.warmed == ["x", "z"]
+    assert "minute: 1; the first is y: " in work.trouble
+    assert world.settled(rules) == 1, "whoever goes on from here meets it again"
+    (world.own / "y").rmdir()
+    await work.settle_page()
+    assert work.trouble
+    world.now += AGAIN_S
+    await work.settle_page()
+    assert (world.copied(), work.trouble) == ({"x": b"x", "y": b"y", "z": b"z"}, "")
+    assert world.warmer.warmed == ["x", "z", "y"]
+    assert world.settled(rules) == 3
+
+
+async def test_a_file_that_was_passed_by_is_done_with_when_it_is_gone(world: World) -> None:
+    rules = MirrorRules(("*",))
+    await world.put("x", b"x")
+    (world.own / "x").mkdir()
+    work = await world.bring(rules)
+    assert work.trouble
+
+    world.lake.remove(["x"])
+    await work.settle_page()
+
+    assert (work.trouble, world.settled(rules)) == ("", 2)
+
+
+async def test_a_file_that_cannot_be_warmed_is_passed_by(world: World) -> None:
+    rules = MirrorRules(warmed=("*",))
+    await world.put("x", b"x")
+    await world.put("y", b"y")
+    world.warmer.refused["x"] = NotPermitted("not this one")
+
+    work = await world.bring(rules)
+
+    assert work.trouble.endswith("x: not this one")
+    assert world.warmer.warmed == ["y"]
+    world.warmer.refused.clear()
+    world.now += AGAIN_S
+    await work.settle_page()
+    assert (world.warmer.warmed, work.trouble) == (["y", "x"], "")
+
+
+async def test_where_many_files_fail_nothing_else_is_begun(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passed_by, "PASSED_MAX", 1)
+    rules = MirrorRules(("*",))
+    for name in ("x", "y"):
+        await world.put(name, name.encode())
+        (world.own / name).mkdir()
+    work = world.bringing(rules)
+
+    with pytest.raises(InvalidRequest):
+        await work.settle_page()
+
+    assert (world.settled(rules), work.trouble) == (0, "")
+    for name in ("x", "y"):
+        (world.own / name).rmdir()
+    assert await work.settle_page()
+    assert world.copied() == {"x": b"x", "y": b"y"}
+
+
+async def test_what_is_passed_by_is_told_for_its_volume_while_it_gets_on(world: World) -> None:
+    await world.put("x", b"x")
+    await world.put("y", b"y")
+    (world.own / "x").mkdir()
+    coordinator = Standalone()
+    rules = mirror_rules_to_json(MirrorRules(("*",)))
+    await coordinator.commit(puts={f"{MIRRORS}lake": rules})
+    bringing = Bringing(world.region, coordinator)
+
+    running = asyncio.create_task(bringing.run((await coordinator.list(MIRRORS)).revision))
+    async with asyncio.timeout(DEADLINE_S):
+        while not (bringing.trouble and world.copied()):
+            await asyncio.wait({running}, timeout=0.05)
+
+    assert world.copied() == {"y": b"y"}
+    assert "the first is x: " in bringing.trouble["lake"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert bringing.trouble == {}
+    await coordinator.close()
 
 
 # Rules.
@@ -298,3 +419,23 @@ async def test_volumes_are_recalled_while_the_coordinator_is_away(world: World) 
     with pytest.raises(ClusterUnavailable):
         await places.origin("lake")
     await within.close()
+
+
+async def test_a_volume_that_this_version_does_not_know_keeps_no_other_from_being_served(
+    world: World,
+) -> None:
+    lake = Volume("lake", uid=new_uid(), origins=(Volume("lake", f"file://{world.own}/"),))
+    coordinator = Standalone()
+    newer = b'{"catalogued": true, "kind": "of tomorrow"}'
+    await coordinator.commit(puts={f"{VOLUMES}lake": lake.to_json(), f"{VOLUMES}newer": newer})
+    places = Places(world.origins, coordinator=coordinator, configured={})
+
+    with capture_logs() as lines:
+        assert (await places.origin("lake")).places == lake.origins
+        assert await places.recall("lake") is not None
+        await places.check("lake")
+        with pytest.raises(InvalidRequest, match="volume 'newer'"):
+            await places.check("newer")
+
+    assert [line["volume"] for line in lines] == ["newer"], "told once"
+    await coordinator.close()

@@ -242,6 +242,24 @@ async def test_only_what_comes_from_there_is_removed(
     assert paths(lake) == sorted(others)
 
 
+async def test_what_an_import_to_another_place_brought_is_not_removed(
+    place: Place, lake: VolumeFiles, importing: Importing
+) -> None:
+    """It comes from below there, and yet is not where this import would ask for it."""
+    place.put("a/x", "a/y", "b")
+    await importing(prunes=True).run()
+    await importing(prefix="a", to="c", prunes=True).run()
+
+    await importing(prunes=True).run()
+    assert paths(lake) == ["a/x", "a/y", "b", "c/x", "c/y"]
+    del place.objects["a/x"]
+    await importing(prunes=True).run()
+    assert paths(lake) == ["a/y", "b", "c/x", "c/y"]
+    await importing(prefix="a", to="c", prunes=True).run()
+
+    assert paths(lake) == ["a/y", "b", "c/y"]
+
+
 async def test_what_is_not_meant_is_left_alone(
     place: Place, lake: VolumeFiles, importing: Importing
 ) -> None:
@@ -401,6 +419,54 @@ async def test_what_another_has_noted_since_is_not_put_back(
     assert now is not None
     assert now.version == place.objects["b"].version
     assert len(lake.versions("b")) == 2
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+async def test_what_another_has_noted_as_removed_since_is_asked_for_and_not_put_back(
+    place: Place, lake: VolumeFiles, importing: Importing, is_back: bool
+) -> None:
+    place.put("a", "b")
+    await importing().run()
+
+    def is_removed_and_told() -> None:
+        if lake.stat("b") == before:
+            lake.remove(["b"])
+            if not is_back:
+                del place.objects["b"]
+
+    before, place.answered = lake.stat("b"), is_removed_and_told
+    made = importing()
+    await made.run()
+
+    assert paths(lake) == sorted(place.objects)
+    assert counts(made)[0] == is_back
+    assert place.heads == 1
+
+
+async def test_what_another_removes_between_a_look_and_a_write_is_looked_at_again(
+    place: Place,
+    lake: VolumeFiles,
+    files: Files,
+    importing: Importing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place.put("a", "b", "c")
+    write, others = lake.write, files.volume("lake")
+
+    def written_after_another(found: Difference) -> Difference:
+        monkeypatch.setattr(lake, "write", write)
+        others.put([file for file in found.new if file.path != "c"])
+        others.remove(["a", "b"])
+        del place.objects["a"]
+        return write(found)
+
+    monkeypatch.setattr(lake, "write", written_after_another)
+    made = importing()
+    await made.run()
+
+    assert paths(lake) == ["b", "c"]
+    assert counts(made) == (2, 0, 0, 1)
+    assert place.heads == 2
 
 
 async def test_what_another_has_written_since_is_not_removed(lake: VolumeFiles) -> None:

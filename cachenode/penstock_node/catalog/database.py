@@ -182,10 +182,14 @@ class Numbers:
             self.connection.exec_driver_sql(statement, [*rows])
             return
         cursor: Any = self.connection.connection.cursor()
-        columns = ", ".join(table.c.keys())
-        with cursor, cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        statement = f"COPY {table.name} ({', '.join(table.c.keys())}) FROM STDIN"
+        driver = self.connection.dialect.loaded_dbapi
+        try:
+            with cursor, cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except driver.Error as error:  # The cursor is the driver's own, and so are its errors.
+            raise exc.DBAPIError.instance(statement, None, error, driver.Error) from error
 
     def store(self) -> None:
         """Note the newest for those who come."""

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from penstock.catalog_file import CatalogChange, CatalogFile
 from penstock.errors import ObjectNotFound
 from penstock_node.catalog.database import Database, Numbers, is_one_of
+from penstock_node.catalog.entry_rows import FILE, as_change, entry_row, no_file, select_changes
 from penstock_node.catalog.names import names_in
 from penstock_node.catalog.records import (
     Difference,
@@ -37,11 +38,10 @@ COMPARED_MAX = 10_000
 IN_MAX = 500
 """Values in one condition."""
 
-_FILE = [getattr(entries.c, name) for name in CatalogFile._fields]
 _KNOWN = [entries.c.path, *(getattr(entries.c, name) for name in Known._fields)]
 
 # Put together once: for one row that takes longer than finding it.
-_STAT = sa.select(*_FILE).where(
+_STAT = sa.select(*FILE).where(
     entries.c.volume_id == sa.bindparam("volume_id"),
     IS_CURRENT,
     entries.c.path == sa.bindparam("path"),
@@ -157,7 +157,7 @@ class VolumeFiles:
         self, prefix: str, *, after: str | None = None, limit: int = PAGE_MAX
     ) -> list[CatalogFile]:
         """Return files below a prefix, in the order of their paths, behind ``after``."""
-        wanted = self._within(self._current(*_FILE), Span(after), prefix)
+        wanted = self._within(self._current(*FILE), Span(after), prefix)
         with self._database.reading() as connection:
             found = connection.execute(wanted.order_by(entries.c.path).limit(limit))
             return [CatalogFile(*row) for row in found]
@@ -205,7 +205,7 @@ class VolumeFiles:
         seen: Sequence[CatalogFile],
         *,
         prunes: bool,
-        source: str = "",
+        source: str | None = None,
     ) -> tuple[Difference, Span | None]:
         """Compare what a listing has shown between two paths with what is known; write nothing.
 
@@ -213,8 +213,8 @@ class VolumeFiles:
             prefix: What was listed.
             span: Of the paths that this part of the listing tells all of.
             seen: Files in any order; those outside the span are passed by.
-            prunes: Whether others would be removed, whose bytes are below ``source``.
-            source: See there.
+            prunes: Whether others would be removed.
+            source: Of those only files whose bytes are where a file of this listing would be.
 
         Returns:
             The difference, and what is left of the span where there was too much for one look.
@@ -226,7 +226,7 @@ class VolumeFiles:
             last = next(reversed(known))
             span, rest = Span(span.after, last), Span(last, span.last)
         inside, _ = span.parted(seen)
-        found = difference(known, inside, prunes=prunes, source=source)
+        found = difference(known, inside, prunes=prunes, prefix=prefix, source=source)
         found.within = (prefix, span)
         return found, rest
 
@@ -238,6 +238,15 @@ class VolumeFiles:
     def compare_each(self, files: Sequence[CatalogFile]) -> Difference:
         """Compare files with what is known of their paths; write nothing."""
         return difference(self.known([file.path for file in files]), files, prunes=False)
+
+    def removed_since(self, seq: int, paths: Sequence[str]) -> tuple[set[str], int]:
+        """Return at which of these paths a file was removed by an entry behind ``seq``.
+
+        And the entry up to which that is so.
+        """
+        with self._database.reading() as connection:
+            newest = _newest_in(connection)
+            return self._removed_since(connection, seq, paths), newest
 
     # Writing.
 
@@ -256,7 +265,8 @@ class VolumeFiles:
         paths = [file.path for file in files] + [path for _, path in found.removed]
         with self._database.writing() as numbers:
             known = self._known_again(numbers.connection, found, paths)
-            late = [] if is_newest else written_since(found, known)
+            removed = self._removed_again(numbers.connection, found)
+            late = [] if is_newest else written_since(found, known, removed)
             left = set(late)
             again = difference(known, [file for file in files if file not in left], prunes=False)
             again.late = late
@@ -315,6 +325,24 @@ class VolumeFiles:
                 return known
         return self._known(connection, paths)
 
+    def _removed_again(self, connection: sa.Connection, found: Difference) -> set[str]:
+        if found.since is None:
+            return set()
+        return self._removed_since(connection, found.since, [file.path for file in found.new])
+
+    def _removed_since(self, connection: sa.Connection, seq: int, paths: Sequence[str]) -> set[str]:
+        removed: set[str] = set()
+        for some in in_batches(paths):
+            # Numbers are no condition: a database might go through all that is behind.
+            wanted = sa.select(entries.c.path, entries.c.seq).where(
+                entries.c.volume_id == self._id,
+                entries.c.is_current.is_(False),
+                entries.c.is_removed.is_(True),
+                is_one_of(connection, entries.c.path, some),
+            )
+            removed.update(path for path, at in connection.execute(wanted) if at > seq)
+        return removed
+
     def _known_within(self, connection: sa.Connection, prefix: str, span: Span) -> dict[str, Known]:
         wanted = self._within(self._current(*_KNOWN), span, prefix).order_by(entries.c.path)
         return dict(_by_path(connection.execute(wanted.limit(COMPARED_MAX))))
@@ -335,7 +363,11 @@ class VolumeFiles:
 
 def _newest(database: Database) -> int:
     with database.reading() as connection:
-        return int(connection.execute(sa.select(counter.c.seq)).scalar_one())
+        return _newest_in(connection)
+
+
+def _newest_in(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(counter.c.seq)).scalar_one())
 
 
 def in_batches(values: Iterable[T]) -> Iterator[list[T]]:
@@ -343,47 +375,6 @@ def in_batches(values: Iterable[T]) -> Iterator[list[T]]:
     left = iter(values)
     while some := list(islice(left, IN_MAX)):
         yield some
-
-
-def entry_row(
-    seq: int,
-    volume_id: int,
-    file: CatalogFile,
-    committed_us: int,
-    *,
-    is_removed: bool = False,
-    is_past: bool = False,
-) -> tuple[Any, ...]:
-    """Return a row of `entries`."""
-    path, version, size, modified_us, url, source_version = file
-    is_current = not (is_removed or is_past)
-    times = (size, modified_us, committed_us)
-    return (seq, volume_id, path, version, url, source_version, *times, is_removed, is_current)
-
-
-def no_file(path: str) -> CatalogFile:
-    """Return what stands in the entry of a file that was removed."""
-    return CatalogFile(path, "", 0, 0, "", "")
-
-
-_CHANGE = [
-    entries.c.seq,
-    volumes.c.name,
-    volumes.c.uid,
-    entries.c.is_removed,
-    entries.c.committed_us,
-]
-
-
-def select_changes() -> sa.Select[Any]:
-    """Return the question for entries of the feed; `as_change` reads a row."""
-    return sa.select(*_CHANGE, *_FILE).join_from(entries, volumes)
-
-
-def as_change(row: Sequence[Any]) -> CatalogChange:
-    """Return the entry that a row of `select_changes` tells of."""
-    seq, name, uid, is_removed, committed_us, *file = row
-    return CatalogChange(seq, name, uid, CatalogFile(*file), is_removed, committed_us)
 
 
 def _by_path(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, Known]]:

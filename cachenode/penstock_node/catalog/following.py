@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from penstock.catalog_file import CatalogChange
 from penstock.errors import InvalidConfiguration
 from penstock_node.catalog.database import Database, Numbers, is_one_of
-from penstock_node.catalog.files import as_change, entry_row, in_batches, select_changes
+from penstock_node.catalog.entry_rows import as_change, entry_row, select_changes
+from penstock_node.catalog.files import in_batches
 from penstock_node.catalog.tables import IS_CURRENT, entries, volumes
 
 

@@ -18,7 +18,7 @@ comparing, and remember nothing.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,7 +36,7 @@ from penstock_node.catalog.records import Difference, Span
 from penstock_node.catalog.refusals import are_plain, refusal
 from penstock_node.catalog.selection import Selection
 from penstock_node.origin import ListedObject, ListPage, Origin, OriginMeta
-from penstock_node.tasks import in_thread_to_its_end
+from penstock_node.tasks import in_thread_to_its_end, leaves_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -292,11 +292,18 @@ class Import:
 
     async def _ask_of_late(self, found: Difference) -> None:
         """Have a look at what somebody else has noted since this began: it may be newer."""
+        if not (found or found.late):
+            return
+        new = [file.path for file in found.new]
+        look_back = partial(self.files.removed_since, self._since, new)
+        removed, found.since = await self._in_thread(look_back)
         late = found.late + [file for seq, file in found.changed if seq > self._since]
+        late += [file for file in found.new if file.path in removed]
         if not late:
             return
         found.late = []
         found.changed = [(seq, file) for seq, file in found.changed if seq <= self._since]
+        found.new = [file for file in found.new if file.path not in removed]
         asked = [ListedObject(self._at_origin(file.path), 0, 0, "") for file in late]
         told = await self._each(self._ask, asked)
         files = [file for file in told if file is not None]
@@ -385,15 +392,7 @@ def _bound(key: str) -> str:
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the error that says most: others ended because of it, or say less."""
-    leaves = list(_leaves(errors))
+    leaves = list(leaves_of(errors))
     named = [error for error in leaves if isinstance(error, PenstockError)]
     others = [error for error in leaves if not isinstance(error, _OtherOrder)]
     return (named or others or leaves)[0]
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        yield error
-        return
-    for inner in error.exceptions:
-        yield from _leaves(inner)

@@ -9,10 +9,10 @@ from itertools import takewhile
 import sqlalchemy as sa
 
 from penstock.catalog_file import CatalogFile
+from penstock_node.catalog.entry_rows import FILE
 from penstock_node.catalog.records import end_of
 from penstock_node.catalog.tables import IS_CURRENT, entries
 
-_FILE = [getattr(entries.c, name) for name in CatalogFile._fields]
 _FIRST_BEHIND_SLASH = "0"
 """The character after ``/``: all of a directory lies before its name with this at the end."""
 _LEAST = "\x01"
@@ -37,7 +37,7 @@ def _files_from(
     connection: sa.Connection, volume_id: int, directory: str, begins: str, limit: int
 ) -> list[CatalogFile]:
     """Return the files at any depth in a directory, from a path on."""
-    wanted = sa.select(*_FILE).where(
+    wanted = sa.select(*FILE).where(
         entries.c.volume_id == volume_id, IS_CURRENT, entries.c.path >= begins
     )
     end = end_of(directory)
@@ -53,7 +53,7 @@ def _names_from(
 ) -> list[CatalogFile | str]:
     walk = _Walk(connection.dialect, volume_id, directory).rows(begins, limit)
     wanted = (
-        sa.select(*_FILE)
+        sa.select(*FILE)
         .join_from(walk, entries, entries.c.path == walk.c.path)
         .where(entries.c.volume_id == volume_id, IS_CURRENT)
         .order_by(walk.c.number)

@@ -6,7 +6,7 @@ Not responsible for: databases.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -60,13 +60,20 @@ class Difference:
     unchanged: int = 0
     within: tuple[str, Span] | None = None
     """The prefix and the paths that were compared, if all within those were."""
+    since: int | None = None
+    """An entry: what is new is late if a file was removed there by one behind it; None: never."""
 
     def __bool__(self) -> bool:
         return bool(self.new or self.changed or self.removed)
 
 
 def difference(
-    known: Mapping[str, Known], seen: Iterable[CatalogFile], *, prunes: bool, source: str = ""
+    known: Mapping[str, Known],
+    seen: Iterable[CatalogFile],
+    *,
+    prunes: bool,
+    prefix: str = "",
+    source: str | None = None,
 ) -> Difference:
     """Return what has to be written so that ``known`` becomes ``seen``.
 
@@ -74,7 +81,9 @@ def difference(
         known: What there is, by path.
         seen: What there is to be, each path once.
         prunes: Whether what is not among it is to be removed.
-        source: Of that only what has its bytes at a url that begins so.
+        prefix: What all paths of ``known`` begin with.
+        source: Of what is not among it only files whose bytes are at this url and the rest of
+            their path; None: any.
     """
     found, paths = Difference(), set[str]()
     for file in seen:
@@ -91,22 +100,32 @@ def difference(
         found.removed = [
             (before.seq, path)
             for path, before in known.items()
-            if path not in paths and before.source_url.startswith(source)
+            if path not in paths
+            and (source is None or before.source_url == source + path[len(prefix) :])
         ]
     return found
 
 
-def written_since(found: Difference, known: Mapping[str, Known]) -> list[CatalogFile]:
+def written_since(
+    found: Difference, known: Mapping[str, Known], removed: Collection[str] = ()
+) -> list[CatalogFile]:
     """Return those to be written whose path has another entry now than as it was compared.
 
     But for those that are as they are to be: so has another written them.
+
+    Args:
+        found: What is to be written.
+        known: What there is now.
+        removed: Paths at which a file was removed since.
     """
     nothing = Known(0, "", 0, "")
-    return [
-        file
-        for seq, file in chain(((0, file) for file in found.new), found.changed)
-        if (now := known.get(file.path, nothing)).seq != seq and not _is_as_it_was(now, file)
-    ]
+    late: list[CatalogFile] = []
+    for seq, file in chain(((0, file) for file in found.new), found.changed):
+        now = known.get(file.path, nothing)
+        has_gone = now is nothing and file.path in removed
+        if has_gone or (now.seq != seq and not _is_as_it_was(now, file)):
+            late.append(file)
+    return late
 
 
 def _is_as_it_was(before: Known, file: CatalogFile) -> bool:

@@ -35,8 +35,13 @@ class Bringing:
         """Bring nothing yet; ``coordinator`` has the rules."""
         self._region, self._coordinator = region, coordinator
         self._tasks: dict[tuple[str, MirrorRules], asyncio.Task[None]] = {}
-        self.trouble: dict[str, str] = {}
-        """By volume, why it does not get on; under no name, why none does."""
+        self._failing: dict[str, str] = {}
+        self._passing: dict[str, str] = {}
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """By volume, why it does not get on, or what is passed by; under no name, why none does."""
+        return self._passing | self._failing
 
     @property
     def volumes(self) -> set[str]:
@@ -83,7 +88,8 @@ class Bringing:
 
     async def _end(self, key: tuple[str, MirrorRules]) -> None:
         await cancel(self._tasks.pop(key))
-        self.trouble.pop(key[0], None)
+        self._failing.pop(key[0], None)
+        self._passing.pop(key[0], None)
 
     async def _bring(self, volume: str, rules: MirrorRules, token: int) -> None:
         async def begin() -> VolumeBringing:
@@ -92,6 +98,10 @@ class Bringing:
         work = await self._insist(volume, begin)
         while True:
             had_some = await self._insist(volume, work.settle_page)
+            if work.trouble:
+                self._passing[volume] = work.trouble
+            else:
+                self._passing.pop(volume, None)
             if not had_some:
                 await asyncio.sleep(LOOK_S)
 
@@ -101,11 +111,11 @@ class Bringing:
             try:
                 done = await work()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
-                if not self.trouble.get(volume):
+                if not self._failing.get(volume):
                     log = _log.warning if isinstance(error, PenstockError) else _log.exception
                     log("data is not brought here", volume=volume, error=str(error))
-                self.trouble[volume] = str(error)
+                self._failing[volume] = str(error)
                 await asyncio.sleep(PAUSE_S)
             else:
-                self.trouble.pop(volume, None)
+                self._failing.pop(volume, None)
                 return done

@@ -8,7 +8,9 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 
-from penstock.errors import ClusterUnavailable, InvalidRequest
+import structlog
+
+from penstock.errors import InvalidRequest, PenstockError
 from penstock.membership.coordinator import Coordinator
 from penstock.volumes import Volume
 from penstock_node.coordination.records import VOLUMES
@@ -16,6 +18,8 @@ from penstock_node.origin import CataloguedOrigin, Origin, Origins
 
 RECALLED_S = 5.0
 """How old an answer about volumes may be that is given without asking the coordinator."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Places:
@@ -39,6 +43,8 @@ class Places:
         """
         self._origins, self._coordinator = origins, coordinator
         self._known: Mapping[str, Volume] = dict(configured)
+        self._foreign: Mapping[str, str] = {}
+        """Why this version cannot read a volume's record, by volume."""
         self._clock, self._asked_at = clock, -RECALLED_S
 
     async def locate(self, volume: str, url: str) -> tuple[Volume, Origin, str]:
@@ -61,7 +67,7 @@ class Places:
         """
         known = self._known
         if self._clock() >= self._asked_at + RECALLED_S:
-            with contextlib.suppress(ClusterUnavailable):
+            with contextlib.suppress(PenstockError):
                 known = await self._volumes()
         found = known.get(volume)
         return self._opened(found) if found and found.is_catalogued else None
@@ -81,6 +87,8 @@ class Places:
             return volumes[name]
         if name in volumes:
             raise InvalidRequest(f"volume {name!r} is not catalogued: it is read where it lies")
+        if name in self._foreign:
+            raise InvalidRequest(self._foreign[name])
         raise InvalidRequest(
             f"there is no catalogued volume {name!r}; penstock volume ls shows which there are; "
             f"add it with: penstock volume add {name} --catalogued --origin URL"
@@ -91,6 +99,14 @@ class Places:
             return self._known
         self._asked_at = self._clock()  # Also where nobody answers: it is not asked at once again.
         found = (await self._coordinator.list(VOLUMES)).entries
-        names = {key.removeprefix(VOLUMES): entry.value for key, entry in found.items()}
-        self._known = {name: Volume.from_json(name, value) for name, value in names.items()}
+        volumes, foreign = dict[str, Volume](), dict[str, str]()
+        for key, entry in found.items():
+            name = key.removeprefix(VOLUMES)
+            try:
+                volumes[name] = Volume.from_json(name, entry.value)
+            except InvalidRequest as error:  # A newer version's, perhaps: the others are served.
+                foreign[name] = str(error)
+                if self._foreign.get(name) != foreign[name]:
+                    _log.warning("a volume is not served", volume=name, error=foreign[name])
+        self._known, self._foreign = volumes, foreign
         return self._known

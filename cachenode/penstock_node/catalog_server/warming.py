@@ -13,10 +13,18 @@ from penstock.cache import Cache
 from penstock.catalog_file import CatalogFile
 from penstock.core import Core, Options
 from penstock.credentials import Authorization
-from penstock.errors import ClusterUnavailable, ObjectNotFound, OriginUnavailable
+from penstock.errors import (
+    ClusterUnavailable,
+    ObjectNotFound,
+    OriginUnavailable,
+    PenstockError,
+    from_name,
+)
 from penstock.membership.coordinator import Coordinator
 from penstock.tls import Tls
 from penstock.volumes import penstock_url
+from penstock.warmup import WarmupFailure
+from penstock_node.catalog_server.passed_by import is_of_one_file
 from penstock_node.coordination.records import MEMBERS, member_from_json
 
 SEEDS_MAX = 8
@@ -46,10 +54,13 @@ class Warmer:
         self._coordinator, self._tls, self._insecure = coordinator, tls, insecure
         self._authorization = authorization
 
-    async def warm(self, volume: str, files: Sequence[CatalogFile]) -> None:
+    async def warm(self, volume: str, files: Sequence[CatalogFile]) -> dict[str, PenstockError]:
         """Have files in the cache, in the versions that they have; wait until they are there.
 
         Those that have another version by now are passed by.
+
+        Returns:
+            By path, why some did not come, where that is a matter of each by itself.
 
         Raises:
             ClusterUnavailable: No node answers.
@@ -58,7 +69,7 @@ class Warmer:
         address = ",".join(await self._addresses())
         stop = threading.Event()
         try:
-            await asyncio.to_thread(self._warm, address, volume, files, stop)
+            return await asyncio.to_thread(self._warm, address, volume, files, stop)
         finally:
             stop.set()
 
@@ -75,7 +86,7 @@ class Warmer:
 
     def _warm(
         self, address: str, volume: str, files: Sequence[CatalogFile], stop: threading.Event
-    ) -> None:
+    ) -> dict[str, PenstockError]:
         options = Options(
             seeds=seed_addresses(address),
             authorization=self._authorization,
@@ -83,24 +94,44 @@ class Warmer:
             insecure=self._insecure,
         )
         with Cache(lambda: Core(options), address=address) as cache:
-            present = [url for url in _present(cache, volume, files) if not stop.is_set()]
-            report = cache.warmup(present, stop=stop)
-        left = [each for each in report.failed if each.error not in _MOVED_ON]
+            present, failed = _present(cache, volume, files, stop)
+            report = cache.warmup(list(present), stop=stop)
+        left: list[WarmupFailure] = []
+        for each in report.failed:
+            error = from_name(each.error, each.message)
+            if each.error in _MOVED_ON:
+                continue
+            if each.url in present and is_of_one_file(error):
+                failed[present[each.url]] = error
+            else:
+                left.append(each)
         if left:
             raise OriginUnavailable(
                 f"{len(left)} files were not brought into the cache: {left[0].url}: "
                 f"{left[0].message}"
             )
+        return failed
 
 
-def _present(cache: Cache, volume: str, files: Sequence[CatalogFile]) -> list[str]:
-    found: list[str] = []
+def _present(
+    cache: Cache, volume: str, files: Sequence[CatalogFile], stop: threading.Event
+) -> tuple[dict[str, str], dict[str, PenstockError]]:
+    """Return by url the paths that are as they were told, and by path what failed by itself."""
+    found: dict[str, str] = {}
+    failed: dict[str, PenstockError] = {}
     for file in files:
+        if stop.is_set():
+            break
         url = penstock_url(volume, file.path)
         try:
             is_same = cache.stat(url, refresh=True).version == file.version
         except ObjectNotFound:
             continue
+        except PenstockError as error:
+            if not is_of_one_file(error):
+                raise
+            failed[file.path] = error
+            continue
         if is_same:
-            found.append(url)
-    return found
+            found[url] = file.path
+    return found, failed
