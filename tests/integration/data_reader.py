@@ -81,7 +81,7 @@ def run(job: Job) -> list[int]:
 
 
 def main() -> None:
-    for line in sys.stdin:
+    while line := sys.stdin.readline().strip():
         print(json.dumps(run(Job(**json.loads(line)))), flush=True)
 
 

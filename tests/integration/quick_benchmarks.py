@@ -30,12 +30,12 @@ def run(name: str, directory: Path) -> None:
 
 
 def main() -> None:
-    """Run what is named, until nothing is."""
+    """Run what is named, until an empty line."""
     directory = Path(sys.argv[1])
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
-        for line in sys.stdin:
-            run(line.strip(), directory)
-            print(line.strip(), file=answers, flush=True)
+        while name := sys.stdin.readline().strip():
+            run(name, directory)
+            print(name, file=answers, flush=True)
 
 
 if __name__ == "__main__":

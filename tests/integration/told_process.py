@@ -1,7 +1,7 @@
 """A process that is told what to do by lines, and answers each with a line.
 
 For programs that load for seconds and do little: one does the work of many. A new one is started
-where the last has ended, so that one failure is one test's.
+where the last has ended, so that one failure is one test's. An empty line tells it to end.
 """
 
 import os
@@ -60,8 +60,10 @@ class ToldProcess:
         if process is not None:
             with process:
                 assert process.stdin is not None
-                process.stdin.close()
                 try:
+                    # An end of the pipe would not do: whatever this process has forked has it too.
+                    process.stdin.write("\n")
+                    process.stdin.flush()
                     process.wait(END_TIMEOUT_S)
                 except subprocess.TimeoutExpired:
                     process.kill()

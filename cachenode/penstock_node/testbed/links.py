@@ -31,7 +31,7 @@ OUTSIDE = "outside"
 CONNECTIONS_MAX = 2048
 """At once; more are refused."""
 PIECE_BYTES = 64 * 1024
-CALL_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 60.0
 
 Mood: TypeAlias = Literal["well", "cut", "silent"]
 _RESET = struct.pack("ii", 1, 0)
