@@ -5,12 +5,9 @@ the kernel, which then clears and maps it anew for every answer: half of the pro
 serving 4 MiB chunks over gRPC was that.
 Each arena of the C library keeps what its threads have freed, and it makes eight of them for each
 processor: on a large machine hundreds, each with free memory of its own. So there are few.
-Between what stays, ever more of what was freed comes to lie in pieces that fit nothing: now and
-then its pages are given back, or a node would seem to grow for hours.
 Not responsible for: bounding what is in flight; the parts that hold chunks do that.
 """
 
-import asyncio
 import ctypes
 
 # From glibc's malloc.h; they are part of its binary interface.
@@ -22,9 +19,6 @@ ARENAS_MAX = 4
 """Who allocates holds Python's lock for most of the time anyway."""
 KEPT_BYTES_MAX = 256 * 1024 * 1024
 """Free memory beyond this is given back."""
-GIVEN_BACK_EVERY_S = 60.0
-"""To have `KEPT_BYTES_MAX` mapped anew costs 65,536 faults of a page, a tenth of a second: that is
-no matter so seldom."""
 PIECE_BYTES_MAX = 32 * 1024 * 1024
 """Larger ones are mapped by themselves and given back at once; glibc allows no more."""
 
@@ -38,19 +32,3 @@ def keep_freed_memory() -> bool:
     kept = mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES_MAX)
     kept = kept and mallopt(_M_ARENA_MAX, ARENAS_MAX)
     return bool(kept and mallopt(_M_MMAP_THRESHOLD, PIECE_BYTES_MAX))
-
-
-async def give_back_for_ever() -> None:
-    """Give free pages back now and then; return where the C library cannot be told."""
-    while await asyncio.to_thread(give_back):  # noqa: ASYNC110 - nothing tells when it is due
-        await asyncio.sleep(GIVEN_BACK_EVERY_S)
-
-
-def give_back() -> bool:
-    """Give all pages back that nothing lies in; return whether the C library can be told."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except AttributeError:  # Another C library, with ways of its own.
-        return False
-    trim(ctypes.c_size_t(0))  # Without Python's lock.
-    return True

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from penstock.errors import InvalidConfiguration
-from penstock_node.allocation import give_back_for_ever, keep_freed_memory
+from penstock_node.allocation import keep_freed_memory
 from penstock_node.config import NodeConfig
 from penstock_node.descriptors import raise_descriptor_limit
 from penstock_node.log_lines import LogLines
 from penstock_node.logs import configure_logs
 from penstock_node.node import Node
-from penstock_node.tasks import cancel, until_stopped
+from penstock_node.tasks import until_stopped
 
 
 def node(
@@ -78,8 +78,4 @@ async def _run(config: NodeConfig, lines: LogLines) -> None:
 
 async def _until_stopped(config: NodeConfig, lines: LogLines, stop: asyncio.Event) -> None:
     async with Node(config, lines=lines) as node:
-        giving_back = asyncio.create_task(give_back_for_ever(), name="give memory back")
-        try:
-            await until_stopped(stop, node.failed())
-        finally:
-            await cancel(giving_back)
+        await until_stopped(stop, node.failed())
