@@ -81,8 +81,6 @@ def test_an_error_goes_with_a_fault_of_its_kind_and_its_time_only() -> None:
     assert at(110.0)
     assert not at(90.0)
     assert not at(200.0)
-    assert at(110.0, "Conflict")
-    assert not at(200.0, "Conflict")
     assert not at(101.0, "NodeUnavailable")
     assert not at(101.0, "", "AttributeError()")
     assert at(500.0, "ObjectChanged", "live/3.bin was overwritten")

@@ -332,6 +332,9 @@ class VolumeFiles:
 
     def _removed_since(self, connection: sa.Connection, seq: int, paths: Sequence[str]) -> set[str]:
         removed: set[str] = set()
+        past = sa.select(1).where(entries.c.volume_id == self._id, entries.c.is_current.is_(False))
+        if connection.execute(past.limit(1)).first() is None:
+            return removed  # As for all of a first import, which has the most to ask of.
         for some in in_batches(paths):
             # Numbers are no condition: a database might go through all that is behind.
             wanted = sa.select(entries.c.path, entries.c.seq).where(

@@ -41,8 +41,6 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
     "OriginUnavailable": ORIGIN_FAULTS,
     "S3": ORIGIN_FAULTS,
     "EIO": ORIGIN_FAULTS,
-    # A put whose answer was lost is sent again, and the first may still arrive after it.
-    "Conflict": ORIGIN_FAULTS,
     "NodeUnavailable": ("a node is killed", "a node is stopped"),
 }
 """Errors, and the faults that they go with; any other is a bug."""
